@@ -1,0 +1,22 @@
+//! What is sold.
+
+use sea_orm::entity::prelude::*;
+
+/// A thing with a price.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "products")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub id: i32,
+    #[sea_orm(unique)]
+    pub name: String,
+    pub price_cents: i64,
+    pub stock: i32,
+    #[sea_orm(has_many)]
+    pub lines: HasMany<super::order_line::Entity>,
+    #[sea_orm(has_many, via = "order_line")]
+    pub orders: HasMany<super::order::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

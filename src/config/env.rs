@@ -1,0 +1,156 @@
+//! A configuration from environment variables.
+
+use std::{env, str::FromStr};
+
+use super::{Config, NodeConfig, duration};
+use crate::Error;
+
+/// Reads one variable; a test hands in a table instead of the process's environment.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Config {
+    /// Reads the configuration from the environment.
+    ///
+    /// | variable | meaning | default |
+    /// |---|---|---|
+    /// | `DATABASE_URL` | the primary | required |
+    /// | `DATABASE_REPLICA_URLS` | replicas, separated by commas (a comma in a URL is written `%2C`) | none |
+    /// | `DATABASE_PRIMARY_READ_SHARE` | share of the reads on the primary, 0 to 1 | 0.10 |
+    /// | `DATABASE_MAX_CONNECTIONS` | of each node's pool | 10 |
+    /// | `DATABASE_MIN_CONNECTIONS` | kept open though idle | 0 |
+    /// | `DATABASE_PRIMARY_READ_CONNECTIONS` | of the primary, for reads | half of the above, at least 2 |
+    /// | `DATABASE_POLICY` | `least_in_flight`, `round_robin`, `weighted_random` | `least_in_flight` |
+    /// | `DATABASE_CONSISTENCY` | `session`, `eventual`, `process`, `strong` | `session` |
+    /// | `DATABASE_STICK_AFTER_WRITE` | such as `500ms` | 1 s |
+    /// | `DATABASE_CONNECT_TIMEOUT` | such as `2s` | 2 s |
+    /// | `DATABASE_STATEMENT_TIMEOUT` | of every node, such as `30s` | the server's own |
+    ///
+    /// # Errors
+    /// A configuration error that names the variable: one that is missing, blank, or not of its
+    /// type. A blank item in the list of replicas is an error too, not a missing replica.
+    pub fn from_env() -> Result<Self, Error> {
+        from_lookup(&|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+}
+
+fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
+    let max_connections = parsed::<u32>(lookup, "DATABASE_MAX_CONNECTIONS")?;
+    let min_connections = parsed::<u32>(lookup, "DATABASE_MIN_CONNECTIONS")?;
+    let statement_timeout = duration_of(lookup, "DATABASE_STATEMENT_TIMEOUT")?;
+    let node = |url: &str| {
+        let mut node = NodeConfig::from(url);
+        node.settings.max_connections = max_connections;
+        node.settings.min_connections = min_connections;
+        node.settings.statement_timeout = statement_timeout;
+        node
+    };
+
+    let primary = text(lookup, "DATABASE_URL")?
+        .ok_or_else(|| Error::config("DATABASE_URL", "it is not set; give the URL of the primary"))?;
+    let mut config = Config::new(node(&primary));
+    if let Some(list) = text(lookup, "DATABASE_REPLICA_URLS")? {
+        for (index, url) in list.split(',').map(str::trim).enumerate() {
+            if url.is_empty() {
+                return Err(Error::config(
+                    "DATABASE_REPLICA_URLS",
+                    format!("item {} of the list is blank; remove the extra comma", index + 1),
+                ));
+            }
+            config.replicas.push(node(url));
+        }
+    }
+    if let Some(share) = parsed(lookup, "DATABASE_PRIMARY_READ_SHARE")? {
+        config.primary_read_share = share;
+    }
+    config.primary_read_connections = parsed(lookup, "DATABASE_PRIMARY_READ_CONNECTIONS")?;
+    if let Some(policy) = parsed(lookup, "DATABASE_POLICY")? {
+        config.policy = policy;
+    }
+    if let Some(consistency) = parsed(lookup, "DATABASE_CONSISTENCY")? {
+        config.consistency = consistency;
+    }
+    if let Some(stick) = duration_of(lookup, "DATABASE_STICK_AFTER_WRITE")? {
+        config.stick_after_write = stick;
+    }
+    if let Some(timeout) = duration_of(lookup, "DATABASE_CONNECT_TIMEOUT")? {
+        config.connect_timeout = timeout;
+    }
+    Ok(config)
+}
+
+/// A variable that is set must say something.
+fn text(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, Error> {
+    match lookup(name) {
+        None => Ok(None),
+        Some(value) if value.trim().is_empty() => Err(Error::config(name, "it is set but blank; unset it or give a value")),
+        Some(value) => Ok(Some(value.trim().to_owned())),
+    }
+}
+
+fn parsed<T: FromStr>(lookup: Lookup<'_>, name: &str) -> Result<Option<T>, Error>
+where
+    T::Err: std::fmt::Display,
+{
+    text(lookup, name)?
+        .map(|value| value.parse().map_err(|error| Error::config(name, format!("`{value}`: {error}"))))
+        .transpose()
+}
+
+fn duration_of(lookup: Lookup<'_>, name: &str) -> Result<Option<std::time::Duration>, Error> {
+    text(lookup, name)?
+        .map(|value| duration::parse(&value).map_err(|error| Error::config(name, error)))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Consistency;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Error> {
+        from_lookup(&|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn every_variable_arrives_where_it_belongs() {
+        let config = read(&[
+            ("DATABASE_URL", "postgres://u:p@one/db"),
+            ("DATABASE_REPLICA_URLS", "postgres://u:p@two/db, postgres://u:p@three/db"),
+            ("DATABASE_PRIMARY_READ_SHARE", "0.25"),
+            ("DATABASE_MAX_CONNECTIONS", "20"),
+            ("DATABASE_CONSISTENCY", "process"),
+            ("DATABASE_STICK_AFTER_WRITE", "250ms"),
+        ])
+        .expect("valid");
+        assert_eq!(config.replicas.len(), 2);
+        assert!((config.primary_read_share - 0.25).abs() < f64::EPSILON);
+        assert_eq!(config.replicas[1].settings.max_connections, Some(20));
+        assert_eq!(config.consistency, Consistency::Process);
+        assert_eq!(config.stick_after_write, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn blank_and_wrong_values_are_errors_that_name_the_variable() {
+        let url = ("DATABASE_URL", "sqlite://a.db");
+        for (variables, name) in [
+            (vec![], "DATABASE_URL"),
+            (vec![("DATABASE_URL", " ")], "DATABASE_URL"),
+            (vec![url, ("DATABASE_REPLICA_URLS", "")], "DATABASE_REPLICA_URLS"),
+            (vec![url, ("DATABASE_REPLICA_URLS", "sqlite://b.db,,sqlite://c.db")], "DATABASE_REPLICA_URLS"),
+            (vec![url, ("DATABASE_REPLICA_URLS", "sqlite://b.db,")], "DATABASE_REPLICA_URLS"),
+            (vec![url, ("DATABASE_PRIMARY_READ_SHARE", "a tenth")], "DATABASE_PRIMARY_READ_SHARE"),
+            (vec![url, ("DATABASE_POLICY", "fastest")], "DATABASE_POLICY"),
+            (vec![url, ("DATABASE_CONSISTENCY", "perfect")], "DATABASE_CONSISTENCY"),
+            (vec![url, ("DATABASE_STICK_AFTER_WRITE", "1")], "DATABASE_STICK_AFTER_WRITE"),
+            (vec![url, ("DATABASE_MAX_CONNECTIONS", "-1")], "DATABASE_MAX_CONNECTIONS"),
+        ] {
+            let error = read(&variables).expect_err(name);
+            assert!(error.is_config());
+            assert_eq!(error.field(), Some(name), "{variables:?}");
+        }
+    }
+}

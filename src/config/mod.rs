@@ -1,0 +1,188 @@
+//! What the user wrote: plain, serde, validated once. No handle, clock or task is made here.
+
+mod consistency;
+mod duration;
+mod env;
+mod node;
+mod validate;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use consistency::Consistency;
+pub use node::{NodeConfig, Ping};
+pub(crate) use node::weight;
+pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share};
+
+/// Everything a connection can be told, with a default for all of it but the primary.
+///
+/// Build it in code, read it from [the environment](Self::from_env), or have serde read it from
+/// whatever file the application already loads:
+///
+/// ```
+/// # use sea_orm_resolver::Config;
+/// let config: Config = toml::from_str(r#"
+///     primary = "postgres://shop:secret@db-1/shop"
+///     primary_read_share = 0.10
+///     consistency = "session"
+///
+///     [[replicas]]
+///     url = "postgres://shop:secret@db-2/shop"
+///     weight = 2
+///     zone = "a"
+///
+///     [[replicas]]
+///     url = "postgres://shop:secret@db-3/shop"
+///     acquire_timeout = "800ms"
+/// "#)?;
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+///
+/// Durations are texts such as `"500ms"`, `"1s"` or `"2min"`. Serialising never writes a password.
+/// A value that cannot work is an error when the configuration is used to connect, and names its
+/// field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// The node that takes the writes. Required.
+    pub primary: Option<NodeConfig>,
+    /// The nodes that take the replicas' share of the reads. Default: none.
+    pub replicas: Vec<NodeConfig>,
+    /// The share of the reads that the primary takes, 0 to 1. Default: 0.10.
+    pub primary_read_share: f64,
+    /// The most connections the primary opens for reads. Default: half of its `max_connections`,
+    /// at least 2. They are opened on demand and keep reads from starving writes.
+    pub primary_read_connections: Option<u32>,
+    /// How a replica is chosen. Default: `least_in_flight`.
+    pub policy: PolicyKind,
+    /// Which writes a read must see. Default: `session`.
+    pub consistency: Consistency,
+    /// How long a session reads from the primary after a write, where the position of a replica
+    /// is not known. Default: 1 s.
+    #[serde(with = "duration")]
+    pub stick_after_write: Duration,
+    /// How long a session reads from the primary after a write whose outcome is unknown
+    /// (cancelled, connection lost). Default: the primary's statement time-out, else 30 s.
+    #[serde(with = "duration::optional")]
+    pub unknown_outcome_hold: Option<Duration>,
+    /// How long a read waits for a node that may serve it. Default: 1 s.
+    #[serde(with = "duration")]
+    pub read_selection_timeout: Duration,
+    /// How long a node may take to answer when it is connected. Default: 2 s, all nodes at once.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Time between two probes of a node, varied by a fifth. Default: 1 s.
+    #[serde(with = "duration")]
+    pub probe_interval: Duration,
+    /// How long a probe may take. Default: 500 ms.
+    #[serde(with = "duration")]
+    pub probe_timeout: Duration,
+    /// A pooled connection that was idle for this long is pinged before it is used. Default: 5 s.
+    #[serde(with = "duration")]
+    pub ping_after_idle: Duration,
+    /// How long operations may run on a node that is drained or removed before the call returns.
+    /// Default: 30 s.
+    #[serde(with = "duration")]
+    pub drain_timeout: Duration,
+    /// Return from `connect` without waiting for any node; a primary that is down is then no
+    /// error. Default: off.
+    pub connect_lazy: bool,
+    /// Makes the draws of tiers and replicas repeatable. Default: from the operating system.
+    pub seed: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            primary: None,
+            replicas: Vec::new(),
+            primary_read_share: 0.10,
+            primary_read_connections: None,
+            policy: PolicyKind::default(),
+            consistency: Consistency::default(),
+            stick_after_write: Duration::from_secs(1),
+            unknown_outcome_hold: None,
+            read_selection_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(2),
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(500),
+            ping_after_idle: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+            connect_lazy: false,
+            seed: None,
+        }
+    }
+}
+
+impl Config {
+    /// A configuration with this primary, no replicas and every default.
+    pub fn new(primary: impl Into<NodeConfig>) -> Self {
+        Self { primary: Some(primary.into()), ..Self::default() }
+    }
+
+    /// Adds a replica.
+    #[must_use]
+    pub fn replica(mut self, replica: impl Into<NodeConfig>) -> Self {
+        self.replicas.push(replica.into());
+        self
+    }
+}
+
+/// The policies that a configuration file can name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PolicyKind {
+    /// [`LeastInFlight`](crate::LeastInFlight), the default.
+    #[default]
+    LeastInFlight,
+    /// [`RoundRobin`](crate::RoundRobin).
+    RoundRobin,
+    /// [`WeightedRandom`](crate::WeightedRandom).
+    WeightedRandom,
+}
+
+impl std::str::FromStr for PolicyKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "least_in_flight" => Ok(Self::LeastInFlight),
+            "round_robin" => Ok(Self::RoundRobin),
+            "weighted_random" => Ok(Self::WeightedRandom),
+            other => Err(format!("`{other}` is not a policy; use least_in_flight, round_robin or weighted_random")),
+        }
+    }
+}
+
+impl From<&str> for Config {
+    fn from(url: &str) -> Self {
+        Self::new(url)
+    }
+}
+
+impl From<String> for Config {
+    fn from(url: String) -> Self {
+        Self::new(url)
+    }
+}
+
+impl From<&String> for Config {
+    fn from(url: &String) -> Self {
+        Self::new(url.as_str())
+    }
+}
+
+impl From<sea_orm::ConnectOptions> for Config {
+    fn from(options: sea_orm::ConnectOptions) -> Self {
+        Self::new(options)
+    }
+}
+
+impl From<NodeConfig> for Config {
+    fn from(primary: NodeConfig) -> Self {
+        Self::new(primary)
+    }
+}

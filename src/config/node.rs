@@ -1,0 +1,331 @@
+//! What the user says about one node.
+
+use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use sea_orm::{ConnectOptions, DatabaseConnection};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::duration;
+use crate::driver::{Driver, SecretUrl};
+
+/// One node: where it is, and what is particular about it.
+///
+/// Made from a URL, SeaORM's `ConnectOptions`, an open SeaORM connection (a pool or a mock), or
+/// read by serde from a URL or a table. Everything but the place has a default.
+///
+/// **Closures.** A `ConnectOptions` keeps its closures, with one exception: on MySQL and MariaDB the
+/// pool's `after_connect` is the resolver's in read-only sessions, because that is where they are
+/// made read-only; use [`on_connect`](Self::on_connect) there. SeaORM's
+/// `ConnectOptions::after_connect` runs once for each of the two pools of a node.
+///
+/// **Passwords.** A URL is taken apart and its password never printed. `ConnectOptions` hold
+/// theirs in a form that SeaORM itself would log at TRACE; the resolver keeps that from every
+/// `tracing` subscriber, but an application that has only a `log` logger, at TRACE, would see it:
+/// give such an application URLs.
+#[derive(Clone)]
+pub struct NodeConfig {
+    pub(super) source: Source,
+    /// Names this value: two nodes made from clones of it are the same node.
+    pub(super) value: Arc<()>,
+    pub(super) settings: NodeSettings,
+}
+
+#[derive(Clone)]
+pub(super) enum Source {
+    Url(String),
+    Options(Box<ConnectOptions>),
+    Connection(DatabaseConnection),
+    Driver(Arc<dyn Driver>),
+}
+
+/// The part of a node that a file can hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct NodeSettings {
+    /// Where serde finds the place of the node; moved to [`Source`] at once, so that no password
+    /// stays here.
+    #[serde(skip_serializing)]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) weight: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) zone: Option<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) tags: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) min_connections: Option<u32>,
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub(super) acquire_timeout: Option<Duration>,
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub(super) idle_timeout: Option<Duration>,
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub(super) max_lifetime: Option<Duration>,
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub(super) statement_timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role_check: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sqlx_logging: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ping: Option<Ping>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) on_connect: Vec<String>,
+}
+
+/// When a pooled connection is pinged before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ping {
+    /// After it was idle for a while (`Config::ping_after_idle`, 5 s), and whenever the node was
+    /// suspected since. The default.
+    WhenIdle,
+    /// Before every use, as SeaORM does by default: a round trip for every statement.
+    Always,
+    /// Only when the node was suspected.
+    Never,
+}
+
+impl NodeConfig {
+    /// A node with every default.
+    pub fn new(node: impl Into<Self>) -> Self {
+        node.into()
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self { source, value: Arc::new(()), settings: NodeSettings::default() }
+    }
+
+    /// A node whose sessions are made by the given driver: for simulators and fault tests. Not
+    /// covered by semantic versioning.
+    #[doc(hidden)]
+    pub fn from_driver(driver: Arc<dyn Driver>) -> Self {
+        Self::from_source(Source::Driver(driver))
+    }
+
+    /// Whether the user asked for connections only when they are needed.
+    pub(crate) fn is_lazy(&self) -> bool {
+        matches!(&self.source, Source::Options(options) if options.get_connect_lazy())
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut NodeSettings)) -> Self {
+        change(&mut self.settings);
+        self.value = Arc::new(());
+        self
+    }
+
+    /// The name in topologies, errors and metrics; unique among the members. Default:
+    /// `host:port`, or the stem of the SQLite file, with `-2`, `-3`, … where several are alike.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        self.with(|settings| settings.name = Some(name.into()))
+    }
+
+    /// How much of its tier's reads the node takes relative to the others. Default: 1; 0 is an
+    /// error (drain a node to take it out).
+    #[must_use]
+    pub fn weight(self, weight: u32) -> Self {
+        self.with(|settings| settings.weight = Some(weight))
+    }
+
+    /// Where the node is, for policies that prefer near ones. Default: none.
+    #[must_use]
+    pub fn zone(self, zone: impl Into<String>) -> Self {
+        self.with(|settings| settings.zone = Some(zone.into()))
+    }
+
+    /// Adds a label, for policies. Default: none.
+    #[must_use]
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.with(|settings| {
+            settings.tags.insert(tag.into());
+        })
+    }
+
+    /// The most connections of each of the node's pools. Default: what the `ConnectOptions` say,
+    /// else sqlx's 10 (SQLite: 1 for writing, 4 for reading). The primary's read-only pool takes
+    /// half, see `Config::primary_read_connections`.
+    #[must_use]
+    pub fn max_connections(self, connections: u32) -> Self {
+        self.with(|settings| settings.max_connections = Some(connections))
+    }
+
+    /// Connections that are kept open though idle. Default: what the `ConnectOptions` say, else 0.
+    #[must_use]
+    pub fn min_connections(self, connections: u32) -> Self {
+        self.with(|settings| settings.min_connections = Some(connections))
+    }
+
+    /// How long an operation waits for a free connection. Default: what the `ConnectOptions` say,
+    /// else 1 s for reads and sqlx's 30 s for writes.
+    #[must_use]
+    pub fn acquire_timeout(self, timeout: Duration) -> Self {
+        self.with(|settings| settings.acquire_timeout = Some(timeout))
+    }
+
+    /// How long a connection stays open unused. Default: what the `ConnectOptions` say, else
+    /// sqlx's 10 minutes.
+    #[must_use]
+    pub fn idle_timeout(self, timeout: Duration) -> Self {
+        self.with(|settings| settings.idle_timeout = Some(timeout))
+    }
+
+    /// How long a connection stays open at all. Default: what the `ConnectOptions` say, else
+    /// sqlx's 30 minutes.
+    #[must_use]
+    pub fn max_lifetime(self, lifetime: Duration) -> Self {
+        self.with(|settings| settings.max_lifetime = Some(lifetime))
+    }
+
+    /// How long the server lets a statement run: PostgreSQL's `statement_timeout`, MariaDB's
+    /// `max_statement_time`, MySQL's `max_execution_time` (which limits SELECTs only); nothing on
+    /// SQLite. Default: the server's own.
+    #[must_use]
+    pub fn statement_timeout(self, timeout: Duration) -> Self {
+        self.with(|settings| settings.statement_timeout = Some(timeout))
+    }
+
+    /// Whether a node that says it has the other role is kept out of the reads. Default: on.
+    /// Switch it off for replicas that are writable on purpose (logical replication, MySQL
+    /// replicas with `read_only = 0`).
+    #[must_use]
+    pub fn role_check(self, check: bool) -> Self {
+        self.with(|settings| settings.role_check = Some(check))
+    }
+
+    /// Whether sqlx logs each statement. Default: what the `ConnectOptions` say, else on.
+    #[must_use]
+    pub fn sqlx_logging(self, logging: bool) -> Self {
+        self.with(|settings| settings.sqlx_logging = Some(logging))
+    }
+
+    /// When a pooled connection is pinged before use. Default: [`Ping::WhenIdle`], unless the
+    /// `ConnectOptions` switched the ping off or set an idle time of their own. (SeaORM's default
+    /// of a ping before every use cannot be told from the wish for it: say [`Ping::Always`].)
+    #[must_use]
+    pub fn ping(self, ping: Ping) -> Self {
+        self.with(|settings| settings.ping = Some(ping))
+    }
+
+    /// Adds a statement that runs once on each new physical connection, before it is used and
+    /// before it is made read-only. It takes the place of a pool `after_connect` hook that the
+    /// `ConnectOptions` carry (on PostgreSQL that includes their schema search path).
+    #[must_use]
+    pub fn on_connect(self, sql: impl Into<String>) -> Self {
+        self.with(|settings| settings.on_connect.push(sql.into()))
+    }
+}
+
+impl From<&str> for NodeConfig {
+    fn from(url: &str) -> Self {
+        Self::from_source(Source::Url(url.to_owned()))
+    }
+}
+
+impl From<String> for NodeConfig {
+    fn from(url: String) -> Self {
+        Self::from_source(Source::Url(url))
+    }
+}
+
+impl From<&String> for NodeConfig {
+    fn from(url: &String) -> Self {
+        Self::from_source(Source::Url(url.clone()))
+    }
+}
+
+impl From<ConnectOptions> for NodeConfig {
+    fn from(options: ConnectOptions) -> Self {
+        Self::from_source(Source::Options(Box::new(options)))
+    }
+}
+
+impl From<DatabaseConnection> for NodeConfig {
+    fn from(connection: DatabaseConnection) -> Self {
+        Self::from_source(Source::Connection(connection))
+    }
+}
+
+impl From<&DatabaseConnection> for NodeConfig {
+    fn from(connection: &DatabaseConnection) -> Self {
+        Self::from_source(Source::Connection(connection.clone()))
+    }
+}
+
+impl Source {
+    /// The place, without any password.
+    fn shown(&self) -> String {
+        match self {
+            Self::Url(url) => shown_url(url),
+            Self::Options(options) => shown_url(options.get_url()),
+            Self::Connection(connection) => format!("{:?}", connection.inner),
+            Self::Driver(_) => "driver".to_owned(),
+        }
+    }
+}
+
+fn shown_url(url: &str) -> String {
+    SecretUrl::parse(url).map_or_else(|_| "(a URL that cannot be parsed)".to_owned(), |url| url.shown().to_owned())
+}
+
+impl fmt::Debug for NodeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeConfig")
+            .field("source", &self.source.shown())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Serialize for NodeConfig {
+    /// Writes a table whose `url` has no password.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Table<'a> {
+            url: String,
+            #[serde(flatten)]
+            settings: &'a NodeSettings,
+        }
+        Table { url: self.source.shown(), settings: &self.settings }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeConfig {
+    /// Reads a URL, or a table with a `url`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct UrlOrTable;
+
+        impl<'de> Visitor<'de> for UrlOrTable {
+            type Value = NodeConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a database URL, or a table with a `url`")
+            }
+
+            fn visit_str<E>(self, url: &str) -> Result<NodeConfig, E> {
+                Ok(url.into())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NodeConfig, A::Error> {
+                let mut settings = NodeSettings::deserialize(MapAccessDeserializer::new(map))?;
+                let url = settings.url.take().ok_or_else(|| A::Error::missing_field("url"))?;
+                Ok(NodeConfig { settings, ..url.into() })
+            }
+        }
+
+        deserializer.deserialize_any(UrlOrTable)
+    }
+}
+
+/// A weight, or the error that names the field it came from.
+pub(crate) fn weight(field: &str, weight: u32) -> Result<NonZeroU32, crate::Error> {
+    NonZeroU32::new(weight)
+        .ok_or_else(|| crate::Error::config(field, "0 is not a weight; drain a node to take it out of rotation"))
+}

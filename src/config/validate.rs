@@ -1,0 +1,353 @@
+//! From what the user wrote to what the rooms work with. Every error names its field.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use sea_orm::{DatabaseConnection, DatabaseConnectionType, DbBackend};
+
+use super::{
+    Config, Consistency, NodeConfig, Ping, PolicyKind,
+    node::{Source, weight},
+};
+use crate::{
+    Error,
+    driver::{LaneOptions, Opener, PingRule, SecretUrl},
+    topology::{Identity, MemberSettings, Role, RoleCheck},
+};
+
+/// The settings of a connection, without its nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) primary_read_share: f64,
+    pub(crate) primary_read_connections: Option<u32>,
+    pub(crate) policy: PolicyKind,
+    pub(crate) consistency: Consistency,
+    pub(crate) stick_after_write: Duration,
+    pub(crate) unknown_outcome_hold: Duration,
+    pub(crate) read_selection_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) probe_interval: Duration,
+    pub(crate) probe_timeout: Duration,
+    pub(crate) ping_after_idle: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) connect_lazy: bool,
+    pub(crate) seed: Option<u64>,
+}
+
+/// One node, ready to be opened.
+#[derive(Clone)]
+pub(crate) struct NodePlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) opener: Opener,
+    pub(crate) write: LaneOptions,
+    pub(crate) read: LaneOptions,
+    pub(crate) identity: Identity,
+    pub(crate) member: MemberSettings,
+    /// A database in the memory of one connection: both lanes are one pool.
+    pub(crate) in_memory: bool,
+}
+
+const DEFAULT_WRITE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_UNKNOWN_OUTCOME_HOLD: Duration = Duration::from_secs(30);
+/// sqlx's own default, which SeaORM leaves alone.
+const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+const MIN_PRIMARY_READ_CONNECTIONS: u32 = 2;
+/// SeaORM opens one connection to SQLite, because writers exclude each other; readers do not.
+const SQLITE_READ_CONNECTIONS: u32 = 4;
+
+impl TryFrom<&Config> for Settings {
+    type Error = Error;
+
+    fn try_from(config: &Config) -> Result<Self, Error> {
+        for (field, duration) in [
+            ("read_selection_timeout", config.read_selection_timeout),
+            ("connect_timeout", config.connect_timeout),
+            ("probe_interval", config.probe_interval),
+            ("probe_timeout", config.probe_timeout),
+        ] {
+            if duration.is_zero() {
+                return Err(Error::config(field, "0 leaves no time for an answer; give a duration such as `500ms`"));
+            }
+        }
+        if config.primary_read_connections == Some(0) {
+            return Err(Error::config(
+                "primary_read_connections",
+                "0 leaves no connection for fallback reads; for no routed reads on the primary set `primary_read_share = 0`",
+            ));
+        }
+        let statement_timeout = config.primary.as_ref().and_then(|primary| primary.settings.statement_timeout);
+        Ok(Self {
+            primary_read_share: share("primary_read_share", config.primary_read_share)?,
+            primary_read_connections: config.primary_read_connections,
+            policy: config.policy,
+            consistency: config.consistency,
+            stick_after_write: config.stick_after_write,
+            unknown_outcome_hold: config
+                .unknown_outcome_hold
+                .or(statement_timeout)
+                .unwrap_or(DEFAULT_UNKNOWN_OUTCOME_HOLD),
+            read_selection_timeout: config.read_selection_timeout,
+            connect_timeout: config.connect_timeout,
+            probe_interval: config.probe_interval,
+            probe_timeout: config.probe_timeout,
+            ping_after_idle: config.ping_after_idle,
+            drain_timeout: config.drain_timeout,
+            connect_lazy: config.connect_lazy,
+            seed: config.seed,
+        })
+    }
+}
+
+/// A share of reads, or the error that names the field it came from.
+pub(crate) fn share(field: &str, share: f64) -> Result<f64, Error> {
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err(Error::config(field, format!("{share} is not between 0 and 1")))
+    }
+}
+
+/// Plans the nodes of a topology: the primary first. `taken` are names of members that stay.
+pub(crate) fn plan_nodes(
+    settings: &Settings,
+    nodes: &[(String, &NodeConfig, Role)],
+    taken: &[String],
+) -> Result<Vec<NodePlan>, Error> {
+    let mut names: BTreeSet<String> = taken.iter().cloned().collect();
+    for (field, node, _) in nodes {
+        if let Some(name) = &node.settings.name {
+            if name.trim().is_empty() {
+                return Err(Error::config(format!("{field}.name"), "a name must not be blank"));
+            }
+            if !names.insert(name.clone()) {
+                return Err(Error::config(format!("{field}.name"), format!("another member is named `{name}` already")));
+            }
+        }
+    }
+    let mut planned = Vec::with_capacity(nodes.len());
+    for (field, node, role) in nodes {
+        let located = locate(field, node)?;
+        let name = match &node.settings.name {
+            Some(name) => name.clone(),
+            None => free_name(&mut names, &located.default_name),
+        };
+        planned.push(plan(settings, field, node, *role, located, &name)?);
+    }
+    Ok(planned)
+}
+
+/// What must hold of all members together.
+pub(crate) fn check_together(members: &[(String, DbBackend, bool)]) -> Result<(), Error> {
+    let Some((_, backend, _)) = members.first() else { return Ok(()) };
+    for (field, other, in_memory) in members {
+        if other != backend {
+            return Err(Error::config(
+                field,
+                format!("it speaks {} and the primary {}; all members must be of one kind", other.as_str(), backend.as_str()),
+            ));
+        }
+        if *in_memory && members.len() > 1 {
+            return Err(Error::config(
+                field,
+                "`sqlite::memory:` lives in one connection, so another member can never see its rows; use a file in WAL mode",
+            ));
+        }
+    }
+    Ok(())
+}
+
+struct Located {
+    opener: Opener,
+    readable: String,
+    default_name: String,
+    in_memory: bool,
+    options_max: Option<u32>,
+}
+
+fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
+    let parse = |url: &str| SecretUrl::parse(url).map_err(|problem| Error::config(format!("{field}.url"), problem));
+    let located = match &node.source {
+        Source::Url(text) => {
+            let url = parse(text)?;
+            Located {
+                readable: text.clone(),
+                default_name: url.default_name.clone(),
+                in_memory: url.in_memory,
+                options_max: None,
+                opener: Opener::Url(url),
+            }
+        }
+        Source::Options(options) => {
+            let url = parse(options.get_url())?;
+            Located {
+                readable: format!("{options:?}"),
+                default_name: url.default_name.clone(),
+                in_memory: url.in_memory,
+                options_max: options.get_max_connections(),
+                opener: Opener::Options(options.clone(), url),
+            }
+        }
+        Source::Connection(connection) => {
+            if matches!(connection.inner, DatabaseConnectionType::Disconnected) {
+                return Err(Error::config(field, "the SeaORM connection that was given is not connected"));
+            }
+            let (default_name, readable, in_memory) = adopted(connection);
+            Located { readable, default_name, in_memory, options_max: None, opener: Opener::Adopted(connection.clone()) }
+        }
+        Source::Driver(driver) => Located {
+            readable: format!("driver {:p}", Arc::as_ptr(driver)),
+            default_name: "scripted".to_owned(),
+            in_memory: false,
+            options_max: None,
+            opener: Opener::Scripted(Arc::clone(driver)),
+        },
+    };
+    check_feature(field, located.opener.backend())?;
+    Ok(located)
+}
+
+/// The name, identity and kind of a handle that was given to us open.
+fn adopted(connection: &DatabaseConnection) -> (String, String, bool) {
+    match &connection.inner {
+        #[cfg(feature = "postgres")]
+        DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+            let options = connection.get_postgres_connection_pool().connect_options();
+            let name = format!("{}:{}", options.get_host(), options.get_port());
+            (name, format!("pool {:p}", Arc::as_ptr(&options)), false)
+        }
+        #[cfg(feature = "mysql")]
+        DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+            let options = connection.get_mysql_connection_pool().connect_options();
+            let name = format!("{}:{}", options.get_host(), options.get_port());
+            (name, format!("pool {:p}", Arc::as_ptr(&options)), false)
+        }
+        #[cfg(feature = "sqlite")]
+        DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+            let options = connection.get_sqlite_connection_pool().connect_options();
+            let file = options.get_filename().to_string_lossy().into_owned();
+            // sqlx names the shared cache of an in-memory database so.
+            let in_memory = file.is_empty() || file.contains(":memory:") || file.starts_with("file:sqlx-in-memory");
+            let stem = options.get_filename().file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let name = if in_memory { "memory".to_owned() } else { stem.unwrap_or_else(|| "sqlite".to_owned()) };
+            (name, format!("pool {:p}", Arc::as_ptr(&options)), in_memory)
+        }
+        #[cfg(feature = "mock")]
+        DatabaseConnectionType::MockDatabaseConnection(mock) => {
+            ("mock".to_owned(), format!("mock {:p}", Arc::as_ptr(mock)), false)
+        }
+        other => (format!("{other:?}"), String::new(), false),
+    }
+}
+
+fn check_feature(field: &str, backend: DbBackend) -> Result<(), Error> {
+    let (built, feature) = match backend {
+        DbBackend::Postgres => (cfg!(feature = "postgres"), "postgres"),
+        DbBackend::MySql => (cfg!(feature = "mysql"), "mysql"),
+        DbBackend::Sqlite => (cfg!(feature = "sqlite"), "sqlite"),
+        _ => (false, "of that database"),
+    };
+    if built {
+        Ok(())
+    } else {
+        Err(Error::config(field, format!("the cargo feature `{feature}` of sea-orm-resolver is off")))
+    }
+}
+
+/// `base`, or `base-2`, `base-3`, … where it is taken.
+fn free_name(names: &mut BTreeSet<String>, base: &str) -> String {
+    let mut name = base.to_owned();
+    let mut number = 2;
+    while !names.insert(name.clone()) {
+        name = format!("{base}-{number}");
+        number += 1;
+    }
+    name
+}
+
+fn plan(
+    settings: &Settings,
+    field: &str,
+    node: &NodeConfig,
+    role: Role,
+    located: Located,
+    name: &str,
+) -> Result<NodePlan, Error> {
+    let own = &node.settings;
+    if own.max_connections == Some(0) {
+        return Err(Error::config(format!("{field}.max_connections"), "0 connections can serve nothing"));
+    }
+    let max = own.max_connections.or(located.options_max);
+    if let (Some(min), Some(max)) = (own.min_connections, max)
+        && min > max
+    {
+        return Err(Error::config(format!("{field}.min_connections"), format!("{min} is more than max_connections, {max}")));
+    }
+    for (part, duration) in [
+        ("acquire_timeout", own.acquire_timeout),
+        ("statement_timeout", own.statement_timeout),
+        ("idle_timeout", own.idle_timeout),
+        ("max_lifetime", own.max_lifetime),
+    ] {
+        if duration.is_some_and(|duration| duration.is_zero()) {
+            return Err(Error::config(format!("{field}.{part}"), "0 leaves no time; leave it out for the default"));
+        }
+    }
+    let lane = |max_connections, min_connections, default_acquire_timeout| LaneOptions {
+        max_connections,
+        min_connections,
+        default_acquire_timeout,
+        acquire_timeout: own.acquire_timeout,
+        idle_timeout: own.idle_timeout,
+        max_lifetime: own.max_lifetime,
+        statement_timeout: own.statement_timeout,
+        ping: match own.ping {
+            None | Some(Ping::WhenIdle) => PingRule::IdleFor(settings.ping_after_idle),
+            Some(Ping::Always) => PingRule::Always,
+            Some(Ping::Never) => PingRule::Never,
+        },
+        logging: own.sqlx_logging,
+        on_connect: own.on_connect.clone().into(),
+    };
+    let sqlite = located.opener.backend() == DbBackend::Sqlite;
+    let read_default = if sqlite { Some(SQLITE_READ_CONNECTIONS) } else { None };
+    let (read_max, read_min, write_min) = match role {
+        Role::Primary => {
+            let half = max.unwrap_or(if sqlite { SQLITE_READ_CONNECTIONS } else { DEFAULT_MAX_CONNECTIONS }) / 2;
+            let max = settings.primary_read_connections.unwrap_or(half.max(MIN_PRIMARY_READ_CONNECTIONS));
+            (Some(max), Some(0), own.min_connections)
+        }
+        // The read-write pool of a replica stays empty unless the node is made the primary.
+        Role::Replica => (max.or(read_default), own.min_connections, Some(0)),
+    };
+    Ok(NodePlan {
+        name: name.into(),
+        write: lane(own.max_connections, write_min, DEFAULT_WRITE_ACQUIRE_TIMEOUT),
+        read: lane(read_max, read_min, settings.read_selection_timeout),
+        identity: Identity { readable: identity_text(role, located.readable, own), value: Arc::clone(&node.value) },
+        member: MemberSettings {
+            weight: weight(&format!("{field}.weight"), own.weight.unwrap_or(1))?,
+            zone: own.zone.as_deref().map(Into::into),
+            tags: Arc::new(own.tags.clone()),
+            role_check: if own.role_check.unwrap_or(true) { RoleCheck::On } else { RoleCheck::Off },
+        },
+        in_memory: located.in_memory,
+        opener: located.opener,
+    })
+}
+
+/// What must be equal for two configurations to share pools: everything but what can change
+/// without new ones (weight, zone, tags, role check).
+fn identity_text(role: Role, place: String, own: &super::node::NodeSettings) -> Arc<str> {
+    format!(
+        "{role}|{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
+        own.max_connections,
+        own.min_connections,
+        own.acquire_timeout,
+        own.idle_timeout,
+        own.max_lifetime,
+        own.statement_timeout,
+        own.sqlx_logging,
+        own.ping,
+        own.on_connect
+    )
+    .into()
+}

@@ -1,0 +1,112 @@
+//! What all handles of one connection share.
+
+use std::{fmt, sync::Arc};
+
+use sea_orm::DbBackend;
+
+use super::{
+    budget::RetryBudget,
+    session::{CoreId, Floors, SessionRef},
+};
+use crate::{
+    config::{Consistency, Settings},
+    driver::Fault,
+    monitor::{Monitor, Writer},
+    routing::{DrawSource, Freshness, Policy},
+    topology::{Floor, Lane, Node, SnapshotCell, Tick, Topology},
+};
+
+/// The shared part of every handle. Dropped with the last one, and with it the monitor.
+pub(crate) struct Core {
+    pub(super) id: CoreId,
+    pub(super) monitor: Monitor,
+    pub(super) policy: Arc<dyn Policy>,
+    pub(super) draws: DrawSource,
+    pub(super) floors: Floors,
+    pub(super) budget: RetryBudget,
+    pub(super) backend: DbBackend,
+}
+
+/// Whose operation it is and what it must see: taken when the operation begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(super) session: SessionRef,
+    pub(super) consistency: Consistency,
+}
+
+impl Core {
+    pub(super) fn new(writer: Arc<Writer>, policy: Arc<dyn Policy>, seed: u64, backend: DbBackend) -> Self {
+        let stick_after_write = writer.settings.stick_after_write;
+        Self {
+            id: CoreId::unique(),
+            monitor: Monitor::new(writer),
+            policy,
+            draws: DrawSource::new(seed),
+            floors: Floors::new(stick_after_write),
+            budget: RetryBudget::new(),
+            backend,
+        }
+    }
+
+    pub(super) fn support_returning(&self) -> bool {
+        self.cell().load().primary.node.driver(Lane::Write).support_returning()
+    }
+
+    pub(super) fn is_mock(&self) -> bool {
+        self.cell().load().primary.node.driver(Lane::Write).is_mock()
+    }
+
+    pub(super) fn cell(&self) -> &SnapshotCell {
+        self.monitor.writer().cell()
+    }
+
+    pub(super) fn topology(&self) -> Arc<Topology> {
+        self.cell().load_full()
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.monitor.writer().settings
+    }
+
+    pub(super) fn now(&self) -> Tick {
+        self.monitor.writer().clock.now()
+    }
+
+    /// What a read in this context asks of its node.
+    pub(super) fn freshness(&self, context: &Context, now: Tick) -> Freshness {
+        match context.consistency {
+            Consistency::Strong => Freshness::Primary,
+            Consistency::Process => self.past(self.floors.of_process()),
+            Consistency::Session => {
+                self.floors.of_session(&context.session, now).map_or(Freshness::Any, |floor| self.past(floor))
+            }
+            // SeaORM's own read-back of a row it just wrote must find it whatever was asked for.
+            Consistency::Eventual if self.floors.take_read_back(&context.session, now) => {
+                self.past(Floor::open(now, Tick::NEVER))
+            }
+            Consistency::Eventual => Freshness::Any,
+        }
+    }
+
+    pub(super) fn past(&self, floor: Floor) -> Freshness {
+        Freshness::Past { floor, stick_after_write: self.floors.stick_after_write() }
+    }
+
+    /// An operation failed on a node in a way that says something about the node.
+    pub(super) fn suspect(&self, node: &Node, fault: Fault) {
+        if fault.casts_suspicion() {
+            crate::telemetry::suspected(node.name(), fault);
+            node.suspect(self.now());
+        }
+    }
+
+    pub(super) fn reads_served(&self) -> u64 {
+        self.cell().load().nodes().map(|node| node.served_reads()).sum()
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("topology", self.cell()).finish_non_exhaustive()
+    }
+}

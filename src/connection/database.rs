@@ -1,0 +1,267 @@
+//! How a connection comes to be.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use sea_orm::DbErr;
+
+use super::{core::Core, facade::DatabaseConnection};
+use crate::{
+    Error,
+    clock::Clock,
+    config::{Config, Consistency, NodeConfig, PolicyKind, Settings, check_together, plan_nodes},
+    monitor::{FirstAnswer, Writer, connect_all},
+    routing::{LeastInFlight, Policy, RoundRobin, WeightedRandom},
+    telemetry,
+    topology::{Role, Topology},
+};
+
+/// Opens connections, as SeaORM's type of the same name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Database;
+
+impl Database {
+    /// Opens a connection: a URL, SeaORM's `ConnectOptions`, or a [`Config`].
+    ///
+    /// All nodes are connected at the same time. Returns when the primary has answered and every
+    /// replica has answered or its connect time-out (2 s) has passed; a replica that is down is a
+    /// member that is down and is tried again. One URL without replicas behaves as SeaORM alone.
+    ///
+    /// # Errors
+    /// A configuration that cannot work ([`Error::is_config`]), or a primary that does not answer
+    /// ([`Error::is_unreachable`]), unless `connect_lazy` is set.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn connect<C: Into<Config>>(config: C) -> Result<DatabaseConnection, DbErr> {
+        open(config.into(), None).await.map_err(Into::into)
+    }
+}
+
+/// A configuration in code, made by [`DatabaseConnection::builder`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is opened until `connect`"]
+pub struct Builder {
+    config: Config,
+    policy: Option<Arc<dyn Policy>>,
+}
+
+impl Builder {
+    /// Starts from a configuration that was read elsewhere.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The node that takes the writes. Required.
+    pub fn primary(mut self, node: impl Into<NodeConfig>) -> Self {
+        self.config.primary = Some(node.into());
+        self
+    }
+
+    /// Adds a replica.
+    pub fn replica(mut self, node: impl Into<NodeConfig>) -> Self {
+        self.config.replicas.push(node.into());
+        self
+    }
+
+    /// Adds replicas.
+    pub fn replicas<I>(mut self, nodes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<NodeConfig>,
+    {
+        self.config.replicas.extend(nodes.into_iter().map(Into::into));
+        self
+    }
+
+    /// See [`Config::primary_read_share`]. Default: 0.10.
+    pub fn primary_read_share(mut self, share: f64) -> Self {
+        self.config.primary_read_share = share;
+        self
+    }
+
+    /// See [`Config::primary_read_connections`].
+    pub fn primary_read_connections(mut self, connections: u32) -> Self {
+        self.config.primary_read_connections = Some(connections);
+        self
+    }
+
+    /// How a replica is chosen. Default: [`LeastInFlight`].
+    pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// Which writes a read must see. Default: [`Consistency::Session`].
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.config.consistency = consistency;
+        self
+    }
+
+    /// See [`Config::stick_after_write`]. Default: 1 s.
+    pub fn stick_after_write(mut self, duration: Duration) -> Self {
+        self.config.stick_after_write = duration;
+        self
+    }
+
+    /// See [`Config::unknown_outcome_hold`].
+    pub fn unknown_outcome_hold(mut self, duration: Duration) -> Self {
+        self.config.unknown_outcome_hold = Some(duration);
+        self
+    }
+
+    /// See [`Config::read_selection_timeout`]. Default: 1 s.
+    pub fn read_selection_timeout(mut self, timeout: Duration) -> Self {
+        self.config.read_selection_timeout = timeout;
+        self
+    }
+
+    /// See [`Config::connect_timeout`]. Default: 2 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = timeout;
+        self
+    }
+
+    /// See [`Config::probe_interval`]. Default: 1 s.
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.config.probe_interval = interval;
+        self
+    }
+
+    /// See [`Config::probe_timeout`]. Default: 500 ms.
+    pub fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.config.probe_timeout = timeout;
+        self
+    }
+
+    /// See [`Config::ping_after_idle`]. Default: 5 s.
+    pub fn ping_after_idle(mut self, idle: Duration) -> Self {
+        self.config.ping_after_idle = idle;
+        self
+    }
+
+    /// See [`Config::drain_timeout`]. Default: 30 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout = timeout;
+        self
+    }
+
+    /// See [`Config::connect_lazy`]. Default: off.
+    pub fn connect_lazy(mut self, lazy: bool) -> Self {
+        self.config.connect_lazy = lazy;
+        self
+    }
+
+    /// Makes the draws of tiers and replicas repeatable. Default: from the operating system.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.config.seed = Some(seed);
+        self
+    }
+
+    /// Opens the connection; see [`Database::connect`].
+    ///
+    /// # Errors
+    /// As [`Database::connect`].
+    ///
+    /// # Cancel safety
+    /// As [`Database::connect`].
+    pub async fn connect(self) -> Result<DatabaseConnection, DbErr> {
+        open(self.config, self.policy).await.map_err(Into::into)
+    }
+}
+
+async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<DatabaseConnection, Error> {
+    let settings = Settings::try_from(&config)?;
+    let Some(primary) = &config.primary else {
+        return Err(Error::config("primary", "it is missing; give the node that takes the writes"));
+    };
+    let mut nodes = vec![("primary".to_owned(), primary, Role::Primary)];
+    nodes.extend(
+        config.replicas.iter().enumerate().map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica)),
+    );
+    let plans = plan_nodes(&settings, &nodes, &[])?;
+    let kinds: Vec<_> = nodes
+        .iter()
+        .zip(&plans)
+        .map(|((field, ..), plan)| (field.clone(), plan.opener.backend(), plan.in_memory))
+        .collect();
+    check_together(&kinds)?;
+
+    let lazy = settings.connect_lazy || primary.is_lazy();
+    let first = match (lazy, config.replicas.is_empty()) {
+        (true, _) => FirstAnswer::NotAsked,
+        (false, true) => FirstAnswer::Alone,
+        (false, false) => FirstAnswer::Full,
+    };
+    let backend = plans[0].opener.backend();
+    let clock = Clock::start();
+    let mut members = connect_all(plans, first, settings.connect_timeout, clock).await?.into_iter();
+    let primary = members.next().expect("the primary was planned first");
+    if let Some(failure) = primary.failure {
+        return Err(failure);
+    }
+    if let Some(role) = primary.member.observed_role().filter(|role| *role != Role::Primary) {
+        telemetry::role_contradicts(primary.member.name(), role);
+    }
+    let mut replicas = Vec::with_capacity(members.len());
+    for replica in members {
+        if let Some(failure) = &replica.failure {
+            // A session that is not read-only is no reason to hope for later.
+            if failure.is_not_read_only() {
+                return Err(failure.clone());
+            }
+            telemetry::down_at_start(replica.member.name(), failure);
+            replica.member.node.down().raise();
+        }
+        replicas.push(replica.member);
+    }
+
+    let policy = policy.unwrap_or_else(|| named_policy(settings.policy));
+    let seed = settings.seed.unwrap_or_else(rand_seed);
+    let topology = Topology {
+        generation: 1,
+        primary: primary.member,
+        replicas,
+        primary_read_share: settings.primary_read_share,
+        believed_for: settings.probe_interval * 3,
+    };
+    let watched = !topology.is_single();
+    let core = Core::new(Arc::new(Writer::new(topology, settings, clock)), policy, seed, backend);
+    if watched {
+        core.monitor.ensure_running();
+    }
+    Ok(DatabaseConnection::new(Arc::new(core)))
+}
+
+fn named_policy(kind: PolicyKind) -> Arc<dyn Policy> {
+    match kind {
+        PolicyKind::LeastInFlight => Arc::new(LeastInFlight),
+        PolicyKind::RoundRobin => Arc::new(RoundRobin::default()),
+        PolicyKind::WeightedRandom => Arc::new(WeightedRandom),
+    }
+}
+
+fn rand_seed() -> u64 {
+    use rand::{SeedableRng, rngs::SmallRng};
+
+    SmallRng::try_from_rng(&mut rand::rngs::SysRng).map_or_else(
+        // Without randomness from the system the draws are still uniform, only not secret.
+        |_| 0x5eed,
+        |mut rng| rand::Rng::next_u64(&mut rng),
+    )
+}
+
+impl From<sea_orm::DatabaseConnection> for DatabaseConnection {
+    /// Wraps an open SeaORM connection (a pool or a mock) as a primary without replicas.
+    ///
+    /// # Panics
+    /// When the SeaORM connection is `Disconnected`, as SeaORM itself does on its first use.
+    fn from(connection: sea_orm::DatabaseConnection) -> Self {
+        let config = Config { connect_lazy: true, ..Config::new(NodeConfig::from(connection)) };
+        open(config, None)
+            .now_or_never()
+            .expect("an open connection is adopted without waiting")
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+}

@@ -1,0 +1,326 @@
+//! The facade: a drop-in for SeaORM's `DatabaseConnection`.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use sea_orm::{
+    AccessMode, DbBackend, DbErr, IsolationLevel, Schema, SchemaBuilder, TransactionError, TransactionOptions,
+    TransactionTrait,
+};
+
+use super::{
+    core::{Context, Core},
+    database::Builder,
+    read::ReadConn,
+    run::{Effect, ReadRoute, Supply},
+    session::{self, Session, SessionRef},
+    surface::{self, Origin, Route, Routed, finish, implement_seaorm_traits},
+    transaction::DatabaseTransaction,
+    write::WriteConn,
+};
+use crate::{
+    Error,
+    config::{Consistency, NodeConfig, weight},
+    monitor::SwapReport,
+    routing::{Intent, classify},
+    topology::{Lane, Topology},
+};
+
+/// A connection to one primary and any number of replicas that can be used like SeaORM's own.
+///
+/// `&db` is a SeaORM connection: each statement is routed by what it is. [`read`](Self::read) and
+/// [`write`](Self::write) say it by hand. Clones are handles of the same connection; the last one
+/// ends its monitor.
+#[derive(Clone)]
+pub struct DatabaseConnection {
+    core: Arc<Core>,
+    session: Handle,
+    consistency: Consistency,
+}
+
+/// Whose operations a handle's operations are.
+#[derive(Clone)]
+enum Handle {
+    /// The enclosing scope's, the running task's, or the process's.
+    Implicit,
+    Session(Arc<Session>),
+}
+
+impl DatabaseConnection {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        let consistency = core.settings().consistency;
+        Self { core, session: Handle::Implicit, consistency }
+    }
+
+    /// Starts a configuration in code; end it with [`Builder::connect`].
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A connection for reads: one node, drawn by the primary read share and the policy, and kept
+    /// for the life of the value. Takes no connection from a pool until a statement runs.
+    pub fn read(&self) -> ReadConn {
+        ReadConn::draw(Arc::clone(&self.core), self.context())
+    }
+
+    /// A connection whose every statement goes to the primary.
+    pub fn write(&self) -> WriteConn {
+        WriteConn::new(Arc::clone(&self.core), self.context())
+    }
+
+    /// An explicit session (a request, a job): the handle is the session, and clones of it share
+    /// it, in whatever task they are used. It draws its node once and keeps it.
+    #[must_use]
+    pub fn session(&self) -> Self {
+        Self { session: Handle::Session(Arc::default()), ..self.clone() }
+    }
+
+    /// Runs a future so that plain handles of this connection inside it belong to `session`: what a
+    /// middleware uses. A handle that is no explicit session is given one for the future's life.
+    ///
+    /// # Cancel safety
+    /// That of the future.
+    pub async fn scope<F: Future>(&self, session: &Self, future: F) -> F::Output {
+        let entered = match &session.session {
+            Handle::Session(session) => Arc::clone(session),
+            Handle::Implicit => Arc::default(),
+        };
+        session::scope(self.core.id, entered, future).await
+    }
+
+    /// The same session with another consistency.
+    #[must_use]
+    pub fn with_consistency(&self, consistency: Consistency) -> Self {
+        Self { consistency, ..self.clone() }
+    }
+
+    /// The consistency of this handle.
+    pub fn consistency(&self) -> Consistency {
+        self.consistency
+    }
+
+    /// SeaORM's own handle of the primary's read-write pool, for what needs one (migrations, schema
+    /// sync, RBAC). What is written through it raises no floor. It stays the handle of the node
+    /// that is the primary now.
+    pub fn primary(&self) -> sea_orm::DatabaseConnection {
+        self.core.cell().load().primary.node.driver(Lane::Write).seaorm().cloned().unwrap_or_default()
+    }
+
+    /// What this process believes about the nodes now. `Display` prints a table.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.core.topology()
+    }
+
+    /// Makes `nodes` the replicas, atomically: new nodes are connected and have to answer first,
+    /// equal ones keep their pools, removed ones finish what runs on them and are closed. No
+    /// operation fails because of it.
+    ///
+    /// # Errors
+    /// A node that cannot work or does not answer within the connect time-out (2 s); then nothing
+    /// has changed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before it is ready leaves the old set.
+    pub async fn swap_replicas<I>(&self, nodes: I) -> Result<SwapReport, Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<NodeConfig>,
+    {
+        self.core.monitor.swap_replicas(nodes.into_iter().map(Into::into).collect()).await
+    }
+
+    /// Adds a replica that has answered.
+    ///
+    /// # Errors
+    /// As [`swap_replicas`](Self::swap_replicas).
+    ///
+    /// # Cancel safety
+    /// As [`swap_replicas`](Self::swap_replicas).
+    pub async fn add_replica(&self, node: impl Into<NodeConfig>) -> Result<SwapReport, Error> {
+        self.core.monitor.add_replica(node.into()).await
+    }
+
+    /// Removes a replica and waits until what runs on it has ended (at most the drain time-out, 30 s).
+    ///
+    /// # Errors
+    /// No replica has this name; or operations still run after the drain time-out: they go on.
+    ///
+    /// # Cancel safety
+    /// The replica has left as soon as the future was polled; draining goes on without it.
+    pub async fn remove_replica(&self, name: impl AsRef<str>) -> Result<(), Error> {
+        self.core.monitor.remove_replica(name.as_ref()).await
+    }
+
+    /// Makes another node the primary, as [`swap_replicas`](Self::swap_replicas) does for
+    /// replicas. A replica with the same name leaves the replicas.
+    ///
+    /// # Errors
+    /// The node does not answer, or says it is a replica; then nothing has changed.
+    ///
+    /// # Cancel safety
+    /// As [`swap_replicas`](Self::swap_replicas).
+    pub async fn swap_primary(&self, node: impl Into<NodeConfig>) -> Result<SwapReport, Error> {
+        self.core.monitor.swap_primary(node.into()).await
+    }
+
+    /// Changes the primary's share of the reads (0 to 1) for the draws to come.
+    ///
+    /// # Errors
+    /// A value outside of 0 to 1.
+    pub fn set_primary_read_share(&self, share: f64) -> Result<(), Error> {
+        self.core.monitor.set_primary_read_share(share)
+    }
+
+    /// Changes how much of its tier's reads a member takes.
+    ///
+    /// # Errors
+    /// No member has this name, or the weight is 0.
+    pub fn set_weight(&self, name: impl AsRef<str>, value: u32) -> Result<(), Error> {
+        self.core.monitor.set_weight(name.as_ref(), weight("weight", value)?)
+    }
+
+    /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until what runs on
+    /// it has ended (at most the drain time-out, 30 s).
+    ///
+    /// # Errors
+    /// No replica has this name; or operations still run after the drain time-out.
+    ///
+    /// # Cancel safety
+    /// The replica is out as soon as the future was polled.
+    pub async fn drain(&self, name: impl AsRef<str>) -> Result<(), Error> {
+        self.core.monitor.drain(name.as_ref()).await
+    }
+
+    /// Puts a drained replica back into rotation.
+    ///
+    /// # Errors
+    /// No member has this name.
+    pub fn resume(&self, name: impl AsRef<str>) -> Result<(), Error> {
+        self.core.monitor.resume(name.as_ref())
+    }
+
+    /// The dialect of the nodes.
+    pub fn get_database_backend(&self) -> DbBackend {
+        self.core.backend
+    }
+
+    /// A schema builder for the dialect of the nodes.
+    pub fn get_schema_builder(&self) -> SchemaBuilder {
+        Schema::new(self.core.backend).builder()
+    }
+
+    /// Whether the primary answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        let lease = self.core.choose_primary().await;
+        lease.driver().ping().await
+    }
+
+    /// Closes the pools of every node; those that were given open are left to their owner.
+    ///
+    /// # Errors
+    /// None today; SeaORM's signature.
+    pub async fn close(self) -> Result<(), DbErr> {
+        self.close_by_ref().await
+    }
+
+    /// As [`close`](Self::close), for a shared handle.
+    ///
+    /// # Errors
+    /// None today; SeaORM's signature.
+    pub async fn close_by_ref(&self) -> Result<(), DbErr> {
+        self.core.monitor.stop();
+        for node in self.core.topology().nodes() {
+            for lane in [Lane::Read, Lane::Write] {
+                node.driver(lane).close().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`TransactionTrait::transaction`], for an async closure.
+    ///
+    /// # Errors
+    /// Those of the transaction, and of the callback.
+    pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c DatabaseTransaction) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        self.transaction_with_config_async(callback, None, None).await
+    }
+
+    /// As [`TransactionTrait::transaction_with_config`], for an async closure.
+    ///
+    /// # Errors
+    /// Those of the transaction, and of the callback.
+    pub async fn transaction_with_config_async<F, T, E>(
+        &self,
+        callback: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c DatabaseTransaction) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let transaction = self.begin_with_config(isolation_level, access_mode).await?;
+        let result = callback(&transaction).await;
+        finish(transaction, result).await
+    }
+}
+
+impl Routed for DatabaseConnection {
+    fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn context(&self) -> Context {
+        let session = match &self.session {
+            Handle::Implicit => SessionRef::current(self.core.id),
+            Handle::Session(session) => SessionRef::Explicit(Arc::clone(session)),
+        };
+        Context { session, consistency: self.consistency }
+    }
+
+    fn route<'a>(&'a self, context: &'a Context, sql: &str, origin: Origin) -> Result<Route<'a>, Error> {
+        let intent = classify(sql, self.core.backend).intent;
+        Ok(match (intent, origin) {
+            (Intent::Read, Origin::Built) => {
+                Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() })
+            }
+            (Intent::Read, Origin::Raw) => Route::Primary(Effect::Nothing),
+            (Intent::Write, _) if self.core.backend.support_returning() => Route::Primary(Effect::Written),
+            (Intent::Write, _) => Route::Primary(Effect::WrittenWithoutReturning),
+        })
+    }
+
+    fn route_transaction<'a>(
+        &'a self,
+        context: &'a Context,
+        options: &mut TransactionOptions,
+    ) -> Result<Route<'a>, Error> {
+        if options.access_mode != Some(AccessMode::ReadOnly) {
+            return Ok(Route::Primary(Effect::Written));
+        }
+        if options.isolation_level == Some(IsolationLevel::Serializable) {
+            // No standby can run it, and the primary runs it as it would without us.
+            return Ok(Route::Primary(Effect::Nothing));
+        }
+        Ok(Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }))
+    }
+}
+
+implement_seaorm_traits!(DatabaseConnection);
+
+impl fmt::Debug for DatabaseConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseConnection")
+            .field("topology", self.core.cell())
+            .field("consistency", &self.consistency)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,22 @@
+//! HOLD: what the user holds, and how an operation runs on the node that was decided for it.
+
+mod budget;
+mod core;
+mod database;
+mod facade;
+mod read;
+mod run;
+mod session;
+#[cfg(feature = "stream")]
+mod stream;
+mod surface;
+mod transaction;
+mod write;
+
+pub use database::{Builder, Database};
+pub use facade::DatabaseConnection;
+pub use read::ReadConn;
+#[cfg(feature = "stream")]
+pub use stream::RowStream;
+pub use transaction::DatabaseTransaction;
+pub use write::WriteConn;

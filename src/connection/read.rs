@@ -1,0 +1,111 @@
+//! A connection for reads.
+
+use std::{fmt, sync::Arc};
+
+use sea_orm::{AccessMode, DbBackend, IsolationLevel, TransactionOptions};
+
+use super::{
+    core::{Context, Core},
+    run::{Among, ReadRoute, Supply},
+    session::KeptNode,
+    surface::{self, Origin, Route, Routed, implement_seaorm_traits},
+};
+use crate::{
+    Error,
+    error::Kind,
+    routing::{Intent, ReadRequest, classify, select_read},
+    topology::Lane,
+};
+
+/// A connection to one node for reads, made by
+/// [`DatabaseConnection::read`](crate::DatabaseConnection::read).
+///
+/// The node is drawn when the value is made and kept for its life; it is drawn again when it left
+/// or is down, and left for good when the session writes something it may not have. What is not a
+/// plain read is refused before it reaches a server, with an error that
+/// [`Error::from_db_err`](crate::Error::from_db_err) gives back; `begin` and `transaction` start
+/// READ ONLY transactions. Its sessions are read-only in the database too.
+pub struct ReadConn {
+    core: Arc<Core>,
+    context: Context,
+    kept: KeptNode,
+}
+
+impl ReadConn {
+    pub(super) fn draw(core: Arc<Core>, context: Context) -> Self {
+        let kept = KeptNode::default();
+        let now = core.now();
+        let of_session = context.session.kept().and_then(KeptNode::get);
+        let request =
+            ReadRequest { freshness: core.freshness(&context, now), tried: None, kept: of_session, alone: Lane::Read };
+        // With nobody eligible the first statement waits for somebody.
+        if let Ok(selected) =
+            select_read(&core.cell().load(), core.policy.as_ref(), &request, now, &mut core.draws.draw())
+        {
+            kept.set(selected.node.id());
+        }
+        Self { core, context, kept }
+    }
+
+    /// The name of the node it keeps to now; `None` while no node is eligible.
+    pub fn node(&self) -> Option<String> {
+        let id = self.kept.get()?;
+        Some(self.core.cell().load().member_of(id)?.name().to_owned())
+    }
+
+    /// The dialect of the nodes.
+    pub fn get_database_backend(&self) -> DbBackend {
+        self.core.backend
+    }
+
+    fn anywhere(&self) -> ReadRoute<'_> {
+        ReadRoute { kept: Some(&self.kept), alone: Lane::Read, among: Among::All }
+    }
+}
+
+impl Routed for ReadConn {
+    fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    fn route<'a>(&'a self, _context: &'a Context, sql: &str, _origin: Origin) -> Result<Route<'a>, Error> {
+        let classification = classify(sql, self.core.backend);
+        match classification.intent {
+            Intent::Read => Ok(Route::Read(self.anywhere())),
+            // The caller vouches for functions we know nothing of; the server refuses what writes.
+            Intent::Write if classification.reason.is_unknown_function() => Ok(Route::Read(self.anywhere())),
+            Intent::Write => Err(Error::new(Kind::Refused { reason: classification.reason.to_string() })),
+        }
+    }
+
+    fn route_transaction<'a>(
+        &'a self,
+        _context: &'a Context,
+        options: &mut TransactionOptions,
+    ) -> Result<Route<'a>, Error> {
+        if options.access_mode == Some(AccessMode::ReadWrite) {
+            return Err(Error::new(Kind::Refused { reason: "a READ WRITE transaction".to_owned() }));
+        }
+        // SQLite knows no access modes; its read sessions are `query_only`.
+        if self.core.backend != DbBackend::Sqlite {
+            options.access_mode = Some(AccessMode::ReadOnly);
+        }
+        let among = match options.isolation_level {
+            Some(IsolationLevel::Serializable) => Among::Primary,
+            _ => Among::All,
+        };
+        Ok(Route::Read(ReadRoute { among, ..self.anywhere() }))
+    }
+}
+
+implement_seaorm_traits!(ReadConn);
+
+impl fmt::Debug for ReadConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadConn").field("node", &self.node()).finish_non_exhaustive()
+    }
+}

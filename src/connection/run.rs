@@ -1,0 +1,338 @@
+//! How one operation runs: decide on a snapshot, take a lease, run; for a plain read once more on
+//! another node when the first one failed it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use sea_orm::{DbErr, Statement};
+use tokio::time;
+use tracing::Instrument;
+
+use super::{
+    core::{Context, Core},
+    session::{KeptNode, SessionRef},
+};
+use crate::{
+    Error,
+    driver::{Driver, Fault},
+    error::Kind,
+    routing::{ReadRequest, Selected, select_read},
+    telemetry,
+    topology::{Floor, Lane, Lease, NodeId, Role, Tick},
+};
+
+/// How often a read that waits for a node looks again though nothing was published.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How a read is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadRoute<'a> {
+    /// Where the node of this read connection or session is remembered.
+    pub(super) kept: Option<&'a KeptNode>,
+    /// The primary's pool that is used while there are no replicas.
+    pub(super) alone: Lane,
+    pub(super) among: Among,
+}
+
+impl ReadRoute<'_> {
+    /// Any member, and without replicas what SeaORM alone would do.
+    pub(super) fn anywhere() -> Self {
+        Self { kept: None, alone: Lane::Write, among: Among::All }
+    }
+}
+
+/// Which members may run a read at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Among {
+    All,
+    /// What no standby can run: a serializable transaction.
+    Primary,
+}
+
+/// The text and values of an operation, once for each attempt.
+pub(super) enum Supply<'a> {
+    /// Built by SeaORM: built again for a second attempt, not copied for a first one.
+    Built { first: Option<Statement>, again: &'a (dyn Fn() -> Statement + Sync) },
+    /// Handed over as it is.
+    Raw(Option<Statement>),
+}
+
+impl Supply<'_> {
+    /// The text, before the first attempt.
+    pub(super) fn sql(&self) -> &str {
+        match self {
+            Self::Built { first, .. } | Self::Raw(first) => first.as_ref().map_or("", |statement| &statement.sql),
+        }
+    }
+
+    /// The statement for the next attempt. `more` says whether there may be yet another.
+    pub(super) fn next(&mut self, more: Attempts) -> Statement {
+        match self {
+            Self::Built { first, again } => first.take().unwrap_or_else(again),
+            Self::Raw(statement) => match more {
+                Attempts::Last => statement.take(),
+                Attempts::More => statement.clone(),
+            }
+            .expect("a raw statement is kept until its last attempt"),
+        }
+    }
+}
+
+/// Whether an attempt can be followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempts {
+    More,
+    Last,
+}
+
+impl Core {
+    /// Runs a plain read on the node decided for it, and once more on another when that fails it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives its place on the node back; the server may go on with the read.
+    pub(super) async fn read<T, F>(&self, context: &Context, route: ReadRoute<'_>, mut run: F) -> Result<(T, Lease), DbErr>
+    where
+        F: for<'d> FnMut(&'d dyn Driver, Attempts) -> BoxFuture<'d, Result<T, DbErr>>,
+    {
+        let mut tried = None;
+        let started = self.now();
+        loop {
+            let lease = self.choose(context, route, tried, started).await?;
+            if self.cell().load().is_single() {
+                // As SeaORM alone would: nothing is watched, nothing is run again.
+                let value = run(lease.driver(), Attempts::Last).await.inspect_err(|error| {
+                    self.suspect(lease.node(), Fault::of(error));
+                })?;
+                lease.served();
+                return Ok((value, lease));
+            }
+            let attempts = if tried.is_none() { Attempts::More } else { Attempts::Last };
+            let span = telemetry::route_span(&lease);
+            let (error, fault) = match until_down(&lease, run(lease.driver(), attempts)).instrument(span).await {
+                Ok(value) => {
+                    lease.served();
+                    return Ok((value, lease));
+                }
+                Err(Failed::Itself(error)) => {
+                    let fault = Fault::of(&error);
+                    (error, fault)
+                }
+                Err(Failed::NodeWentDown) => {
+                    let node = lease.node().name().to_owned();
+                    (Error::new(Kind::WentDown { node }).into(), Fault::Broken)
+                }
+            };
+            self.suspect(lease.node(), fault);
+            if !self.may_retry(fault, attempts) {
+                return Err(error);
+            }
+            telemetry::read_retried(lease.node().name(), fault);
+            tried = Some(lease.node().id());
+        }
+    }
+
+    pub(super) fn may_retry(&self, fault: Fault, attempts: Attempts) -> bool {
+        attempts == Attempts::More
+            && fault.is_worth_another_node()
+            && self.budget.withdraw(self.now(), self.reads_served())
+    }
+
+    /// Takes a lease on the node for a read that began at `started`, waiting for a node when none
+    /// is eligible, until the selection time-out has passed.
+    pub(super) async fn choose(
+        &self,
+        context: &Context,
+        route: ReadRoute<'_>,
+        tried: Option<NodeId>,
+        started: Tick,
+    ) -> Result<Lease, DbErr> {
+        let mut now = started;
+        let freshness = match route.among {
+            Among::All => self.freshness(context, now),
+            Among::Primary => self.past(Floor::open(now, Tick::NEVER)),
+        };
+        let mut changes = None;
+        loop {
+            let request = ReadRequest { freshness, tried, kept: route.kept.and_then(KeptNode::get), alone: route.alone };
+            let decided = {
+                let topology = self.cell().load();
+                if !topology.is_single() {
+                    self.monitor.ensure_running();
+                }
+                let mut draw = self.draws.draw();
+                select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)
+            };
+            let rejected = match decided {
+                Ok(Selected { node, lane, role }) => {
+                    let lease = Lease::take(node, lane, role);
+                    // A node that retired in between has been published without: decide again.
+                    // (It looks at its running operations after it retired, we at that after we
+                    // are one of them, so one of the two always sees the other.)
+                    if lease.node().is_retired() {
+                        drop(lease);
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                    if let Some(kept) = route.kept {
+                        kept.set(lease.node().id());
+                    }
+                    return Ok(lease);
+                }
+                Err(rejected) => rejected,
+            };
+            // Mark seen, decide, then wait: a change between the two is not missed.
+            let Some(changes) = &mut changes else {
+                changes = Some(self.cell().changes());
+                continue;
+            };
+            telemetry::read_waits(*changes.borrow());
+            // Floors pass with time, not with a publication, so look again now and then.
+            let left = self.settings().read_selection_timeout.saturating_sub(now.since(started));
+            let _ = time::timeout(left.min(LOOK_AGAIN), changes.changed()).await;
+            now = self.now();
+            if now.since(started) >= self.settings().read_selection_timeout {
+                let topology = self.cell().load();
+                let rejected = rejected
+                    .iter()
+                    .filter_map(|(id, why)| Some((topology.member_of(*id)?.name().to_owned(), why.to_string())))
+                    .collect();
+                return Err(Error::new(Kind::NoEligibleNode { waited: now.since(started), rejected }).into());
+            }
+        }
+    }
+
+    /// Takes a lease on the primary's read-write pool.
+    pub(super) async fn choose_primary(&self) -> Lease {
+        loop {
+            let primary = {
+                let topology = self.cell().load();
+                if !topology.is_single() {
+                    self.monitor.ensure_running();
+                }
+                Arc::clone(&topology.primary.node)
+            };
+            let lease = Lease::take(primary, Lane::Write, Role::Primary);
+            if !lease.node().is_retired() {
+                return lease;
+            }
+            // It was swapped in between; the next snapshot has the other one.
+            drop(lease);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Runs something that is not a plain read on the primary, once.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown; the session then reads from the primary
+    /// for `unknown_outcome_hold`.
+    pub(super) async fn write<T, F>(
+        self: &Arc<Self>,
+        session: SessionRef,
+        effect: Effect,
+        run: F,
+    ) -> Result<(T, Lease), DbErr>
+    where
+        F: for<'d> FnOnce(&'d dyn Driver) -> BoxFuture<'d, Result<T, DbErr>>,
+    {
+        let lease = self.choose_primary().await;
+        let mark = WriteMark::begin(Arc::clone(self), session, effect, Certainty::Unknown);
+        let result = run(lease.driver()).instrument(telemetry::route_span(&lease)).await;
+        match &result {
+            Ok(_) => lease.served(),
+            Err(error) => self.suspect(lease.node(), Fault::of(error)),
+        }
+        mark.ended(&result);
+        result.map(|value| (value, lease))
+    }
+}
+
+enum Failed {
+    Itself(DbErr),
+    NodeWentDown,
+}
+
+/// Runs a read for as long as its node is not believed to be down. What runs on the read-write
+/// pool has no other node to go to, and runs to its end.
+async fn until_down<T>(lease: &Lease, run: impl Future<Output = Result<T, DbErr>>) -> Result<T, Failed> {
+    if lease.lane() == Lane::Write {
+        return run.await.map_err(Failed::Itself);
+    }
+    tokio::select! {
+        biased;
+        result = run => result.map_err(Failed::Itself),
+        () = lease.node().down().wait() => Err(Failed::NodeWentDown),
+    }
+}
+
+/// What an operation on the primary leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Perhaps something was written.
+    Written,
+    /// As above, by a statement that SeaORM may follow with a read of what it wrote.
+    WrittenWithoutReturning,
+    /// A plain read that went to the primary.
+    Nothing,
+}
+
+/// Whether the outcome is known when a mark is dropped without being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    Known,
+    Unknown,
+}
+
+/// Raises the floor of a session when the write it stands for ends, in whatever way.
+#[derive(Debug)]
+pub(super) struct WriteMark {
+    core: Arc<Core>,
+    session: SessionRef,
+    effect: Effect,
+    if_dropped: Certainty,
+}
+
+impl WriteMark {
+    pub(super) fn begin(core: Arc<Core>, session: SessionRef, effect: Effect, if_dropped: Certainty) -> Self {
+        Self { core, session, effect, if_dropped }
+    }
+
+    /// From here on, being dropped means that nobody knows what happened.
+    pub(super) fn is_uncertain_now(&mut self) {
+        self.if_dropped = Certainty::Unknown;
+    }
+
+    /// The operation came back with this.
+    pub(super) fn ended<T>(self, result: &Result<T, DbErr>) {
+        self.ended_with(result.as_ref().err().map(Fault::of));
+    }
+
+    /// The operation came back with this fault, or with none.
+    pub(super) fn ended_with(mut self, fault: Option<Fault>) {
+        self.if_dropped = match fault {
+            Some(fault) if fault.proves_not_executed() => {
+                self.effect = Effect::Nothing;
+                Certainty::Known
+            }
+            Some(Fault::Broken) => Certainty::Unknown,
+            Some(_) | None => Certainty::Known,
+        };
+    }
+}
+
+impl Drop for WriteMark {
+    fn drop(&mut self) {
+        if self.effect == Effect::Nothing {
+            return;
+        }
+        let now = self.core.now();
+        let floor = match self.if_dropped {
+            Certainty::Known => Floor::written(now),
+            Certainty::Unknown => Floor::open(now, now.after(self.core.settings().unknown_outcome_hold)),
+        };
+        self.core.floors.raise(&self.session, floor, now);
+        if self.effect == Effect::WrittenWithoutReturning {
+            self.core.floors.expect_read_back(&self.session, now);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A transaction that is open on one node.
+
+use std::{fmt, future::Future, pin::Pin};
+
+use sea_orm::{
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement, TransactionError,
+    TransactionOptions, TransactionSession, TransactionTrait,
+};
+
+#[cfg(feature = "stream")]
+use super::stream::RowStream;
+use super::{
+    run::WriteMark,
+    surface::{finish, options, run_transaction},
+};
+use crate::{driver::DriverTransaction, topology::Lease};
+
+/// An open transaction, as SeaORM's of the same name: everything inside runs on its one
+/// connection, nothing is routed or run again, and dropping it rolls back.
+///
+/// It keeps its node through a swap or a drain until it ends. The end of a transaction that was
+/// not begun `READ ONLY` counts as a write of its session.
+pub struct DatabaseTransaction {
+    inner: Box<dyn DriverTransaction>,
+    lease: Lease,
+    /// Of the outermost read-write transaction only: a nested commit is a savepoint's release.
+    mark: Option<WriteMark>,
+    backend: DbBackend,
+}
+
+impl DatabaseTransaction {
+    pub(super) fn new(
+        inner: Box<dyn DriverTransaction>,
+        lease: Lease,
+        mark: Option<WriteMark>,
+        backend: DbBackend,
+    ) -> Self {
+        Self { inner, lease, mark, backend }
+    }
+
+    /// The name of the node it runs on.
+    pub fn node(&self) -> &str {
+        self.lease.node().name()
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// When the connection is lost before the answer, the outcome is unknown: it is never
+    /// repeated, and the session reads from the primary for a while.
+    ///
+    /// # Cancel safety
+    /// As with a lost connection: the outcome is unknown.
+    pub async fn commit(self) -> Result<(), DbErr> {
+        let Self { inner, lease, mut mark, .. } = self;
+        if let Some(mark) = &mut mark {
+            mark.is_uncertain_now();
+        }
+        let result = inner.commit().await;
+        if let Some(mark) = mark {
+            mark.ended(&result);
+        }
+        drop(lease);
+        result
+    }
+
+    /// Rolls back.
+    ///
+    /// # Errors
+    /// When the connection is lost; the server then rolls back by itself.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        self.inner.rollback().await
+    }
+
+    /// As [`TransactionTrait::transaction`], for an async closure.
+    ///
+    /// # Errors
+    /// Those of the nested transaction, and of the callback.
+    pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c Self) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        self.transaction_with_config_async(callback, None, None).await
+    }
+
+    /// As [`TransactionTrait::transaction_with_config`], for an async closure.
+    ///
+    /// # Errors
+    /// Those of the nested transaction, and of the callback.
+    pub async fn transaction_with_config_async<F, T, E>(
+        &self,
+        callback: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c Self) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let transaction = self.begin_with_config(isolation_level, access_mode).await?;
+        let result = callback(&transaction).await;
+        finish(transaction, result).await
+    }
+}
+
+impl AsRef<sea_orm::DatabaseTransaction> for DatabaseTransaction {
+    /// SeaORM's own transaction, for helpers that take one.
+    ///
+    /// # Panics
+    /// On a scripted node of a simulator, which has none.
+    fn as_ref(&self) -> &sea_orm::DatabaseTransaction {
+        self.inner.seaorm().expect("only scripted nodes are without a SeaORM transaction")
+    }
+}
+
+impl fmt::Debug for DatabaseTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseTransaction").field("node", &self.node()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for DatabaseTransaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    async fn execute_raw(&self, stmt: Statement) -> Result<ExecResult, DbErr> {
+        self.inner.execute(stmt).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.inner.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, stmt: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.inner.query_one(stmt).await
+    }
+
+    async fn query_all_raw(&self, stmt: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.inner.query_all(stmt).await
+    }
+
+    fn support_returning(&self) -> bool {
+        self.lease.driver().support_returning()
+    }
+
+    fn is_mock_connection(&self) -> bool {
+        self.lease.driver().is_mock()
+    }
+}
+
+#[cfg(feature = "stream")]
+impl sea_orm::StreamTrait for DatabaseTransaction {
+    type Stream<'a> = RowStream<'a>;
+
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    fn stream_raw<'a>(
+        &'a self,
+        stmt: Statement,
+    ) -> Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, DbErr>> + 'a + Send>> {
+        Box::pin(async move { Ok(RowStream::of_transaction(self.inner.stream(stmt).await?)) })
+    }
+}
+
+#[async_trait::async_trait]
+impl TransactionTrait for DatabaseTransaction {
+    type Transaction = Self;
+
+    async fn begin(&self) -> Result<Self, DbErr> {
+        self.begin_with_options(TransactionOptions::default()).await
+    }
+
+    async fn begin_with_config(
+        &self,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<Self, DbErr> {
+        self.begin_with_options(options(isolation_level, access_mode)).await
+    }
+
+    async fn begin_with_options(&self, options: TransactionOptions) -> Result<Self, DbErr> {
+        let inner = self.inner.begin(options).await?;
+        Ok(Self::new(inner, self.lease.again(), None, self.backend))
+    }
+
+    async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(&'c Self) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        run_transaction(self.begin().await?, callback).await
+    }
+
+    async fn transaction_with_config<F, T, E>(
+        &self,
+        callback: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(&'c Self) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        run_transaction(self.begin_with_config(isolation_level, access_mode).await?, callback).await
+    }
+}
+
+#[async_trait::async_trait]
+impl TransactionSession for DatabaseTransaction {
+    async fn commit(self) -> Result<(), DbErr> {
+        self.commit().await
+    }
+
+    async fn rollback(self) -> Result<(), DbErr> {
+        self.rollback().await
+    }
+}

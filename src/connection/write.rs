@@ -1,0 +1,71 @@
+//! A connection to the primary.
+
+use std::{fmt, sync::Arc};
+
+use sea_orm::{DbBackend, TransactionOptions};
+
+use super::{
+    core::{Context, Core},
+    run::{Effect, Supply},
+    surface::{self, Origin, Route, Routed, implement_seaorm_traits},
+};
+use crate::{
+    Error,
+    routing::{Intent, classify},
+};
+
+/// A connection whose every statement goes to the primary's read-write pool, made by
+/// [`DatabaseConnection::write`](crate::DatabaseConnection::write).
+pub struct WriteConn {
+    core: Arc<Core>,
+    context: Context,
+}
+
+impl WriteConn {
+    pub(super) fn new(core: Arc<Core>, context: Context) -> Self {
+        Self { core, context }
+    }
+
+    /// The dialect of the nodes.
+    pub fn get_database_backend(&self) -> DbBackend {
+        self.core.backend
+    }
+}
+
+impl Routed for WriteConn {
+    fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    fn route<'a>(&'a self, _context: &'a Context, sql: &str, _origin: Origin) -> Result<Route<'a>, Error> {
+        // A plain read raises no floor; where it runs is not in question, so no read-back either.
+        Ok(Route::Primary(match classify(sql, self.core.backend).intent {
+            Intent::Read => Effect::Nothing,
+            Intent::Write => Effect::Written,
+        }))
+    }
+
+    fn route_transaction<'a>(
+        &'a self,
+        _context: &'a Context,
+        options: &mut TransactionOptions,
+    ) -> Result<Route<'a>, Error> {
+        Ok(Route::Primary(match options.access_mode {
+            Some(sea_orm::AccessMode::ReadOnly) => Effect::Nothing,
+            _ => Effect::Written,
+        }))
+    }
+}
+
+implement_seaorm_traits!(WriteConn);
+
+impl fmt::Debug for WriteConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let primary = self.core.cell().load().primary.name().to_owned();
+        f.debug_struct("WriteConn").field("node", &primary).finish_non_exhaustive()
+    }
+}

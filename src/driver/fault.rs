@@ -1,0 +1,138 @@
+//! What a failed operation says about the node it ran on. The only place that looks inside a
+//! `DbErr`, by type and code, never by text.
+
+use std::io::ErrorKind;
+
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
+
+/// What a failure proves about the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing: the server answered that the statement failed, or the client could not use the answer.
+    Statement,
+    /// The pool was closed under the operation (its node left the topology). Not executed.
+    Closed,
+    /// No session was free in time. Not executed.
+    Exhausted,
+    /// The server could not be reached, or refused to talk. Not executed.
+    Unreachable {
+        /// Nothing listens there: hard evidence, one is enough.
+        refused: bool,
+    },
+    /// The connection broke, or the server is going away. Perhaps executed.
+    Broken,
+    /// A hot standby cancelled the read because it conflicts with replay. Not the node's fault.
+    RecoveryConflict,
+}
+
+impl Fault {
+    pub(crate) fn of(error: &DbErr) -> Self {
+        match error {
+            DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => Self::Closed,
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => Self::Exhausted,
+            DbErr::Conn(RuntimeErr::SqlxError(inner)) => match Self::of_sqlx(inner) {
+                Self::Broken => Self::Unreachable { refused: false },
+                other => other,
+            },
+            DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
+                match Self::of_sqlx(inner) {
+                    Self::Unreachable { .. } => Self::Broken,
+                    other => other,
+                }
+            }
+            _ => Self::Statement,
+        }
+    }
+
+    fn of_sqlx(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => Self::Unreachable { refused: true },
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+                Self::Broken
+            }
+            sqlx::Error::PoolClosed => Self::Closed,
+            sqlx::Error::PoolTimedOut => Self::Exhausted,
+            sqlx::Error::Database(database) => Self::of_code(database.as_ref()),
+            _ => Self::Statement,
+        }
+    }
+
+    fn of_code(error: &dyn sqlx::error::DatabaseError) -> Self {
+        #[cfg(feature = "mysql")]
+        if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            return match mysql.number() {
+                // 1053 server shutdown in progress, 1927 (MariaDB) / 3169 (MySQL) connection was killed
+                1053 | 1927 | 3169 => Self::Broken,
+                _ => Self::Statement,
+            };
+        }
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+            return match postgres.code() {
+                // admin_shutdown, crash_shutdown, cannot_connect_now, and class 08 (connection exception)
+                "57P01" | "57P02" | "57P03" => Self::Broken,
+                code if code.starts_with("08") => Self::Broken,
+                // On a standby 40001 can only be a conflict with recovery.
+                "40001" => Self::RecoveryConflict,
+                _ => Self::Statement,
+            };
+        }
+        let _ = error;
+        Self::Statement
+    }
+
+    /// Whether the node should be asked at once how it is.
+    pub(crate) fn casts_suspicion(self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Broken)
+    }
+
+    /// Whether a plain read that failed so is worth one more try on another node.
+    pub(crate) fn is_worth_another_node(self) -> bool {
+        !matches!(self, Self::Statement)
+    }
+
+    /// Whether the statement provably did not run.
+    pub(crate) fn proves_not_executed(self) -> bool {
+        matches!(self, Self::Closed | Self::Exhausted | Self::Unreachable { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn io(kind: ErrorKind) -> RuntimeErr {
+        RuntimeErr::SqlxError(Arc::new(sqlx::Error::Io(std::io::Error::from(kind))))
+    }
+
+    #[test]
+    fn a_connect_failure_was_not_executed_but_a_broken_statement_may_have_been() {
+        let refused = Fault::of(&DbErr::Conn(io(ErrorKind::ConnectionRefused)));
+        assert_eq!(refused, Fault::Unreachable { refused: true });
+        assert!(refused.proves_not_executed() && refused.casts_suspicion());
+
+        let reset_on_connect = Fault::of(&DbErr::Conn(io(ErrorKind::ConnectionReset)));
+        assert_eq!(reset_on_connect, Fault::Unreachable { refused: false });
+
+        let reset = Fault::of(&DbErr::Query(io(ErrorKind::ConnectionReset)));
+        assert_eq!(reset, Fault::Broken);
+        assert!(!reset.proves_not_executed() && reset.casts_suspicion());
+    }
+
+    #[test]
+    fn an_exhausted_or_closed_pool_casts_no_suspicion() {
+        for (error, fault) in [(ConnAcquireErr::Timeout, Fault::Exhausted), (ConnAcquireErr::ConnectionClosed, Fault::Closed)] {
+            let found = Fault::of(&DbErr::ConnectionAcquire(error));
+            assert_eq!(found, fault);
+            assert!(!found.casts_suspicion() && found.proves_not_executed());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_an_error_is_the_statements_own() {
+        assert_eq!(Fault::of(&DbErr::RecordNotFound("x".into())), Fault::Statement);
+        assert_eq!(Fault::of(&DbErr::Query(RuntimeErr::Internal("x".into()))), Fault::Statement);
+    }
+}

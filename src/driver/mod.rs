@@ -1,0 +1,142 @@
+//! SPEAK: what the resolver asks of a database handle, and nothing more.
+//!
+//! The rooms above know a node only through [`Driver`]: SeaORM's pools implement it
+//! ([`seaorm`]), and so do the scripted nodes of simulators and fault tests, which can fail a
+//! BEGIN, hold a COMMIT or break a stream. SeaORM's own proxy can do none of that.
+//!
+//! Every method returns the boxed future that SeaORM made anyway, so the layer costs no
+//! allocation.
+
+mod fault;
+#[cfg(feature = "mysql")]
+mod mysql;
+mod open;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod seaorm;
+mod secret;
+mod signal;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+#[cfg(feature = "stream")]
+use futures_util::stream::BoxStream;
+use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
+
+pub(crate) use fault::Fault;
+pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
+pub(crate) use seaorm::SeaOrmDriver;
+pub(crate) use secret::SecretUrl;
+pub(crate) use signal::{Alarm, Signal};
+
+/// The rows of one statement as they arrive.
+#[cfg(feature = "stream")]
+pub type Rows<'a> = BoxStream<'a, Result<QueryResult, DbErr>>;
+
+/// A pool of sessions of one node, all of one kind (read-write or read-only).
+pub trait Driver: Debug + Send + Sync {
+    /// The dialect the node speaks.
+    fn backend(&self) -> DbBackend;
+
+    /// Whether inserts and updates can return rows here.
+    fn support_returning(&self) -> bool {
+        self.backend().support_returning()
+    }
+
+    /// Whether this is a mock that an application's unit test scripted.
+    fn is_mock(&self) -> bool {
+        false
+    }
+
+    /// Runs a statement for its effect.
+    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>>;
+
+    /// Runs one or more statements as text, without preparing them.
+    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>>;
+
+    /// Runs a statement for its first row.
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>>;
+
+    /// Runs a statement for all its rows.
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>>;
+
+    /// Takes a session for a statement whose rows are read one by one; the statement goes out
+    /// at the first poll of the stream.
+    #[cfg(feature = "stream")]
+    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>>;
+
+    /// Begins a transaction.
+    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>;
+
+    /// Takes a session and asks whether the server is there.
+    fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>>;
+
+    /// Closes the pool: running operations finish, new ones fail. A pool that was given to us
+    /// is left open.
+    fn close(&self) -> BoxFuture<'_, Result<(), DbErr>>;
+
+    /// Opens a connection of its own, outside the pool, for probes. `None` where that has no
+    /// meaning (mocks): such a node is taken as configured.
+    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>>;
+
+    /// Has every idle session checked, and closed when it is broken, before it is used again.
+    /// Called when the node is suspected; returns at once.
+    fn check_idle(&self) {}
+
+    /// Whether the sessions of this pool were opened read-only, as far as the pool was asked to.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    /// The largest number of sessions the pool opens, if it is known.
+    fn max_connections(&self) -> Option<u32> {
+        None
+    }
+
+    /// SeaORM's own handle, for the places where programs need one.
+    fn seaorm(&self) -> Option<&sea_orm::DatabaseConnection> {
+        None
+    }
+}
+
+/// A transaction that is open on one session. Dropped without an end, it is rolled back.
+pub trait DriverTransaction: Send + Sync {
+    /// Runs a statement for its effect.
+    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>>;
+
+    /// Runs one or more statements as text, without preparing them.
+    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>>;
+
+    /// Runs a statement for its first row.
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>>;
+
+    /// Runs a statement for all its rows.
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>>;
+
+    /// Runs a statement whose rows are read one by one.
+    #[cfg(feature = "stream")]
+    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'_>, DbErr>>;
+
+    /// Begins a nested transaction (a savepoint).
+    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>;
+
+    /// Commits.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>>;
+
+    /// Rolls back.
+    fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>>;
+
+    /// SeaORM's own transaction, for helpers that take one.
+    fn seaorm(&self) -> Option<&sea_orm::DatabaseTransaction> {
+        None
+    }
+}
+
+/// A connection that belongs to the prober of one node.
+pub trait ProbeLink: Send {
+    /// Sends one text and returns its first row.
+    fn ask<'a>(&'a mut self, sql: &'static str) -> BoxFuture<'a, Result<QueryResult, DbErr>>;
+}

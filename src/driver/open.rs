@@ -1,0 +1,237 @@
+//! How the pools of a node are opened: the read-write lane as the user configured it, and beside
+//! it a lane whose every physical connection is read-only *in the database*.
+//!
+//! Both are opened lazily; the first probe decides whether the node is there.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend, DbErr, sqlx};
+use tracing::instrument::WithSubscriber;
+
+use super::{Driver, SeaOrmDriver, SecretUrl};
+
+/// What the sessions of a pool may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadWrite,
+    ReadOnly,
+    /// Read-only by a statement on each new connection, where a pooling proxy refuses the
+    /// start-up option (PostgreSQL only).
+    ReadOnlyByStatement,
+}
+
+impl Access {
+    pub(super) fn is_read_only(self) -> bool {
+        self != Self::ReadWrite
+    }
+}
+
+/// When a pooled connection is pinged before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PingRule {
+    /// As the `ConnectOptions` say, and where they say nothing: after this long idle.
+    IdleFor(Duration),
+    /// A round trip before every use, SeaORM's own default.
+    Always,
+    Never,
+}
+
+/// The settings of one pool that the resolver knows about; `None` leaves what the user's
+/// `ConnectOptions` say, or SeaORM's default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LaneOptions {
+    pub(crate) max_connections: Option<u32>,
+    pub(crate) min_connections: Option<u32>,
+    /// Used where neither the node nor the `ConnectOptions` set one.
+    pub(crate) default_acquire_timeout: Duration,
+    pub(crate) acquire_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) statement_timeout: Option<Duration>,
+    pub(crate) ping: PingRule,
+    /// Whether sqlx logs statements.
+    pub(crate) logging: Option<bool>,
+    /// Statements for each new physical connection.
+    pub(crate) on_connect: Arc<[String]>,
+}
+
+/// Where a node is, and what was said about it there.
+#[derive(Clone)]
+pub(crate) enum Opener {
+    Url(SecretUrl),
+    Options(Box<ConnectOptions>, SecretUrl),
+    /// An open handle. Its pool is the read-write lane; the read-only lane is a sibling pool
+    /// with the same options, so that the user's own pool is never changed under them.
+    Adopted(DatabaseConnection),
+    Scripted(Arc<dyn Driver>),
+}
+
+impl Opener {
+    pub(crate) fn backend(&self) -> DbBackend {
+        match self {
+            Self::Url(url) | Self::Options(_, url) => url.backend,
+            Self::Adopted(connection) => connection.get_database_backend(),
+            Self::Scripted(driver) => driver.backend(),
+        }
+    }
+
+    /// Opens one lane. No statement is sent, except SeaORM's own version check on SQLite.
+    pub(crate) async fn open(&self, lane: &LaneOptions, access: Access) -> Result<Arc<dyn Driver>, DbErr> {
+        match self {
+            Self::Scripted(driver) => Ok(Arc::clone(driver)),
+            Self::Adopted(connection) if access.is_read_only() => read_only_sibling(connection, lane, access),
+            Self::Adopted(connection) => Ok(Arc::new(SeaOrmDriver::adopted(connection.clone()))),
+            Self::Url(url) => connect(connect_options(url, lane), lane, access).await,
+            Self::Options(options, _) => {
+                let mut options = options.as_ref().clone();
+                apply(&mut options, lane);
+                // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
+                // records them on a TRACE span. Without a subscriber there is none to record it.
+                let connecting = connect(options, lane, access);
+                if tracing::dispatcher::has_been_set() {
+                    connecting.with_subscriber(tracing::subscriber::NoSubscriber::default()).await
+                } else {
+                    connecting.await
+                }
+            }
+        }
+    }
+}
+
+/// SeaORM's options for a URL: the URL without its password, which goes in by a closure.
+fn connect_options(url: &SecretUrl, lane: &LaneOptions) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url.shown());
+    if let Some(password) = url.password() {
+        let password: Arc<str> = password.into();
+        match url.backend {
+            #[cfg(feature = "postgres")]
+            DbBackend::Postgres => {
+                options.map_sqlx_postgres_opts(move |opts| opts.password(&password));
+            }
+            #[cfg(feature = "mysql")]
+            DbBackend::MySql => {
+                options.map_sqlx_mysql_opts(move |opts| opts.password(&password));
+            }
+            _ => drop(password),
+        }
+    }
+    apply(&mut options, lane);
+    options
+}
+
+/// Fills in what the lane says. Only slots with a getter are touched: the closures a user put
+/// into the options stay.
+fn apply(options: &mut ConnectOptions, lane: &LaneOptions) {
+    options.connect_lazy(true);
+    if let Some(max) = lane.max_connections {
+        options.max_connections(max);
+    }
+    if let Some(min) = lane.min_connections {
+        options.min_connections(min);
+    }
+    match lane.acquire_timeout {
+        Some(timeout) => {
+            options.acquire_timeout(timeout);
+        }
+        None if options.get_acquire_timeout().is_none() && options.get_connect_timeout().is_none() => {
+            options.acquire_timeout(lane.default_acquire_timeout);
+        }
+        None => {}
+    }
+    if let Some(timeout) = lane.idle_timeout {
+        options.idle_timeout(timeout);
+    }
+    if let Some(lifetime) = lane.max_lifetime {
+        options.max_lifetime(lifetime);
+    }
+    if let Some(timeout) = lane.statement_timeout {
+        options.statement_timeout(timeout);
+    }
+    if let Some(logging) = lane.logging {
+        options.sqlx_logging(logging);
+    }
+    match lane.ping {
+        PingRule::IdleFor(idle) => {
+            if options.get_test_before_acquire() && options.get_test_before_acquire_if_idle_for().is_none() {
+                options.test_before_acquire_if_idle_for(idle);
+            }
+        }
+        PingRule::Always => {
+            options.test_before_acquire(true);
+        }
+        PingRule::Never => {
+            options.test_before_acquire(false);
+        }
+    }
+}
+
+async fn connect(options: ConnectOptions, lane: &LaneOptions, access: Access) -> Result<Arc<dyn Driver>, DbErr> {
+    let statement_timeout = options.get_statement_timeout();
+    let connection = sea_orm::Database::connect(options).await?;
+    match connection.get_database_backend() {
+        #[cfg(feature = "postgres")]
+        DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, access)),
+        #[cfg(feature = "mysql")]
+        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, statement_timeout, access)),
+        #[cfg(feature = "sqlite")]
+        DbBackend::Sqlite => Ok(super::sqlite::lane(connection, lane, access).await),
+        _ => {
+            let _ = (lane, statement_timeout, access);
+            Err(no_driver(connection.get_database_backend()))
+        }
+    }
+}
+
+fn read_only_sibling(
+    adopted: &DatabaseConnection,
+    lane: &LaneOptions,
+    access: Access,
+) -> Result<Arc<dyn Driver>, DbErr> {
+    use sea_orm::DatabaseConnectionType as Kind;
+    let _ = (lane, access);
+    #[cfg(feature = "postgres")]
+    if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
+        return Ok(super::postgres::sibling(adopted, lane, access));
+    }
+    #[cfg(feature = "mysql")]
+    if let Kind::SqlxMySqlPoolConnection(_) = &adopted.inner {
+        return Ok(super::mysql::sibling(adopted, lane));
+    }
+    #[cfg(feature = "sqlite")]
+    if let Kind::SqlxSqlitePoolConnection(_) = &adopted.inner {
+        return Ok(super::sqlite::sibling(adopted, lane));
+    }
+    if let Kind::Disconnected = &adopted.inner {
+        return Err(DbErr::Conn(sea_orm::RuntimeErr::Internal("Disconnected".into())));
+    }
+    // A mock has no sessions to open: one handle is both lanes.
+    Ok(Arc::new(SeaOrmDriver::adopted(adopted.clone())))
+}
+
+fn no_driver(backend: DbBackend) -> DbErr {
+    DbErr::Conn(sea_orm::RuntimeErr::Internal(format!(
+        "the cargo feature of sea-orm-resolver for {} is off",
+        backend.as_str()
+    )))
+}
+
+/// Runs each statement of a list on a fresh connection, and then the one that must be last.
+pub(super) async fn run_all<DB>(
+    connection: &mut DB::Connection,
+    statements: &[String],
+    last: Option<&'static str>,
+) -> Result<(), sqlx::Error>
+where
+    DB: sqlx::Database,
+    for<'e> &'e mut DB::Connection: sqlx::Executor<'e, Database = DB>,
+{
+    use sqlx::{AssertSqlSafe, Executor};
+
+    for statement in statements {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.as_str()))).await?;
+    }
+    if let Some(last) = last {
+        connection.execute(sqlx::raw_sql(last)).await?;
+    }
+    Ok(())
+}

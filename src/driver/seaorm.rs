@@ -1,0 +1,270 @@
+//! SeaORM's own handles as [`Driver`]s.
+
+use std::fmt;
+
+use futures_util::future::{BoxFuture, FutureExt};
+#[cfg(feature = "stream")]
+use futures_util::stream::StreamExt;
+#[cfg(feature = "stream")]
+use sea_orm::StreamTrait;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbBackend, DbErr, ExecResult,
+    QueryResult, RuntimeErr, Statement, TransactionOptions, TransactionTrait,
+    sqlx::{self, Database, Executor, Pool},
+};
+
+#[cfg(feature = "stream")]
+use super::Rows;
+use super::{Driver, DriverTransaction, ProbeLink};
+
+/// Who closes a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// We opened it, we close it.
+    Ours,
+    /// It was given to us open; its owner closes it.
+    Adopted,
+}
+
+/// A SeaORM connection as a pool of sessions.
+pub(crate) struct SeaOrmDriver {
+    connection: DatabaseConnection,
+    ownership: Ownership,
+    read_only: bool,
+}
+
+impl SeaOrmDriver {
+    pub(crate) fn owned(connection: DatabaseConnection) -> Self {
+        Self { connection, ownership: Ownership::Ours, read_only: false }
+    }
+
+    pub(crate) fn owned_read_only(connection: DatabaseConnection) -> Self {
+        Self { connection, ownership: Ownership::Ours, read_only: true }
+    }
+
+    pub(crate) fn adopted(connection: DatabaseConnection) -> Self {
+        Self { connection, ownership: Ownership::Adopted, read_only: false }
+    }
+}
+
+impl fmt::Debug for SeaOrmDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeaOrmDriver")
+            .field("kind", &self.connection.inner)
+            .field("ownership", &self.ownership)
+            .field("read_only", &self.read_only)
+            .finish()
+    }
+}
+
+impl Driver for SeaOrmDriver {
+    fn backend(&self) -> DbBackend {
+        self.connection.get_database_backend()
+    }
+
+    fn support_returning(&self) -> bool {
+        self.connection.support_returning()
+    }
+
+    fn is_mock(&self) -> bool {
+        self.connection.is_mock_connection()
+    }
+
+    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        self.connection.execute_raw(statement)
+    }
+
+    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        self.connection.execute_unprepared(sql)
+    }
+
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        self.connection.query_one_raw(statement)
+    }
+
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        self.connection.query_all_raw(statement)
+    }
+
+    #[cfg(feature = "stream")]
+    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+        self.connection.stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
+    }
+
+    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
+        begin_on(&self.connection, options)
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        self.connection.ping().boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        match self.ownership {
+            Ownership::Ours => self.connection.close_by_ref().boxed(),
+            Ownership::Adopted => futures_util::future::ready(Ok(())).boxed(),
+        }
+    }
+
+    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+        match &self.connection.inner {
+            #[cfg(feature = "postgres")]
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                Some(connect_link(self.connection.get_postgres_connection_pool()))
+            }
+            #[cfg(feature = "mysql")]
+            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+                Some(connect_link(self.connection.get_mysql_connection_pool()))
+            }
+            // A SQLite file has no server to ask, a mock must not see our questions.
+            _ => None,
+        }
+    }
+
+    fn check_idle(&self) {
+        match &self.connection.inner {
+            #[cfg(feature = "postgres")]
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                check_idle(self.connection.get_postgres_connection_pool());
+            }
+            #[cfg(feature = "mysql")]
+            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+                check_idle(self.connection.get_mysql_connection_pool());
+            }
+            _ => {}
+        }
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn max_connections(&self) -> Option<u32> {
+        match &self.connection.inner {
+            #[cfg(feature = "postgres")]
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                Some(self.connection.get_postgres_connection_pool().options().get_max_connections())
+            }
+            #[cfg(feature = "mysql")]
+            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+                Some(self.connection.get_mysql_connection_pool().options().get_max_connections())
+            }
+            #[cfg(feature = "sqlite")]
+            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+                Some(self.connection.get_sqlite_connection_pool().options().get_max_connections())
+            }
+            _ => None,
+        }
+    }
+
+    fn seaorm(&self) -> Option<&DatabaseConnection> {
+        Some(&self.connection)
+    }
+}
+
+/// A SeaORM transaction as a [`DriverTransaction`].
+struct SeaOrmTransaction(DatabaseTransaction);
+
+impl DriverTransaction for SeaOrmTransaction {
+    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        self.0.execute_raw(statement)
+    }
+
+    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        self.0.execute_unprepared(sql)
+    }
+
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        self.0.query_one_raw(statement)
+    }
+
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        self.0.query_all_raw(statement)
+    }
+
+    #[cfg(feature = "stream")]
+    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'_>, DbErr>> {
+        self.0.stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
+    }
+
+    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
+        begin_on(&self.0, options)
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
+        self.0.commit().boxed()
+    }
+
+    fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
+        self.0.rollback().boxed()
+    }
+
+    fn seaorm(&self) -> Option<&DatabaseTransaction> {
+        Some(&self.0)
+    }
+}
+
+fn begin_on<C>(connection: &C, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>
+where
+    C: TransactionTrait<Transaction = DatabaseTransaction>,
+{
+    connection
+        .begin_with_options(options)
+        .map(|begun| begun.map(|transaction| Box::new(SeaOrmTransaction(transaction)) as Box<dyn DriverTransaction>))
+        .boxed()
+}
+
+/// A physical connection beside the pool, with the pool's own options.
+struct Link<DB: Database>(DB::Connection);
+
+impl<DB> ProbeLink for Link<DB>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    QueryResult: From<DB::Row>,
+{
+    fn ask<'a>(&'a mut self, sql: &'static str) -> BoxFuture<'a, Result<QueryResult, DbErr>> {
+        async move {
+            // Unprepared: one round trip, and nothing is left behind in a pooling proxy.
+            match (&mut self.0).fetch_one(sqlx::raw_sql(sql)).await {
+                Ok(row) => Ok(row.into()),
+                Err(error) => Err(DbErr::Query(RuntimeErr::SqlxError(error.into()))),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn connect_link<DB>(pool: &Pool<DB>) -> BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    QueryResult: From<DB::Row>,
+{
+    use sqlx::ConnectOptions as _;
+
+    let options = pool.connect_options();
+    async move {
+        match options.connect().await {
+            Ok(connection) => Ok(Box::new(Link::<DB>(connection)) as Box<dyn ProbeLink>),
+            Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
+        }
+    }
+    .boxed()
+}
+
+/// Takes every idle connection out and gives it back: sqlx pings what is given back, and closes
+/// what does not answer, before anybody can take it again. This composes with every hook a user
+/// set, which a `before_acquire` of ours would replace, and costs nothing while nobody is suspected.
+fn check_idle<DB: Database>(pool: &Pool<DB>) {
+    // Giving back needs a runtime, and without one nobody is waiting either.
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
+    let mut taken = Vec::with_capacity(pool.num_idle());
+    for _ in 0..pool.num_idle() {
+        let Some(connection) = pool.try_acquire() else { break };
+        taken.push(connection);
+    }
+    drop(taken);
+}

@@ -1,0 +1,144 @@
+//! A database URL whose password is kept apart, so that nothing can print it.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use sea_orm::DbBackend;
+use url::Url;
+
+/// A URL that was taken apart: what may be shown, and what may not.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretUrl {
+    /// The URL without any password in it. Shown, logged and handed to SeaORM.
+    shown: String,
+    password: Option<String>,
+    pub(crate) backend: DbBackend,
+    /// `host:port`, or the stem of a SQLite file.
+    pub(crate) default_name: String,
+    /// A SQLite database that lives in one connection's memory.
+    pub(crate) in_memory: bool,
+}
+
+impl SecretUrl {
+    /// Takes a URL apart. The error says what is wrong without repeating the URL, which may hold
+    /// a password.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut url = Url::parse(text).map_err(|error| {
+            format!("the URL cannot be parsed ({error}); characters such as `@`, `:`, `/` in a password must be percent-encoded")
+        })?;
+        let backend = match url.scheme() {
+            "postgres" | "postgresql" => DbBackend::Postgres,
+            "mysql" | "mariadb" => DbBackend::MySql,
+            "sqlite" => DbBackend::Sqlite,
+            other => return Err(format!("`{other}` is not a scheme the resolver knows; use postgres, mysql or sqlite")),
+        };
+        if backend == DbBackend::Sqlite {
+            return Ok(Self::sqlite(text));
+        }
+        let mut password = url.password().map(|encoded| percent_decode_str(encoded).decode_utf8_lossy().into_owned());
+        // Cannot fail: both schemes have an authority.
+        let _ = url.set_password(None);
+        if url.query().is_some() {
+            let mut kept = Vec::new();
+            for (key, value) in url.query_pairs() {
+                if key == "password" {
+                    password = Some(value.into_owned());
+                } else {
+                    kept.push((key.into_owned(), value.into_owned()));
+                }
+            }
+            if kept.is_empty() {
+                url.set_query(None);
+            } else {
+                url.query_pairs_mut().clear().extend_pairs(kept);
+            }
+        }
+        if url.scheme() == "mariadb" {
+            // SeaORM knows the protocol by its older name.
+            let renamed = format!("mysql{}", &url.as_str()["mariadb".len()..]);
+            url = Url::parse(&renamed).map_err(|error| format!("the URL cannot be parsed ({error})"))?;
+        }
+        let port = url.port().unwrap_or(if backend == DbBackend::Postgres { 5432 } else { 3306 });
+        let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
+        Ok(Self { default_name: format!("{host}:{port}"), shown: url.into(), password, backend, in_memory: false })
+    }
+
+    fn sqlite(text: &str) -> Self {
+        let path = text.trim_start_matches("sqlite:").trim_start_matches("//");
+        let (file, query) = path.split_once('?').unwrap_or((path, ""));
+        let in_memory = file == ":memory:" || file.is_empty() || query.split('&').any(|pair| pair == "mode=memory");
+        let stem = std::path::Path::new(file).file_stem().and_then(|stem| stem.to_str()).filter(|stem| !stem.is_empty());
+        let default_name = if in_memory { "memory" } else { stem.unwrap_or("sqlite") };
+        Self {
+            default_name: default_name.to_owned(),
+            shown: text.to_owned(),
+            password: None,
+            backend: DbBackend::Sqlite,
+            in_memory,
+        }
+    }
+
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(dead_code, reason = "SQLite has none"))]
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.password.as_deref()
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_decoded_and_leaves_the_url() {
+        for text in [
+            "postgres://shop:p%40ss%2Fword@db.example:5433/shop?sslmode=require",
+            "postgres://shop@db.example:5433/shop?password=p%40ss%2Fword&sslmode=require",
+        ] {
+            let url = SecretUrl::parse(text).expect("valid");
+            assert_eq!(url.password(), Some("p@ss/word"));
+            assert_eq!(url.shown(), "postgres://shop@db.example:5433/shop?sslmode=require");
+            assert_eq!(url.default_name, "db.example:5433");
+            assert!(!format!("{url:?}").contains("word"));
+        }
+    }
+
+    #[test]
+    fn default_names_are_host_and_port_or_the_stem_of_a_file() {
+        for (text, name) in [
+            ("postgres://localhost/shop", "localhost:5432"),
+            ("mysql://u:p@10.0.0.7/shop", "10.0.0.7:3306"),
+            ("mariadb://u:p@10.0.0.7:3307/shop", "10.0.0.7:3307"),
+            ("sqlite:///var/lib/shop.db?mode=rwc", "shop"),
+            ("sqlite://orders.sqlite", "orders"),
+            ("sqlite::memory:", "memory"),
+        ] {
+            assert_eq!(SecretUrl::parse(text).expect("valid").default_name, name, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_in_memory_database_is_recognised_in_all_its_forms() {
+        for text in ["sqlite::memory:", "sqlite://file?mode=memory", "sqlite:"] {
+            assert!(SecretUrl::parse(text).expect("valid").in_memory, "{text}");
+        }
+        assert!(!SecretUrl::parse("sqlite://memory.db").expect("valid").in_memory);
+    }
+
+    #[test]
+    fn a_bad_url_is_not_repeated_in_the_error() {
+        for text in ["postgres://u:hunter2@:bad:port/x", "hunter2", "redis://u:hunter2@h/0", "postgres://u:hun/ter2@h:99999999/x"] {
+            let error = SecretUrl::parse(text).expect_err("invalid");
+            assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The one error of this crate, and how it travels inside SeaORM's `DbErr` and comes back out.
+//!
+//! SeaORM's traits return [`DbErr`], which keeps no foreign source except through sqlx: an
+//! [`Error`] travels as `RuntimeErr::SqlxError(sqlx::Error::AnyDriverError(..))` and
+//! [`Error::from_db_err`] finds it again. Refusals travel as `Exec`/`Query` and time-outs of the
+//! selection as `Conn`, so that code which retries on `Conn` is not misled.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sea_orm::{DbErr, RuntimeErr, sqlx};
+
+/// What went wrong in the resolver itself (what a server said stays a plain [`DbErr`]).
+///
+/// Opaque: ask the predicates (`is_…`), read the text. Passwords never appear in it.
+#[derive(Clone)]
+pub struct Error {
+    kind: Arc<Kind>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A configuration that cannot work.
+    Config {
+        field: String,
+        problem: String,
+    },
+    /// A statement that is not a plain read was given to a read connection.
+    Refused {
+        reason: String,
+    },
+    /// No member was eligible until the selection time-out.
+    NoEligibleNode {
+        waited: Duration,
+        rejected: Vec<(String, String)>,
+    },
+    /// A node did not answer while it was being connected.
+    Unreachable {
+        node: String,
+        problem: String,
+    },
+    /// A session that had to be read-only in the database is not.
+    NotReadOnly {
+        node: String,
+    },
+    /// No member has this name.
+    UnknownNode {
+        name: String,
+        known: Vec<String>,
+    },
+    /// The member that served an operation went down meanwhile and no other could take it.
+    WentDown {
+        node: String,
+    },
+    /// Running operations did not finish within the drain time-out.
+    DrainTimedOut {
+        node: String,
+        in_flight: u64,
+    },
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind: Arc::new(kind) }
+    }
+
+    pub(crate) fn config(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::new(Kind::Config { field: field.into(), problem: problem.into() })
+    }
+
+    pub(crate) fn unreachable(node: impl Into<String>, problem: impl fmt::Display) -> Self {
+        Self::new(Kind::Unreachable { node: node.into(), problem: problem.to_string() })
+    }
+
+    /// The error of this crate inside a [`DbErr`], if there is one.
+    pub fn from_db_err(error: &DbErr) -> Option<&Self> {
+        let (DbErr::Conn(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
+        else {
+            return None;
+        };
+        match inner.as_ref() {
+            sqlx::Error::AnyDriverError(source) => source.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// The configuration cannot work; [`field`](Self::field) names the part of it.
+    pub fn is_config(&self) -> bool {
+        matches!(*self.kind, Kind::Config { .. })
+    }
+
+    /// The field of the configuration that has to change, for a configuration error.
+    pub fn field(&self) -> Option<&str> {
+        match &*self.kind {
+            Kind::Config { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
+    /// A write, or something not recognised as a plain read, was given to a
+    /// [`ReadConn`](crate::ReadConn). Nothing was sent to a server.
+    pub fn is_refused(&self) -> bool {
+        matches!(*self.kind, Kind::Refused { .. })
+    }
+
+    /// No member could serve the operation within the selection time-out. Nothing was executed.
+    pub fn is_no_eligible_node(&self) -> bool {
+        matches!(*self.kind, Kind::NoEligibleNode { .. })
+    }
+
+    /// A node could not be connected, or did not answer its first probe.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(*self.kind, Kind::Unreachable { .. } | Kind::WentDown { .. })
+    }
+
+    /// A session that had to be read-only in the database accepts writes.
+    pub fn is_not_read_only(&self) -> bool {
+        matches!(*self.kind, Kind::NotReadOnly { .. })
+    }
+
+    /// No member of the topology has the given name.
+    pub fn is_unknown_node(&self) -> bool {
+        matches!(*self.kind, Kind::UnknownNode { .. })
+    }
+
+    /// Operations were still running when the drain time-out passed; they go on.
+    pub fn is_drain_timed_out(&self) -> bool {
+        matches!(*self.kind, Kind::DrainTimedOut { .. })
+    }
+
+    /// The node this error is about, where it is about one.
+    pub fn node(&self) -> Option<&str> {
+        match &*self.kind {
+            Kind::Unreachable { node, .. }
+            | Kind::NotReadOnly { node }
+            | Kind::WentDown { node }
+            | Kind::DrainTimedOut { node, .. } => Some(node),
+            Kind::UnknownNode { name, .. } => Some(name),
+            Kind::Config { .. } | Kind::Refused { .. } | Kind::NoEligibleNode { .. } => None,
+        }
+    }
+
+    fn wrapped(self) -> RuntimeErr {
+        RuntimeErr::SqlxError(Arc::new(sqlx::Error::AnyDriverError(Box::new(self))))
+    }
+
+    /// As the failure of a statement that is executed (`DbErr::Exec`).
+    pub(crate) fn into_exec(self) -> DbErr {
+        DbErr::Exec(self.wrapped())
+    }
+
+    /// As the failure of a statement that returns rows (`DbErr::Query`).
+    pub(crate) fn into_query(self) -> DbErr {
+        DbErr::Query(self.wrapped())
+    }
+}
+
+impl From<Error> for DbErr {
+    /// Refusals become `Query`, everything else `Conn`.
+    fn from(error: Error) -> Self {
+        match *error.kind {
+            Kind::Refused { .. } => error.into_query(),
+            Kind::Config { .. }
+            | Kind::NoEligibleNode { .. }
+            | Kind::Unreachable { .. }
+            | Kind::NotReadOnly { .. }
+            | Kind::UnknownNode { .. }
+            | Kind::WentDown { .. }
+            | Kind::DrainTimedOut { .. } => Self::Conn(error.wrapped()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.kind {
+            Kind::Config { field, problem } => write!(f, "configuration error in `{field}`: {problem}"),
+            Kind::Refused { reason } => write!(
+                f,
+                "a read connection takes only plain reads, and this statement is not one: {reason}; \
+                 use `db.write()`, or `&db`, which routes each statement by what it is"
+            ),
+            Kind::NoEligibleNode { waited, rejected } => {
+                write!(f, "no node could serve this within {}", humantime::format_duration(*waited))?;
+                for (index, (name, why)) in rejected.iter().enumerate() {
+                    write!(f, "{} {name}: {why}", if index == 0 { ":" } else { ";" })?;
+                }
+                Ok(())
+            }
+            Kind::Unreachable { node, problem } => write!(f, "node `{node}` did not answer: {problem}"),
+            Kind::NotReadOnly { node } => write!(
+                f,
+                "a session opened read-only on node `{node}` accepts writes; something between the \
+                 resolver and the server drops the setting (a pooling proxy?), so routed reads are \
+                 not protected there"
+            ),
+            Kind::UnknownNode { name, known } => {
+                write!(f, "no node is named `{name}`; the members are: {}", known.join(", "))
+            }
+            Kind::WentDown { node } => write!(f, "node `{node}` went down while it ran this operation"),
+            Kind::DrainTimedOut { node, in_flight } => write!(
+                f,
+                "{in_flight} operations still run on node `{node}`; they go on, and it takes no new ones"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_comes_back_out_of_every_db_err_it_travels_in() {
+        let refused = || Error::new(Kind::Refused { reason: "UPDATE".into() });
+        for db_err in [refused().into_exec(), refused().into_query(), refused().into()] {
+            let back = Error::from_db_err(&db_err).expect("ours");
+            assert!(back.is_refused());
+            assert!(Error::from_db_err(&db_err.clone()).is_some(), "clones keep it");
+        }
+        assert!(matches!(DbErr::from(Error::config("primary", "missing")), DbErr::Conn(_)));
+        assert!(matches!(DbErr::from(refused()), DbErr::Query(_)));
+        assert!(Error::from_db_err(&DbErr::Custom("not ours".into())).is_none());
+    }
+
+    #[test]
+    fn a_configuration_error_names_its_field() {
+        let error = Error::config("primary_read_share", "1.5 is not between 0 and 1");
+        assert!(error.is_config());
+        assert_eq!(error.field(), Some("primary_read_share"));
+        assert!(error.to_string().contains("primary_read_share"));
+    }
+}

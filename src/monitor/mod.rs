@@ -1,0 +1,116 @@
+//! LEARN: the one writer of the topology, and the one task that asks the nodes how they are.
+
+mod connect;
+mod drain;
+mod membership;
+mod probe;
+mod prober;
+mod writer;
+
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+
+pub(crate) use connect::{FirstAnswer, connect_all};
+pub use membership::SwapReport;
+pub(crate) use writer::Writer;
+
+use crate::telemetry;
+
+/// Keeps the topology up to date for as long as it exists: dropping it, with the last handle of a
+/// connection, ends the task.
+pub(crate) struct Monitor {
+    writer: Arc<Writer>,
+    /// One change of the membership at a time; health may change meanwhile.
+    membership: tokio::sync::Mutex<()>,
+    running: Arc<AtomicBool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Monitor {
+    pub(crate) fn new(writer: Arc<Writer>) -> Self {
+        Self {
+            writer,
+            membership: tokio::sync::Mutex::new(()),
+            running: Arc::new(AtomicBool::new(false)),
+            task: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Starts the task, or starts it again on the caller's runtime when its own is gone. Costs one
+    /// relaxed load while it runs.
+    pub(crate) fn ensure_running(&self) {
+        if !self.running.load(Ordering::Relaxed) {
+            self.start();
+        }
+    }
+
+    /// Ends the task for good.
+    pub(crate) fn stop(&self) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+    }
+
+    #[cold]
+    fn start(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let alive = Alive(Arc::clone(&self.running));
+        *task = Some(runtime.spawn(supervise(Arc::clone(&self.writer), alive)));
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+/// Says that the task is gone, in whatever way it went: ended, aborted, or lost with its runtime.
+struct Alive(Arc<AtomicBool>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+async fn supervise(writer: Arc<Writer>, _alive: Alive) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        // Everything the watch leaves behind on a panic is dropped with it; what it has learned
+        // is in the published topology.
+        if AssertUnwindSafe(prober::watch(&writer)).catch_unwind().await.is_ok() {
+            return;
+        }
+        telemetry::monitor_panicked();
+        tokio::time::sleep(PAUSE).await;
+    }
+}

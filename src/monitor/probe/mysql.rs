@@ -1,0 +1,20 @@
+//! MySQL and MariaDB.
+
+use sea_orm::{DbErr, QueryResult};
+
+use super::Answer;
+use crate::topology::Role;
+
+/// `read_only` is the only sign of a replica that an ordinary user may read on both. Server id,
+/// host and port name the server (MariaDB has no `server_uuid`); a restart of it shows as a
+/// broken probe connection.
+pub(super) const QUESTION: &str = "SELECT CAST(@@global.read_only AS CHAR) AS read_only, \
+     CONCAT(@@global.server_id, '@', @@global.hostname, ':', @@global.port) AS incarnation";
+
+pub(super) fn read_answer(row: &QueryResult) -> Result<Answer, DbErr> {
+    let read_only: String = row.try_get("", "read_only")?;
+    Ok(Answer {
+        role: if read_only == "1" { Role::Replica } else { Role::Primary },
+        incarnation: row.try_get("", "incarnation")?,
+    })
+}

@@ -1,0 +1,224 @@
+//! Asks each node how it is, on a connection of its own, and hands the answers to the writer.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use sea_orm::DbErr;
+use tokio::{sync::watch, time};
+
+use super::{Writer, probe};
+use crate::{
+    driver::{Driver, Fault, ProbeLink},
+    routing::Draw,
+    topology::{FAILURES_TO_EJECT, Lane, Node, Observation, Observed, Reply, Tick},
+};
+
+/// Watches every member of every topology to come. Ends never; it is aborted with its owner.
+pub(super) async fn watch(writer: &Writer) {
+    let mut changes = writer.cell().changes();
+    let mut watched = HashSet::new();
+    let mut probes: FuturesUnordered<BoxFuture<'_, Prober>> = FuturesUnordered::new();
+    loop {
+        changes.mark_unchanged();
+        let topology = writer.cell().load_full();
+        if !topology.is_single() {
+            for node in topology.nodes() {
+                if probe::question(node.driver(Lane::Read).backend()).is_some() && watched.insert(node.id()) {
+                    probes.push(Prober::new(Arc::clone(node), writer).next(writer).boxed());
+                }
+            }
+        }
+        tokio::select! {
+            // Fails only when the writer is gone, which this future borrows.
+            _ = changes.changed() => {}
+            Some(prober) = probes.next(), if !probes.is_empty() => {
+                if prober.is_wanted(writer) {
+                    probes.push(prober.next(writer).boxed());
+                } else {
+                    watched.remove(&prober.node.id());
+                }
+            }
+        }
+    }
+}
+
+/// One node's prober: its connection and its rhythm.
+struct Prober {
+    node: Arc<Node>,
+    link: Option<Box<dyn ProbeLink>>,
+    changes: watch::Receiver<u64>,
+    failures: u32,
+    asked_at: Tick,
+    /// Whether a session of the read-only pool was seen to be read-only.
+    read_only: ReadOnlyCheck,
+    jitter: Draw,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReadOnlyCheck {
+    Passed,
+    Due,
+}
+
+/// How soon a node that failed a probe, and is not down yet, is asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+impl Prober {
+    fn new(node: Arc<Node>, writer: &Writer) -> Self {
+        Self {
+            jitter: Draw::seeded(Arc::as_ptr(&node) as usize as u64),
+            node,
+            link: None,
+            changes: writer.cell().changes(),
+            failures: 0,
+            asked_at: Tick::default(),
+            read_only: ReadOnlyCheck::Due,
+        }
+    }
+
+    fn is_wanted(&self, writer: &Writer) -> bool {
+        let topology = writer.cell().load();
+        !topology.is_single() && topology.member_of(self.node.id()).is_some()
+    }
+
+    /// Waits for the next probe, makes it, and has its answer published.
+    async fn next(mut self, writer: &Writer) -> Self {
+        if !self.wait(writer).await {
+            return self;
+        }
+        let reply = match self.ask(writer).await {
+            Ok(observed) => {
+                self.failures = 0;
+                Reply::Answered(observed)
+            }
+            Err(failure) => {
+                self.failures = self.failures.saturating_add(1);
+                Reply::Failed { conclusive: failure.conclusive, why: failure.why.into() }
+            }
+        };
+        writer.observe(&Observation { node: self.node.id(), reply });
+        self
+    }
+
+    /// Returns when a probe is due or the node is suspected; `false` when the node has left.
+    async fn wait(&mut self, writer: &Writer) -> bool {
+        let interval = writer.settings.probe_interval;
+        let pause = if (1..FAILURES_TO_EJECT).contains(&self.failures) {
+            RETRY_AFTER.min(interval)
+        } else {
+            // ± 20 %, so that a fleet does not ask in step.
+            interval.mul_f64(0.8 + 0.4 * self.jitter.unit())
+        };
+        let due = time::sleep(pause);
+        tokio::pin!(due);
+        let node = Arc::clone(&self.node);
+        loop {
+            let suspected = node.suspected().wait();
+            self.changes.mark_unchanged();
+            if !self.is_wanted(writer) {
+                return false;
+            }
+            // Suspected while it was being asked: the answer may be older than the trouble.
+            if node.suspected_at() > self.asked_at && self.asked_at != Tick::default() {
+                return true;
+            }
+            tokio::select! {
+                () = &mut due => return true,
+                () = suspected => return true,
+                _ = self.changes.changed() => {}
+            }
+        }
+    }
+
+    async fn ask(&mut self, writer: &Writer) -> Result<Observed, Failure> {
+        let asked_at = writer.clock.now();
+        self.asked_at = asked_at;
+        let had_link = self.link.is_some();
+        let answer = match self.ask_once(writer).await {
+            // The server may have been restarted since: the connection says nothing about now.
+            Err(_) if had_link && self.link.is_none() => {
+                self.node.suspect(writer.clock.now());
+                self.ask_once(writer).await
+            }
+            answer => answer,
+        }?;
+        if self.read_only == ReadOnlyCheck::Due {
+            check_read_only(&self.node, writer.settings.connect_timeout).await?;
+            self.read_only = ReadOnlyCheck::Passed;
+        }
+        Ok(Observed {
+            role: answer.role,
+            incarnation: answer.incarnation.into(),
+            round_trip: writer.clock.now().since(asked_at),
+            at: asked_at,
+        })
+    }
+
+    async fn ask_once(&mut self, writer: &Writer) -> Result<probe::Answer, Failure> {
+        let driver = self.node.driver(Lane::Read);
+        let asking = ask_server(driver, &mut self.link);
+        match time::timeout(writer.settings.probe_timeout, asking).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.link = None;
+                Err(Failure::of(&error))
+            }
+            Err(_) => {
+                // The answer may still come, to the wrong question: this connection is done.
+                self.link = None;
+                Err(Failure { conclusive: false, why: format!("no answer within {:?}", writer.settings.probe_timeout) })
+            }
+        }
+    }
+}
+
+/// Asks once, over the given connection or over a new one that is left in its place.
+pub(super) async fn ask_server(
+    driver: &dyn Driver,
+    link: &mut Option<Box<dyn ProbeLink>>,
+) -> Result<probe::Answer, DbErr> {
+    let backend = driver.backend();
+    let question = probe::question(backend).expect("only nodes with a question are probed");
+    let open = match link {
+        Some(open) => open,
+        None => {
+            let Some(connecting) = driver.connect_probe() else {
+                return Err(DbErr::Custom("the driver opens no probe connection".into()));
+            };
+            link.insert(connecting.await?)
+        }
+    };
+    let row = open.ask(question).await?;
+    probe::read_answer(backend, &row)
+}
+
+/// Makes sure that a session of the read-only pool is read-only in the database.
+pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<(), Failure> {
+    let driver = node.driver(Lane::Read);
+    if !driver.is_read_only() {
+        return Ok(());
+    }
+    match time::timeout(timeout, probe::is_read_only(driver)).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Failure {
+            conclusive: true,
+            why: crate::Error::new(crate::error::Kind::NotReadOnly { node: node.name().to_owned() }).to_string(),
+        }),
+        Ok(Err(error)) => Err(Failure::of(&error)),
+        Err(_) => Err(Failure { conclusive: false, why: "no read connection could be opened in time".to_owned() }),
+    }
+}
+
+/// Why a probe failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Leaves no doubt: one is enough.
+    pub(super) conclusive: bool,
+    pub(super) why: String,
+}
+
+impl Failure {
+    pub(super) fn of(error: &DbErr) -> Self {
+        Self { conclusive: matches!(Fault::of(error), Fault::Unreachable { refused: true }), why: error.to_string() }
+    }
+}

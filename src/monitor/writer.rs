@@ -1,0 +1,61 @@
+//! The one place where a new topology is made current.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{
+    clock::Clock,
+    config::Settings,
+    telemetry,
+    topology::{Health, Member, Observation, SnapshotCell, Topology},
+};
+
+/// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    cell: SnapshotCell,
+    /// Held for one change, never across an `.await`. The setters of a connection are synchronous,
+    /// so this is a lock and not a queue to the monitor task.
+    turn: Mutex<()>,
+    pub(crate) clock: Clock,
+    pub(crate) settings: Settings,
+}
+
+impl Writer {
+    pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock) -> Self {
+        Self { cell: SnapshotCell::new(topology), turn: Mutex::new(()), clock, settings }
+    }
+
+    pub(crate) fn cell(&self) -> &SnapshotCell {
+        &self.cell
+    }
+
+    /// Publishes what `change` makes of the current snapshot; publishes nothing when it fails.
+    pub(crate) fn update<E>(&self, change: impl FnOnce(&Topology) -> Result<Topology, E>) -> Result<Arc<Topology>, E> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.cell.load_full();
+        let mut next = change(&before)?;
+        next.generation = before.generation + 1;
+        let after = Arc::new(next);
+        self.cell.publish(Arc::clone(&after));
+        telemetry::published(&before, &after);
+        wake_operations_on_lost_nodes(&before, &after);
+        Ok(after)
+    }
+
+    pub(crate) fn observe(&self, observation: &Observation) {
+        // An observation about a node that has left changes nothing.
+        let _ = self.update(|topology| topology.observe(observation).ok_or(()));
+    }
+}
+
+/// Reads that wait for, or run on, a node that just went down move on at once.
+fn wake_operations_on_lost_nodes(before: &Topology, after: &Topology) {
+    for member in after.members() {
+        let known = before.member_of(member.node.id()).map_or(Health::Up, Member::health);
+        match (known, member.health()) {
+            (Health::Up, Health::Down) => member.node.down().raise(),
+            (Health::Down, Health::Up) => member.node.down().lower(),
+            _ => {}
+        }
+    }
+}

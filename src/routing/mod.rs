@@ -1,0 +1,14 @@
+//! DECIDE: which node runs a statement. Pure: a snapshot, a request, an instant and a source of
+//! random numbers in, a decision out. Nothing here waits, reads a clock, logs or allocates on the
+//! way of a statement.
+
+mod classify;
+mod draw;
+mod policy;
+mod select;
+
+pub use classify::{Classification, Intent, Reason, classify};
+pub use draw::Draw;
+pub(crate) use draw::DrawSource;
+pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
+pub(crate) use select::{Freshness, ReadRequest, Selected, select_read};

@@ -1,0 +1,264 @@
+//! From a snapshot and a request to the one node that runs a read.
+
+use std::{sync::Arc, time::Duration};
+
+use smallvec::SmallVec;
+
+use super::{Candidate, Draw, Policy};
+use crate::topology::{Floor, Lane, Member, Node, NodeId, Role, Tick, Topology, Unfit};
+
+/// What a read asks of the node that serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Any member will do.
+    Any,
+    /// A member that has what the session wrote.
+    Past {
+        floor: Floor,
+        /// How long after a write a replica without known position is taken to have it.
+        stick_after_write: Duration,
+    },
+    /// The primary itself, on its read-write sessions.
+    Primary,
+}
+
+/// One read that needs a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadRequest {
+    pub(crate) freshness: Freshness,
+    /// A node the operation has failed on already.
+    pub(crate) tried: Option<NodeId>,
+    /// The node a session or read connection keeps to while it stays eligible.
+    pub(crate) kept: Option<NodeId>,
+    /// Without replicas: whether the read still asks for a session that is read-only in the
+    /// database (`db.read()`), or for what SeaORM alone would do (`&db`).
+    pub(crate) alone: Lane,
+}
+
+/// The node that runs the read, and on which of its pools.
+#[derive(Clone, Debug)]
+pub(crate) struct Selected {
+    pub(crate) node: Arc<Node>,
+    pub(crate) lane: Lane,
+    pub(crate) role: Role,
+}
+
+impl Selected {
+    fn new(member: &Member, lane: Lane, role: Role) -> Self {
+        Self { node: Arc::clone(&member.node), lane, role }
+    }
+}
+
+/// A member that may not serve the read, and why.
+pub(crate) type Rejected = (NodeId, Unfit);
+
+/// Chooses the node for one read, or says of every member why it is not eligible.
+pub(crate) fn select_read(
+    topology: &Topology,
+    policy: &dyn Policy,
+    request: &ReadRequest,
+    now: Tick,
+    draw: &mut Draw,
+) -> Result<Selected, SmallVec<[Rejected; 4]>> {
+    let primary = &topology.primary;
+    if topology.is_single() {
+        // Nothing to choose from: even a primary that is believed to be down is the only chance.
+        return Ok(Selected::new(primary, request.alone, Role::Primary));
+    }
+    if request.freshness == Freshness::Primary {
+        return Ok(Selected::new(primary, Lane::Write, Role::Primary));
+    }
+    let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
+
+    if let Some(kept) = request.kept {
+        let role = topology.configured_role(kept);
+        if let Some(member) = topology.member_of(kept)
+            && fit(member, role).is_ok()
+        {
+            return Ok(Selected::new(member, Lane::Read, role));
+        }
+    }
+
+    let share = topology.primary_read_share;
+    let on_primary = share > 0.0 && draw.unit() < share;
+    // When its read connections are all busy the primary's draw is skipped: writes come first.
+    if on_primary && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted() {
+        return Ok(Selected::new(primary, Lane::Read, Role::Primary));
+    }
+
+    let mut rejected = SmallVec::new();
+    let mut candidates: SmallVec<[Candidate<'_>; 8]> = SmallVec::new();
+    for replica in &topology.replicas {
+        match fit(replica, Role::Replica) {
+            Ok(()) => candidates.push(Candidate::new(replica)),
+            Err(why) => rejected.push((replica.node.id(), why)),
+        }
+    }
+    if candidates.len() > 1 {
+        policy.order(&mut candidates, draw);
+    }
+    if let Some(first) = candidates.first() {
+        return Ok(Selected::new(first.member(), Lane::Read, Role::Replica));
+    }
+
+    // Fallback: no replica can serve this, so the primary's read connections do, waiting for a
+    // free one if they must.
+    match fit(primary, Role::Primary) {
+        Ok(()) => Ok(Selected::new(primary, Lane::Read, Role::Primary)),
+        Err(why) => {
+            rejected.insert(0, (primary.node.id(), why));
+            Err(rejected)
+        }
+    }
+}
+
+fn fit_for(topology: &Topology, member: &Member, role: Role, request: &ReadRequest, now: Tick) -> Result<(), Unfit> {
+    member.fitness(role, now, topology.believed_for)?;
+    if request.tried == Some(member.node.id()) {
+        return Err(Unfit::Tried);
+    }
+    match request.freshness {
+        Freshness::Past { floor, stick_after_write } if role == Role::Replica => {
+            if floor.is_past(now, stick_after_write) { Ok(()) } else { Err(Unfit::BehindSession) }
+        }
+        Freshness::Primary if role == Role::Replica => Err(Unfit::NotPrimary),
+        Freshness::Any | Freshness::Past { .. } | Freshness::Primary => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        routing::LeastInFlight,
+        topology::{Health, Lease, Observed, Rotation, fixture},
+    };
+
+    const ANY: ReadRequest = ReadRequest { freshness: Freshness::Any, tried: None, kept: None, alone: Lane::Write };
+    const NOW: Tick = Tick(10_000_000_000);
+
+    fn pick(topology: &Topology, request: &ReadRequest, seed: u64) -> Result<Selected, SmallVec<[Rejected; 4]>> {
+        select_read(topology, &LeastInFlight, request, NOW, &mut Draw::seeded(seed))
+    }
+
+    fn shares(topology: &Topology, request: &ReadRequest, rounds: u64) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for seed in 0..rounds {
+            let selected = pick(topology, request, seed).expect("a member is eligible");
+            *counts.entry(selected.node.name().to_owned()).or_default() += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn a_tenth_of_the_reads_is_the_primarys_whatever_the_number_of_replicas() {
+        // 20 000 draws, p = 0.1: standard deviation √(20 000 · 0.1 · 0.9) ≈ 42.4; the 99.9 % band
+        // is ± 3.29 of it ≈ 140.
+        for replicas in [1, 2, 5] {
+            let counts = shares(&fixture::topology(replicas), &ANY, 20_000);
+            assert!(counts["primary"].abs_diff(2_000) < 140, "{replicas} replicas: {counts:?}");
+            assert_eq!(counts.len(), replicas + 1);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_share_are_exact() {
+        let mut topology = fixture::topology(2);
+        topology.primary_read_share = 0.0;
+        assert!(!shares(&topology, &ANY, 1_000).contains_key("primary"));
+        topology.primary_read_share = 1.0;
+        assert_eq!(shares(&topology, &ANY, 1_000), BTreeMap::from([("primary".to_owned(), 1_000)]));
+    }
+
+    #[test]
+    fn without_replicas_the_primary_serves_as_it_would_without_us() {
+        let mut topology = fixture::topology(0);
+        topology.primary.health = Health::Down;
+        let selected = pick(&topology, &ANY, 1).expect("the only chance");
+        assert_eq!((selected.node.name(), selected.lane), ("primary", Lane::Write));
+        let read_conn = ReadRequest { alone: Lane::Read, ..ANY };
+        assert_eq!(pick(&topology, &read_conn, 1).expect("the only chance").lane, Lane::Read);
+    }
+
+    #[test]
+    fn members_that_are_down_drained_or_of_the_wrong_role_get_no_reads() {
+        let mut topology = fixture::topology(4);
+        topology.primary_read_share = 0.0;
+        topology.replicas[0].health = Health::Down;
+        topology.replicas[1].rotation = Rotation::Drained;
+        topology.replicas[2].observed = Some(Observed {
+            role: Role::Primary,
+            incarnation: "x".into(),
+            round_trip: Duration::ZERO,
+            at: NOW,
+        });
+        assert_eq!(shares(&topology, &ANY, 100), BTreeMap::from([("replica-3".to_owned(), 100)]));
+    }
+
+    #[test]
+    fn an_expired_role_contradicts_nothing_and_the_check_can_be_switched_off() {
+        let mut topology = fixture::topology(1);
+        topology.primary_read_share = 0.0;
+        let claims_primary = |at| Observed { role: Role::Primary, incarnation: "x".into(), round_trip: Duration::ZERO, at };
+        topology.replicas[0].observed = Some(claims_primary(Tick(0)));
+        assert_eq!(pick(&topology, &ANY, 1).expect("eligible").role, Role::Replica);
+        topology.replicas[0].observed = Some(claims_primary(NOW));
+        assert_eq!(pick(&topology, &ANY, 1).expect("fallback").role, Role::Primary);
+        topology.replicas[0].settings.role_check = crate::topology::RoleCheck::Off;
+        assert_eq!(pick(&topology, &ANY, 1).expect("eligible").role, Role::Replica);
+    }
+
+    #[test]
+    fn a_session_that_just_wrote_reads_from_the_primarys_read_only_sessions() {
+        let request = ReadRequest {
+            freshness: Freshness::Past { floor: Floor::written(NOW), stick_after_write: Duration::from_secs(1) },
+            ..ANY
+        };
+        for seed in 0..100 {
+            let selected = pick(&fixture::topology(2), &request, seed).expect("the primary");
+            assert_eq!((selected.role, selected.lane), (Role::Primary, Lane::Read));
+        }
+    }
+
+    #[test]
+    fn the_primarys_draw_is_skipped_while_its_read_connections_are_busy() {
+        let topology = fixture::topology_with_read_capacity(2, 1);
+        let _busy = Lease::take(Arc::clone(&topology.primary.node), Lane::Read, Role::Primary);
+        assert!(!shares(&topology, &ANY, 1_000).contains_key("primary"));
+        let behind = ReadRequest {
+            freshness: Freshness::Past { floor: Floor::written(NOW), stick_after_write: Duration::from_secs(1) },
+            ..ANY
+        };
+        assert_eq!(pick(&topology, &behind, 1).expect("it waits").role, Role::Primary);
+    }
+
+    #[test]
+    fn a_kept_node_is_kept_until_it_is_not_eligible() {
+        let mut topology = fixture::topology(3);
+        let kept = ReadRequest { kept: Some(topology.replicas[2].node.id()), ..ANY };
+        assert_eq!(shares(&topology, &kept, 200), BTreeMap::from([("replica-2".to_owned(), 200)]));
+        topology.replicas[2].health = Health::Down;
+        assert!(!shares(&topology, &kept, 200).contains_key("replica-2"));
+    }
+
+    #[test]
+    fn a_node_that_was_tried_is_not_tried_again_and_everybody_says_why_not() {
+        let mut topology = fixture::topology(1);
+        topology.primary.health = Health::Down;
+        let again = ReadRequest { tried: Some(topology.replicas[0].node.id()), ..ANY };
+        let rejected = pick(&topology, &again, 3).expect_err("nobody is left");
+        assert_eq!(
+            rejected.to_vec(),
+            [(topology.primary.node.id(), Unfit::Down), (topology.replicas[0].node.id(), Unfit::Tried)]
+        );
+    }
+
+    #[test]
+    fn strong_reads_use_the_primarys_read_write_sessions() {
+        let strong = ReadRequest { freshness: Freshness::Primary, ..ANY };
+        let selected = pick(&fixture::topology(2), &strong, 1).expect("always");
+        assert_eq!((selected.role, selected.lane), (Role::Primary, Lane::Write));
+    }
+}

@@ -1,0 +1,98 @@
+//! Every span, event and field name of the crate, in one place.
+//!
+//! Levels say who should read them: `WARN` what an operator should look at, `INFO` what an
+//! operator did or a node's state, `TRACE` each statement. No event carries a URL, a value of a
+//! statement or a password.
+
+use std::{fmt, time::Duration};
+
+use tracing::{Span, info, trace, trace_span, warn};
+
+use crate::topology::{Health, Lease, Role, Topology};
+
+/// The span of one operation on the node that was chosen for it. Fields: `node`, `role`.
+pub(crate) fn route_span(lease: &Lease) -> Span {
+    let role = lease.role();
+    trace_span!(target: "sea_orm_resolver::route", "sea_orm_resolver.route", node = lease.node().name(), %role)
+}
+
+/// A read runs again on another node. Fields: `node` (that failed), `fault`.
+pub(crate) fn read_retried(node: &str, fault: impl fmt::Debug) {
+    warn!(target: "sea_orm_resolver::route", node, ?fault, "read runs again on another node");
+}
+
+/// A read found no eligible node and waits for a change. Fields: `generation`.
+pub(crate) fn read_waits(generation: u64) {
+    trace!(target: "sea_orm_resolver::route", generation, "no eligible node, waiting for a change");
+}
+
+/// An operation met a connectivity error. Fields: `node`, `fault`.
+pub(crate) fn suspected(node: &str, fault: impl fmt::Debug) {
+    warn!(target: "sea_orm_resolver::health", node, ?fault, "node suspected");
+}
+
+/// What changed from one snapshot to the next: states, roles and incarnations of members.
+pub(crate) fn published(before: &Topology, after: &Topology) {
+    for member in after.members() {
+        let name = member.name();
+        let Some(known) = before.member_of(member.node.id()) else {
+            info!(target: "sea_orm_resolver::topology", node = name, generation = after.generation(), "member joined");
+            continue;
+        };
+        match (known.health(), member.health()) {
+            (Health::Up, Health::Down) => {
+                let why = member.last_failure().unwrap_or("unknown");
+                warn!(target: "sea_orm_resolver::health", node = name, why, "node is down");
+            }
+            (Health::Down, Health::Up) => info!(target: "sea_orm_resolver::health", node = name, "node is up"),
+            _ => {}
+        }
+        if known.observed_role() != member.observed_role()
+            && let Some(role) = member.observed_role()
+        {
+            info!(target: "sea_orm_resolver::health", node = name, %role, "node says what it is");
+        }
+        if let (Some(old), Some(new)) = (known.incarnation(), member.incarnation())
+            && old != new
+        {
+            warn!(target: "sea_orm_resolver::health", node = name, "another server life answers here (restart?)");
+        }
+        if known.rotation() != member.rotation() {
+            info!(target: "sea_orm_resolver::topology", node = name, rotation = ?member.rotation(), "rotation changed");
+        }
+    }
+    for member in before.members() {
+        if after.member_of(member.node.id()).is_none() {
+            info!(target: "sea_orm_resolver::topology", node = member.name(), generation = after.generation(), "member left");
+        }
+    }
+}
+
+/// A member could not be connected and stays a member that is down. Fields: `node`, `why`.
+pub(crate) fn down_at_start(node: &str, why: impl fmt::Display) {
+    warn!(target: "sea_orm_resolver::health", node, %why, "node is down at the start; it is tried again");
+}
+
+/// A node says it has another role than the configuration gives it. Fields: `node`, `role`.
+pub(crate) fn role_contradicts(node: &str, role: Role) {
+    warn!(target: "sea_orm_resolver::health", node, %role, "node has another role than its configuration says");
+}
+
+/// A proxy refused the start-up option, so a statement makes each session read-only. Fields: `node`.
+pub(crate) fn read_only_by_statement(node: &str) {
+    warn!(
+        target: "sea_orm_resolver::topology", node,
+        "the start-up option default_transaction_read_only was refused (a pooling proxy?); a statement on each \
+         new connection does it instead, which a proxy in transaction mode may not keep"
+    );
+}
+
+/// Operations still ran on a node when its drain time-out passed. Fields: `node`, `in_flight`.
+pub(crate) fn drain_timed_out(node: &str, in_flight: u64, after: Duration) {
+    warn!(target: "sea_orm_resolver::topology", node, in_flight, ?after, "operations still run on a drained node");
+}
+
+/// The monitor task panicked and is started again.
+pub(crate) fn monitor_panicked() {
+    tracing::error!(target: "sea_orm_resolver::monitor", "the monitor panicked; it is started again");
+}

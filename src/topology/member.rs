@@ -1,0 +1,191 @@
+//! The believed half of a node: what a topology holds about it.
+
+use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{Node, Observed, Role, Tick};
+
+/// A node as one topology believes it.
+#[derive(Clone)]
+pub struct Member {
+    pub(crate) node: Arc<Node>,
+    pub(crate) settings: MemberSettings,
+    pub(crate) rotation: Rotation,
+    pub(crate) health: Health,
+    /// What the node last said of itself; `None` for nodes that cannot be asked.
+    pub(crate) observed: Option<Observed>,
+    /// Probes that failed since the last one that did not.
+    pub(crate) failed_probes: u32,
+    /// Why the last failed probe failed.
+    pub(crate) last_failure: Option<Arc<str>>,
+}
+
+/// What the user said about a member and can change without new pools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberSettings {
+    pub(crate) weight: NonZeroU32,
+    pub(crate) zone: Option<Arc<str>>,
+    pub(crate) tags: Arc<BTreeSet<String>>,
+    pub(crate) role_check: RoleCheck,
+}
+
+/// Whether what a node says of its role keeps it out of the reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoleCheck {
+    On,
+    Off,
+}
+
+/// Whether a member answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It answered its last probe, or cannot be asked and is taken at its word.
+    Up,
+    /// It failed enough probes, or one in a way that leaves no doubt.
+    Down,
+}
+
+/// Whether the operator lets a member take new operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotation {
+    /// It takes its share.
+    In,
+    /// It was drained, and stays out until it is resumed.
+    Drained,
+}
+
+/// Why a member may not serve a read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    Down,
+    Drained,
+    /// It says it has the other role.
+    RoleContradicts(Role),
+    /// The session wrote too recently for a node whose position is not known.
+    BehindSession,
+    /// The operation has failed on it already.
+    Tried,
+    /// The consistency asked for is the primary's alone.
+    NotPrimary,
+}
+
+impl Member {
+    pub(crate) fn new(node: Arc<Node>, settings: MemberSettings) -> Self {
+        Self {
+            node,
+            settings,
+            rotation: Rotation::In,
+            health: Health::Up,
+            observed: None,
+            failed_probes: 0,
+            last_failure: None,
+        }
+    }
+
+    /// The member's name, unique in its topology.
+    pub fn name(&self) -> &str {
+        self.node.name()
+    }
+
+    /// The long-lived half: pools and traffic.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// How much of its tier's reads the member takes, relative to the others.
+    pub fn weight(&self) -> NonZeroU32 {
+        self.settings.weight
+    }
+
+    /// Where the member is.
+    pub fn zone(&self) -> Option<&str> {
+        self.settings.zone.as_deref()
+    }
+
+    /// The labels the configuration gave it.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.settings.tags.iter().map(String::as_str)
+    }
+
+    /// Whether it answers.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Whether the operator lets it take new operations.
+    pub fn rotation(&self) -> Rotation {
+        self.rotation
+    }
+
+    /// The role the node itself reported at its last probe.
+    pub fn observed_role(&self) -> Option<Role> {
+        self.observed.as_ref().map(|observed| observed.role)
+    }
+
+    /// Names one life of the server that answered the last probe; it changes with a restart and
+    /// with another server behind the same address.
+    pub fn incarnation(&self) -> Option<&str> {
+        self.observed.as_ref().map(|observed| &*observed.incarnation)
+    }
+
+    /// How long the last answered probe took.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.observed.as_ref().map(|observed| observed.round_trip)
+    }
+
+    /// Why the last probe failed, while it is the last one.
+    pub fn last_failure(&self) -> Option<&str> {
+        self.last_failure.as_deref()
+    }
+
+    /// Whether the member may serve a read in the role the topology gives it.
+    pub(crate) fn fitness(&self, configured: Role, now: Tick, believed_for: Duration) -> Result<(), Unfit> {
+        if self.rotation == Rotation::Drained {
+            return Err(Unfit::Drained);
+        }
+        if self.health == Health::Down {
+            return Err(Unfit::Down);
+        }
+        match self.believed_role(now, believed_for) {
+            Some(role) if role != configured && self.settings.role_check == RoleCheck::On => {
+                Err(Unfit::RoleContradicts(role))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The observed role while the observation is believed. An expired role is no role: it
+    /// contradicts nothing.
+    pub(crate) fn believed_role(&self, now: Tick, believed_for: Duration) -> Option<Role> {
+        let observed = self.observed.as_ref()?;
+        (now.since(observed.at) <= believed_for).then_some(observed.role)
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("node", &self.node)
+            .field("weight", &self.settings.weight)
+            .field("rotation", &self.rotation)
+            .field("health", &self.health)
+            .field("observed", &self.observed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down => f.write_str("down"),
+            Self::Drained => f.write_str("drained"),
+            Self::RoleContradicts(role) => write!(f, "it says it is a {role}"),
+            Self::BehindSession => f.write_str("this session wrote too recently"),
+            Self::Tried => f.write_str("the operation failed on it already"),
+            Self::NotPrimary => f.write_str("not the primary"),
+        }
+    }
+}

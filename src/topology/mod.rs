@@ -1,0 +1,112 @@
+//! KNOW: what this process believes about its nodes. Pure: values in, values out; `now` is an
+//! argument, nothing here waits, reads a clock or logs.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod floor;
+mod lease;
+mod member;
+mod node;
+mod observe;
+mod role;
+mod snapshot;
+mod table;
+mod tick;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub(crate) use floor::Floor;
+pub(crate) use lease::{Lane, Lease};
+pub use member::{Health, Member, Rotation};
+pub(crate) use member::{MemberSettings, RoleCheck, Unfit};
+pub use node::Node;
+pub(crate) use node::{Identity, Lanes, NodeId};
+pub(crate) use observe::{FAILURES_TO_EJECT, Observation, Reply};
+pub use role::Role;
+pub(crate) use role::Observed;
+pub(crate) use snapshot::SnapshotCell;
+pub(crate) use tick::Tick;
+
+/// An immutable picture of the cluster as this process believes it to be: one primary, its
+/// replicas, and how the reads are shared.
+///
+/// Every change makes a new one; an operation loads one snapshot and decides on it alone.
+/// `Display` prints a table, serde the same data.
+#[derive(Clone)]
+pub struct Topology {
+    pub(crate) generation: u64,
+    pub(crate) primary: Member,
+    pub(crate) replicas: Vec<Member>,
+    pub(crate) primary_read_share: f64,
+    /// How long an observation is believed.
+    pub(crate) believed_for: Duration,
+}
+
+impl Topology {
+    /// Counts the publications; a later snapshot of the same connection has a larger one.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The member that takes the writes.
+    pub fn primary(&self) -> &Member {
+        &self.primary
+    }
+
+    /// The members that take the replicas' share of the reads.
+    pub fn replicas(&self) -> &[Member] {
+        &self.replicas
+    }
+
+    /// The share of the reads that the primary takes while a replica is there (0 to 1).
+    pub fn primary_read_share(&self) -> f64 {
+        self.primary_read_share
+    }
+
+    /// The primary, then the replicas.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.primary).chain(&self.replicas)
+    }
+
+    /// The member with this name.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members().find(|member| member.name() == name)
+    }
+
+    pub(crate) fn member_of(&self, id: NodeId) -> Option<&Member> {
+        self.members().find(|member| member.node.id() == id)
+    }
+
+    pub(crate) fn member_mut(&mut self, name: &str) -> Option<&mut Member> {
+        std::iter::once(&mut self.primary).chain(&mut self.replicas).find(|member| member.name() == name)
+    }
+
+    /// The role the configuration gives a member of this topology.
+    pub(crate) fn configured_role(&self, id: NodeId) -> Role {
+        if self.primary.node.id() == id { Role::Primary } else { Role::Replica }
+    }
+
+    /// Without replicas there is nothing to choose, and nothing is added to what SeaORM does.
+    pub(crate) fn is_single(&self) -> bool {
+        self.replicas.is_empty()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.members().map(|member| member.name().to_owned()).collect()
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.members().map(|member| &member.node)
+    }
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topology")
+            .field("generation", &self.generation)
+            .field("primary", &self.primary)
+            .field("replicas", &self.replicas)
+            .field("primary_read_share", &self.primary_read_share)
+            .finish()
+    }
+}

@@ -1,0 +1,214 @@
+//! The long-lived half of a node: its pools and its traffic.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use super::{Lane, Tick};
+use crate::driver::{Alarm, Driver, Signal};
+
+/// Names a node for the life of the process; never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NodeId(u64);
+
+impl NodeId {
+    /// A new name.
+    pub(crate) fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What makes two configurations mean the same pools. Compared, never shown.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    /// Everything readable about the node: URL, user, options.
+    pub(crate) readable: Arc<str>,
+    /// The `NodeConfig` value it came from.
+    pub(crate) value: Arc<()>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.readable == other.readable || Arc::ptr_eq(&self.value, &other.value)
+    }
+}
+
+/// The two pools of a node. For a mock both are the same handle.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    /// Read-write sessions; used while the node is the primary.
+    pub(crate) write: Arc<dyn Driver>,
+    /// Sessions that are read-only in the database; every routed read runs in one.
+    pub(crate) read: Arc<dyn Driver>,
+}
+
+/// A server and our pools to it. It survives every swap whose configuration for it is equal, and
+/// what is believed about it changes without it.
+pub struct Node {
+    id: NodeId,
+    name: Arc<str>,
+    identity: Identity,
+    lanes: Lanes,
+    read_capacity: u64,
+    traffic: Traffic,
+    retired: AtomicBool,
+    suspected_at: AtomicU64,
+    signals: Signals,
+}
+
+/// Counters of running and finished operations.
+#[derive(Debug, Default)]
+struct Traffic {
+    reads_in_flight: AtomicU64,
+    writes_in_flight: AtomicU64,
+    reads_served: AtomicU64,
+    writes_served: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Signals {
+    down: Alarm,
+    suspected: Signal,
+    idle: Signal,
+}
+
+impl Node {
+    pub(crate) fn new(name: Arc<str>, identity: Identity, lanes: Lanes) -> Self {
+        Self {
+            id: NodeId::unique(),
+            name,
+            identity,
+            read_capacity: lanes.read.max_connections().map_or(u64::MAX, u64::from),
+            lanes,
+            traffic: Traffic::default(),
+            retired: AtomicBool::new(false),
+            suspected_at: AtomicU64::new(0),
+            signals: Signals::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The node's name, unique in its topology.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn driver(&self, lane: Lane) -> &dyn Driver {
+        match lane {
+            Lane::Read => self.lanes.read.as_ref(),
+            Lane::Write => self.lanes.write.as_ref(),
+        }
+    }
+
+    /// Reads, writes, streams and transactions that run on the node now.
+    pub fn in_flight(&self) -> u64 {
+        self.traffic.reads_in_flight.load(Ordering::SeqCst) + self.traffic.writes_in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Routed reads the node has answered since it was connected.
+    pub fn served_reads(&self) -> u64 {
+        self.traffic.reads_served.load(Ordering::Relaxed)
+    }
+
+    /// Operations the node has answered on its read-write sessions since it was connected.
+    pub fn served_writes(&self) -> u64 {
+        self.traffic.writes_served.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reads_in_flight(&self) -> u64 {
+        self.traffic.reads_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether every read-only session of the node is busy.
+    pub(crate) fn is_read_exhausted(&self) -> bool {
+        self.reads_in_flight() >= self.read_capacity
+    }
+
+    pub(super) fn enter(&self, lane: Lane) {
+        self.running(lane).fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn leave(&self, lane: Lane) {
+        self.running(lane).fetch_sub(1, Ordering::SeqCst);
+        if self.is_retired() && self.in_flight() == 0 {
+            self.signals.idle.raise();
+        }
+    }
+
+    pub(super) fn count_served(&self, lane: Lane) {
+        let served = match lane {
+            Lane::Read => &self.traffic.reads_served,
+            Lane::Write => &self.traffic.writes_served,
+        };
+        served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn running(&self, lane: Lane) -> &AtomicU64 {
+        match lane {
+            Lane::Read => &self.traffic.reads_in_flight,
+            Lane::Write => &self.traffic.writes_in_flight,
+        }
+    }
+
+    /// Whether the node takes no new operations because it left the topology or is drained.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_retired(&self, retired: bool) {
+        self.retired.store(retired, Ordering::SeqCst);
+    }
+
+    /// Raised when the last running operation of a retired node ends.
+    pub(crate) fn idle(&self) -> &Signal {
+        &self.signals.idle
+    }
+
+    /// Raised while the node is believed to be down.
+    pub(crate) fn down(&self) -> &Alarm {
+        &self.signals.down
+    }
+
+    /// Raised when an operation met a connectivity error on the node.
+    pub(crate) fn suspected(&self) -> &Signal {
+        &self.signals.suspected
+    }
+
+    /// A connectivity error was met: idle sessions are checked before they are used again, and
+    /// whoever probes the node should do so now.
+    pub(crate) fn suspect(&self, now: Tick) {
+        self.suspected_at.store(now.0, Ordering::Release);
+        self.lanes.read.check_idle();
+        self.lanes.write.check_idle();
+        self.signals.suspected.raise();
+    }
+
+    /// When the node was last suspected; zero when it never was.
+    pub(crate) fn suspected_at(&self) -> Tick {
+        Tick(self.suspected_at.load(Ordering::Acquire))
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.name).field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! The one cell that holds the one snapshot.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::{ArcSwapAny, Guard};
+use tokio::sync::watch;
+
+use super::Topology;
+
+/// arc-swap's own strategy has an open soundness report on weakly ordered CPUs (its issue 210):
+/// there the slower one, which takes a lock, is used instead.
+#[cfg(target_arch = "x86_64")]
+type Strategy = arc_swap::DefaultStrategy;
+#[cfg(not(target_arch = "x86_64"))]
+type Strategy = std::sync::RwLock<()>;
+
+/// Holds the current topology. Readers load without waiting; whoever needs a change waits on
+/// [`changes`](Self::changes): mark seen, load and decide, *then* wait.
+pub(crate) struct SnapshotCell {
+    current: ArcSwapAny<Arc<Topology>, Strategy>,
+    generation: watch::Sender<u64>,
+}
+
+impl SnapshotCell {
+    pub(crate) fn new(topology: Topology) -> Self {
+        let generation = watch::Sender::new(topology.generation);
+        Self { current: ArcSwapAny::new(Arc::new(topology)), generation }
+    }
+
+    /// The current snapshot, for a decision. Must not live across an `.await`: it can hold up a
+    /// writer.
+    pub(crate) fn load(&self) -> Guard<Arc<Topology>, Strategy> {
+        self.current.load()
+    }
+
+    /// The current snapshot, to keep.
+    pub(crate) fn load_full(&self) -> Arc<Topology> {
+        self.current.load_full()
+    }
+
+    /// Wakes for every later publication.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Makes `topology` the current one. Only the writer in `monitor` calls this.
+    pub(crate) fn publish(&self, topology: Arc<Topology>) {
+        let generation = topology.generation;
+        self.current.store(topology);
+        self.generation.send_replace(generation);
+    }
+}
+
+impl fmt::Debug for SnapshotCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.load().fmt(f)
+    }
+}

@@ -1,0 +1,118 @@
+//! A topology as a person reads it, and as a program does.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use super::{Health, Member, Role, Rotation, Topology};
+
+/// One line of the table; also what serde writes.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    role: Role,
+    state: State,
+    in_flight: u64,
+    served_reads: u64,
+    served_writes: u64,
+    weight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed_role: Option<Role>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_us: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<&'a str>,
+}
+
+/// What keeps a member from taking reads, the strongest reason first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Up,
+    Down,
+    Drained,
+    WrongRole,
+}
+
+impl State {
+    fn of(member: &Member, configured: Role) -> Self {
+        if member.rotation == Rotation::Drained {
+            Self::Drained
+        } else if member.health == Health::Down {
+            Self::Down
+        } else if member.settings.role_check == super::member::RoleCheck::On
+            && member.observed_role().is_some_and(|role| role != configured)
+        {
+            Self::WrongRole
+        } else {
+            Self::Up
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Drained => "drained",
+            Self::WrongRole => "wrong role",
+        })
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(member: &'a Member, role: Role) -> Self {
+        Self {
+            name: member.name(),
+            role,
+            state: State::of(member, role),
+            in_flight: member.node.in_flight(),
+            served_reads: member.node.served_reads(),
+            served_writes: member.node.served_writes(),
+            weight: member.weight().get(),
+            zone: member.zone(),
+            tags: member.tags().collect(),
+            observed_role: member.observed_role(),
+            round_trip_us: member.round_trip().map(|round_trip| round_trip.as_micros()),
+            last_failure: member.last_failure(),
+        }
+    }
+}
+
+impl Topology {
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        std::iter::once(Row::of(&self.primary, Role::Primary))
+            .chain(self.replicas.iter().map(|replica| Row::of(replica, Role::Replica)))
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.members().map(|member| member.name().chars().count()).max().unwrap_or(0).max("name".len());
+        writeln!(f, "{:width$}  role     state       in-flight  served reads  weight", "name")?;
+        for row in self.rows() {
+            writeln!(
+                f,
+                "{:width$}  {:7}  {:10}  {:>9}  {:>12}  {:>6}",
+                row.name, row.role, row.state, row.in_flight, row.served_reads, row.weight
+            )?;
+        }
+        let share = self.primary_read_share * 100.0;
+        write!(f, "generation {}, {share:.0} % of the reads on the primary", self.generation)
+    }
+}
+
+impl Serialize for Topology {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_struct("Topology", 3)?;
+        map.serialize_field("generation", &self.generation)?;
+        map.serialize_field("primary_read_share", &self.primary_read_share)?;
+        map.serialize_field("members", &self.rows().collect::<Vec<_>>())?;
+        map.end()
+    }
+}

@@ -1,0 +1,97 @@
+use testkit::{Cluster, MariaDbCluster, PostgresCluster};
+
+use crate::{insert, items, with_items};
+
+async fn a_promoted_replica_takes_over(cluster: &Cluster) -> anyhow::Result<()> {
+    with_items(cluster).await?;
+    let old = cluster.primary().clone();
+    old.kill().await?;
+    cluster.promote(1).await?;
+    assert_eq!(cluster.primary().port(), cluster.replica(1).port());
+    insert(cluster.primary(), 2).await?;
+    cluster.wait_caught_up().await?;
+    assert_eq!(
+        items(cluster.replica(0)).await?,
+        2,
+        "the other replica follows the new primary"
+    );
+    cluster
+        .promote(1)
+        .await
+        .expect_err("it is the primary already");
+
+    cluster.rejoin(0).await?;
+    insert(cluster.primary(), 3).await?;
+    cluster.wait_caught_up().await?;
+    assert_eq!(
+        items(&old).await?,
+        3,
+        "the old primary is a replica of the new one"
+    );
+    insert(&old, 4).await.expect_err("and takes no writes");
+
+    cluster.primary().restart().await?;
+    insert(cluster.primary(), 4).await?;
+    cluster.wait_caught_up().await?;
+    assert_eq!(items(&old).await?, 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_promoted_postgres_replica_takes_over() -> anyhow::Result<()> {
+    a_promoted_replica_takes_over(&*PostgresCluster::start(2).await?).await
+}
+
+#[tokio::test]
+async fn a_promoted_mariadb_replica_takes_over() -> anyhow::Result<()> {
+    a_promoted_replica_takes_over(&*MariaDbCluster::start(2).await?).await
+}
+
+async fn two_primaries_can_be_had(cluster: &Cluster) -> anyhow::Result<()> {
+    with_items(cluster).await?;
+    cluster.replica(1).kill().await?;
+    let old = cluster.primary().clone();
+    cluster.promote(0).await?;
+    insert(&old, 2).await?;
+    insert(cluster.primary(), 3).await?;
+    insert(cluster.primary(), 4).await?;
+    assert_eq!(
+        (items(&old).await?, items(cluster.primary()).await?),
+        (2, 3)
+    );
+    cluster.replica(1).start().await?; // was down, and follows the new one now
+    cluster.wait_caught_up().await?;
+    assert_eq!(items(cluster.replica(1)).await?, 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_postgres_primaries_can_be_had() -> anyhow::Result<()> {
+    two_primaries_can_be_had(&*PostgresCluster::start(2).await?).await
+}
+
+#[tokio::test]
+async fn two_mariadb_primaries_can_be_had() -> anyhow::Result<()> {
+    two_primaries_can_be_had(&*MariaDbCluster::start(2).await?).await
+}
+
+async fn a_promotion_keeps_what_was_received(cluster: &Cluster) -> anyhow::Result<()> {
+    with_items(cluster).await?;
+    cluster.replica(0).pause_replay().await?;
+    insert(cluster.primary(), 2).await?;
+    crate::a_moment().await;
+    cluster.primary().kill().await?;
+    cluster.promote(0).await?;
+    assert_eq!(items(cluster.primary()).await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_promotion_keeps_what_postgres_received() -> anyhow::Result<()> {
+    a_promotion_keeps_what_was_received(&*PostgresCluster::start(1).await?).await
+}
+
+#[tokio::test]
+async fn a_promotion_keeps_what_mariadb_received() -> anyhow::Result<()> {
+    a_promotion_keeps_what_was_received(&*MariaDbCluster::start(1).await?).await
+}

@@ -1,0 +1,5 @@
+//! Tests against real servers and scripted nodes. One binary: linking it is most of its cost.
+
+mod item;
+mod servers;
+mod smoke;
