@@ -25,7 +25,8 @@ pub use connection::{Builder, Database, DatabaseConnection, DatabaseTransaction,
 pub use error::Error;
 pub use monitor::SwapReport;
 pub use routing::{
-    Candidate, Classification, Draw, Intent, LeastInFlight, Policy, Reason, RoundRobin, WeightedRandom, classify,
+    Candidate, Classification, Draw, Effect, FunctionName, Intent, KnownFunctions, LeastInFlight, Policy, Reason,
+    RoundRobin, WeightedRandom, classify, classify_with,
 };
 pub use topology::{Health, Member, Node, Role, Rotation, Topology};
 

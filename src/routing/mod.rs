@@ -7,7 +7,7 @@ mod draw;
 mod policy;
 mod select;
 
-pub use classify::{Classification, Intent, Reason, classify};
+pub use classify::{Classification, Effect, FunctionName, Intent, KnownFunctions, Reason, classify, classify_with};
 pub use draw::Draw;
 pub(crate) use draw::DrawSource;
 pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};

@@ -15,7 +15,7 @@ pub struct Model {
 impl ActiveModelBehavior for ActiveModel {}
 
 /// Creates the table.
-pub async fn create_table(db: &impl ConnectionTrait) -> Result<(), DbErr> {
+pub(crate) async fn create_table(db: &impl ConnectionTrait) -> Result<(), DbErr> {
     let statement = Schema::new(db.get_database_backend()).create_table_from_entity(Entity);
     db.execute(&statement).await.map(drop)
 }

@@ -10,7 +10,7 @@ use testkit::{Cluster, MariaDbCluster, PostgresCluster};
 use crate::item;
 
 /// A real cluster of either kind: what is true of one must be true of the other.
-pub enum Servers {
+pub(crate) enum Servers {
     Postgres(PostgresCluster),
     MariaDb(MariaDbCluster),
 }
@@ -27,16 +27,16 @@ impl Deref for Servers {
 }
 
 impl Servers {
-    pub async fn postgres() -> Result<Self> {
+    pub(crate) async fn postgres() -> Result<Self> {
         Ok(Self::Postgres(PostgresCluster::start(2).await?))
     }
 
-    pub async fn mariadb() -> Result<Self> {
+    pub(crate) async fn mariadb() -> Result<Self> {
         Ok(Self::MariaDb(MariaDbCluster::start(2).await?))
     }
 
     /// The primary and its replicas, named `primary`, `replica-0`, `replica-1`.
-    pub fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> Builder {
         let mut builder = DatabaseConnection::builder().primary(self.primary_node());
         for index in 0..self.replicas().len() {
             builder = builder.replica(self.replica_node(index));
@@ -44,16 +44,16 @@ impl Servers {
         builder
     }
 
-    pub fn primary_node(&self) -> NodeConfig {
+    pub(crate) fn primary_node(&self) -> NodeConfig {
         NodeConfig::new(self.primary().url()).name("primary")
     }
 
-    pub fn replica_node(&self, index: usize) -> NodeConfig {
+    pub(crate) fn replica_node(&self, index: usize) -> NodeConfig {
         NodeConfig::new(self.replica(index).url()).name(format!("replica-{index}"))
     }
 
     /// A connection to all of them, with the `item` table on every node.
-    pub async fn connect(&self) -> Result<DatabaseConnection> {
+    pub(crate) async fn connect(&self) -> Result<DatabaseConnection> {
         let db = self.builder().connect().await?;
         item::create_table(&db.primary()).await?;
         self.wait_caught_up().await?;
@@ -61,7 +61,7 @@ impl Servers {
     }
 
     /// SQL that names the server that runs it, as an integer column `port`.
-    pub fn port_sql(&self) -> &'static str {
+    pub(crate) fn port_sql(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "SELECT inet_server_port()::int AS port",
             Self::MariaDb(_) => "SELECT CAST(@@port AS SIGNED) AS port",
@@ -69,7 +69,7 @@ impl Servers {
     }
 
     /// The name of the server a connection runs its statements on, by the server's own word.
-    pub async fn who_answers(&self, connection: &impl ConnectionTrait) -> Result<String> {
+    pub(crate) async fn who_answers(&self, connection: &impl ConnectionTrait) -> Result<String> {
         let statement = Statement::from_string(connection.get_database_backend(), self.port_sql());
         let row = connection.query_one_raw(statement).await?.expect("one row");
         let port = match connection.get_database_backend() {
@@ -79,7 +79,7 @@ impl Servers {
         Ok(self.name_of(port))
     }
 
-    pub fn name_of(&self, port: i64) -> String {
+    pub(crate) fn name_of(&self, port: i64) -> String {
         if i64::from(self.primary().port()) == port {
             return "primary".to_owned();
         }
@@ -89,6 +89,6 @@ impl Servers {
 }
 
 /// The routed reads each member has answered.
-pub fn served_reads(db: &DatabaseConnection) -> BTreeMap<String, u64> {
+pub(crate) fn served_reads(db: &DatabaseConnection) -> BTreeMap<String, u64> {
     db.topology().members().map(|member| (member.name().to_owned(), member.node().served_reads())).collect()
 }

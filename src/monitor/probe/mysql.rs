@@ -12,9 +12,10 @@ pub(super) const QUESTION: &str = "SELECT CAST(@@global.read_only AS CHAR) AS re
      CONCAT(@@global.server_id, '@', @@global.hostname, ':', @@global.port) AS incarnation";
 
 pub(super) fn read_answer(row: &QueryResult) -> Result<Answer, DbErr> {
+    // MySQL says 0 or 1, MariaDB OFF, ON, or (from 12 on) which kind of ON.
     let read_only: String = row.try_get("", "read_only")?;
     Ok(Answer {
-        role: if read_only == "1" { Role::Replica } else { Role::Primary },
+        role: if matches!(read_only.as_str(), "0" | "OFF") { Role::Primary } else { Role::Replica },
         incarnation: row.try_get("", "incarnation")?,
     })
 }

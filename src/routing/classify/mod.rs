@@ -1,6 +1,120 @@
-pub fn classify(_sql: &str, _b: sea_orm::DbBackend) -> Classification { Classification { intent: Intent::Read, reason: Reason::PlainRead } }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)] pub struct Classification { pub intent: Intent, pub reason: Reason }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)] pub enum Intent { Read, Write }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)] pub enum Reason { PlainRead }
-impl Reason { pub fn is_unknown_function(&self) -> bool { false } }
-impl std::fmt::Display for Reason { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("x") } }
+//! Is a statement a read? In one pass, without allocation, linear in its length.
+//!
+//! A read is what is positively recognised as one in every way the server may read the text;
+//! everything else is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases.
+//!
+//! [`lexer`] makes tokens, [`scan`] follows them through a query, [`forms`] knows the statements that are
+//! not queries, [`call`] decides about a name before a parenthesis, [`functions`] holds the tables.
+
+mod call;
+mod called;
+mod dialect;
+mod forms;
+mod functions;
+mod keyword;
+mod lexer;
+mod reason;
+mod scan;
+mod with;
+
+use sea_orm::DbBackend;
+
+pub use called::{BuiltInsOnly, FunctionName, KnownFunctions};
+pub use functions::Effect;
+pub use reason::Reason;
+
+use dialect::Dialect;
+use scan::Scan;
+
+/// Where a statement must run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Intent {
+    /// Any fresh node will do.
+    Read,
+    /// The primary.
+    Write,
+}
+
+/// The intent of a statement, and what decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Classification {
+    /// Where it must run.
+    pub intent: Intent,
+    /// What decided.
+    pub reason: Reason,
+}
+
+impl Classification {
+    fn of(reason: Reason) -> Self {
+        let intent = match reason {
+            Reason::PlainRead | Reason::Empty => Intent::Read,
+            _ => Intent::Write,
+        };
+        Self { intent, reason }
+    }
+}
+
+/// Classifies `sql`, the text of one or several statements; only built-in functions are known.
+#[must_use]
+pub fn classify(sql: &str, backend: DbBackend) -> Classification {
+    classify_with(sql, backend, &BuiltInsOnly)
+}
+
+/// Classifies `sql`; `known` may declare further functions harmless.
+#[must_use]
+pub fn classify_with(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> Classification {
+    Classification::of(examine(sql, backend, known).0)
+}
+
+/// The reason, and how many bytes the lexer went over in all readings.
+fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason, usize) {
+    let Some(dialect) = Dialect::of(backend) else {
+        return (Reason::UnknownBackend, 0);
+    };
+    if sql.len() >= lexer::TOO_LONG {
+        return (Reason::TooLong, 0);
+    }
+    let mut passed = 0;
+    let mut usual = None;
+    for reading in dialect.readings() {
+        let mut scan = Scan::new(sql, dialect, *reading, known);
+        let reason = scan.run();
+        passed += scan.position();
+        let first = *usual.get_or_insert((reason, scan.ambiguous()));
+        let Some(at) = first.1 else { return (first.0, passed) };
+        if !may_read(first.0) {
+            return (first.0, passed);
+        }
+        // A server that reads on to the end of the text refuses it: what came before was no write either.
+        if reason != first.0 && !matches!(reason, Reason::Unterminated { .. }) {
+            return (Reason::AmbiguousLiteral { at }, passed);
+        }
+    }
+    (usual.map_or(Reason::UnknownBackend, |first| first.0), passed)
+}
+
+/// Is this no reason against a read, or one that the caller may know better?
+fn may_read(reason: Reason) -> bool {
+    matches!(reason, Reason::PlainRead | Reason::Empty | Reason::UnknownFunction { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BuiltInsOnly, examine};
+    use sea_orm::DbBackend;
+
+    #[test]
+    fn no_text_is_passed_over_more_often_than_there_are_readings() {
+        for piece in ["(", "'", "\"", "\\'", "$a", "$a$", "/*", "*/", "E'\\'\n", "--", "a.", "f(", "with x as (", "u&\"", ";"] {
+            for count in [1, 10, 1_000, 50_000] {
+                let sql = format!("SELECT {}", piece.repeat(count));
+                for (backend, readings) in [(DbBackend::Postgres, 2), (DbBackend::MySql, 4), (DbBackend::Sqlite, 1)] {
+                    let (_, passed) = examine(&sql, backend, &BuiltInsOnly);
+                    assert!(passed <= readings * sql.len(), "{piece} × {count}: {passed} of {}", sql.len());
+                }
+            }
+        }
+    }
+}

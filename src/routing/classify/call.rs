@@ -1,0 +1,169 @@
+//! A name before a parenthesis: a call, or one of the many things that look like one.
+
+use super::called::FunctionName;
+use super::dialect::Dialect;
+use super::functions::{self, Case, Known};
+use super::keyword::Keyword;
+use super::lexer::{Kind, Token};
+use super::reason::Reason;
+use super::scan::{Clause, Scan};
+
+impl Token {
+    /// Can an operand end with this token? Then what follows is no operand, hence no call.
+    pub(super) fn ends_operand(self) -> bool {
+        match self.kind {
+            Kind::Word => self.keyword.ends_operand(),
+            Kind::Quoted | Kind::Escaped | Kind::Text | Kind::Number | Kind::Parameter => true,
+            Kind::Close | Kind::CloseBracket => true,
+            _ => false,
+        }
+    }
+}
+
+impl Scan<'_, '_> {
+    /// Decides about the name just read, which a parenthesis follows.
+    pub(super) fn call(&mut self) -> Result<(), Reason> {
+        let name = self.previous;
+        if self.is_no_call(name) {
+            return Ok(());
+        }
+        if name.kind == Kind::Escaped {
+            return Err(Reason::UnresolvedEscape { at: name.start() });
+        }
+        let at = self.chain.start;
+        let len = name.end() - at;
+        match self.look_up(name) {
+            Known::Harmless => {}
+            Known::NeedsPrimary(effect) => return Err(Reason::PrimaryFunction { effect, at, len }),
+            Known::Unknown => {
+                if !self.is_declared(name) {
+                    self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A keyword, a type, or an alias with a list of columns.
+    fn is_no_call(&self, name: Token) -> bool {
+        let before = self.chain.before;
+        // CAST(x AS numeric(10,2)), x::varchar(20), AS t(a, b)
+        if before.keyword == Keyword::As || before.kind == Kind::Cast {
+            return true;
+        }
+        if before.keyword == Keyword::Tablesample && self.clause == Clause::Tables {
+            return true;
+        }
+        let keyword = match name.keyword {
+            // Reserved, or used as an operator: in no dialect the name of a function.
+            Keyword::As
+            | Keyword::In
+            | Keyword::On
+            | Keyword::Using
+            | Keyword::Values
+            | Keyword::Select
+            | Keyword::Distinct
+            | Keyword::Where
+            | Keyword::Having
+            | Keyword::From
+            | Keyword::Union
+            | Keyword::Intersect
+            | Keyword::Except
+            | Keyword::Limit
+            | Keyword::Offset
+            | Keyword::Lateral
+            | Keyword::Not
+            | Keyword::Only
+            | Keyword::Group
+            | Keyword::Table
+            | Keyword::To
+            | Keyword::For
+            | Keyword::Operatorish => true,
+            Keyword::Join => {
+                matches!(self.clause, Clause::Tables | Clause::JoinCondition)
+                    && (before.ends_operand()
+                        || matches!(
+                            before.keyword,
+                            Keyword::Left
+                                | Keyword::Right
+                                | Keyword::Full
+                                | Keyword::Inner
+                                | Keyword::Outer
+                                | Keyword::Cross
+                                | Keyword::Natural
+                        ))
+            }
+            Keyword::By => matches!(before.keyword, Keyword::Group | Keyword::Order | Keyword::Partition),
+            Keyword::Over | Keyword::Filter => before.kind == Kind::Close,
+            Keyword::Repeatable => before.kind == Kind::Close && self.clause == Clause::Tables,
+            Keyword::Sets | Keyword::Rollup | Keyword::Cube => self.clause == Clause::GroupBy,
+            Keyword::First | Keyword::Next => before.keyword == Keyword::Fetch,
+            // Between an operand and a parenthesis these are grammar; elsewhere they can name a function.
+            Keyword::Columns
+            | Keyword::Passing
+            | Keyword::Escape
+            | Keyword::Ilike
+            | Keyword::Like
+            | Keyword::Operator
+            | Keyword::Varying
+            | Keyword::Value
+            | Keyword::Zone
+            | Keyword::Prefix => before.ends_operand(),
+            Keyword::Second => before.ends_operand() || self.text(before).eq_ignore_ascii_case(b"interval"),
+            _ => false,
+        };
+        keyword || self.is_alias(before)
+    }
+
+    /// `FROM t x(a, b)`, `FROM (…) x(a, b)`.
+    fn is_alias(&self, before: Token) -> bool {
+        let follows = match self.dialect {
+            Dialect::Postgres => matches!(before.kind, Kind::Word | Kind::Quoted | Kind::Escaped | Kind::Close),
+            Dialect::MySql => before.kind == Kind::Close,
+            Dialect::Sqlite => false,
+        };
+        follows && self.clause == Clause::Tables && self.chain.names == 1 && before.ends_operand()
+    }
+
+    fn look_up(&self, name: Token) -> Known {
+        let built_in = match (self.chain.names, self.dialect) {
+            (1, _) => true,
+            (2, Dialect::Postgres) => {
+                let qualifier = self.text(self.chain.qualifier);
+                qualifier == b"\"pg_catalog\"" || qualifier.eq_ignore_ascii_case(b"pg_catalog")
+            }
+            _ => false,
+        };
+        if !built_in {
+            return Known::Unknown;
+        }
+        let text = self.text(name);
+        let inside = || text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+        match (name.kind, self.dialect) {
+            (Kind::Quoted, Dialect::Postgres) => functions::look_up(inside(), Case::Exact, self.dialect),
+            // Whether a quoted name may be a built-in depends on the built-in; a denied one stays denied.
+            (Kind::Quoted, Dialect::MySql) => match functions::look_up(inside(), Case::Folds, self.dialect) {
+                Known::Harmless => Known::Unknown,
+                other => other,
+            },
+            (Kind::Quoted, Dialect::Sqlite) => functions::look_up(inside(), Case::Folds, self.dialect),
+            _ => functions::look_up(text, Case::Folds, self.dialect),
+        }
+    }
+
+    fn is_declared(&self, name: Token) -> bool {
+        let (start, names) = (self.chain.start, self.chain.names);
+        let qualifier = match names {
+            1 => None,
+            2 => self.sql.get(self.chain.qualifier.start()..self.chain.qualifier.end()),
+            // Longer chains and fields of values are nothing that a declaration names.
+            _ => self.sql.get(start..name.start()),
+        };
+        let Some(text) = self.sql.get(name.start()..name.end()) else { return false };
+        if names > 2 || (names == 2 && qualifier.is_none()) {
+            return false;
+        }
+        let call = FunctionName::new(qualifier, text, self.dialect == Dialect::Postgres);
+        self.known.is_harmless(&call)
+    }
+}

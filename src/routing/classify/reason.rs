@@ -1,0 +1,158 @@
+//! Why a statement was classified as it was.
+
+use std::fmt;
+
+use super::functions::Effect;
+
+/// What decided, and the byte offset `at` which it stands in the text.
+///
+/// Positions only, no text: making one allocates nothing. [`Reason::text`] gives the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A read, by every rule.
+    PlainRead,
+    /// Nothing but white space, comments and semicolons.
+    Empty,
+    /// A statement that is not one of the reads.
+    Verb { at: usize, len: usize },
+    /// A form of `SHOW`, `PRAGMA`, `COPY`, `EXPLAIN` or `DESCRIBE` that is not known to only read.
+    Form { verb: &'static str, at: usize },
+    /// A data-modifying statement inside or after `WITH`.
+    DataModifyingCte { at: usize, len: usize },
+    /// `FOR UPDATE` and its kin.
+    LockingClause { clause: &'static str, at: usize },
+    /// `INTO`: a table, a file, variables.
+    SelectInto { at: usize },
+    /// A part of a `SELECT` that has an effect on the session or runs a procedure.
+    SideEffect { clause: &'static str, at: usize },
+    /// `@x`, `@@session.x`, `:=`, or a temporary schema.
+    SessionVariable { at: usize },
+    /// `NEXT VALUE FOR s`, `s.nextval`.
+    SequenceValue { at: usize },
+    /// A call of a built-in that needs the primary.
+    PrimaryFunction { effect: Effect, at: usize, len: usize },
+    /// A call of a function not known to be harmless; nothing else stands in the way of a read.
+    UnknownFunction { at: usize, len: usize },
+    /// A call of a name whose escapes are not resolved.
+    UnresolvedEscape { at: usize },
+    /// `/*! … */` or `/*M! … */`: the server executes its inside.
+    ExecutableComment { at: usize },
+    /// Where this literal ends depends on a setting of the server, and one reading is no read.
+    AmbiguousLiteral { at: usize },
+    /// A literal, name or comment that does not end.
+    Unterminated { at: usize },
+    /// A byte that begins no token of the dialect.
+    UnexpectedByte { at: usize },
+    /// Parentheses that do not match, or a statement that breaks off.
+    Incomplete { at: usize },
+    /// A construction that must be followed, nested deeper than is followed.
+    TooDeep { at: usize },
+    /// Four gigabytes or more.
+    TooLong,
+    /// A backend that this library does not know.
+    UnknownBackend,
+}
+
+impl Reason {
+    /// Is a function that is neither built in nor declared the only thing that makes it a write?
+    #[must_use]
+    pub const fn is_unknown_function(&self) -> bool {
+        matches!(self, Self::UnknownFunction { .. })
+    }
+
+    /// The byte offset in the text, if the reason has a place.
+    #[must_use]
+    pub const fn position(&self) -> Option<usize> {
+        match *self {
+            Self::PlainRead | Self::Empty | Self::TooLong | Self::UnknownBackend => None,
+            Self::Verb { at, .. }
+            | Self::Form { at, .. }
+            | Self::DataModifyingCte { at, .. }
+            | Self::LockingClause { at, .. }
+            | Self::SelectInto { at }
+            | Self::SideEffect { at, .. }
+            | Self::SessionVariable { at }
+            | Self::SequenceValue { at }
+            | Self::PrimaryFunction { at, .. }
+            | Self::UnknownFunction { at, .. }
+            | Self::UnresolvedEscape { at }
+            | Self::ExecutableComment { at }
+            | Self::AmbiguousLiteral { at }
+            | Self::Unterminated { at }
+            | Self::UnexpectedByte { at }
+            | Self::Incomplete { at }
+            | Self::TooDeep { at } => Some(at),
+        }
+    }
+
+    /// The verb or the called name as written in `sql`, the text that was classified.
+    #[must_use]
+    pub fn text<'sql>(&self, sql: &'sql str) -> Option<&'sql str> {
+        match *self {
+            Self::Verb { at, len }
+            | Self::DataModifyingCte { at, len }
+            | Self::PrimaryFunction { at, len, .. }
+            | Self::UnknownFunction { at, len } => sql.get(at..at.checked_add(len)?),
+            _ => None,
+        }
+    }
+
+    /// The name of the kind, for counters and labels.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::PlainRead => "plain_read",
+            Self::Empty => "empty",
+            Self::Verb { .. } => "verb",
+            Self::Form { .. } => "form",
+            Self::DataModifyingCte { .. } => "data_modifying_cte",
+            Self::LockingClause { .. } => "locking_clause",
+            Self::SelectInto { .. } => "select_into",
+            Self::SideEffect { .. } => "side_effect",
+            Self::SessionVariable { .. } => "session_variable",
+            Self::SequenceValue { .. } => "sequence_value",
+            Self::PrimaryFunction { .. } => "primary_function",
+            Self::UnknownFunction { .. } => "unknown_function",
+            Self::UnresolvedEscape { .. } => "unresolved_escape",
+            Self::ExecutableComment { .. } => "executable_comment",
+            Self::AmbiguousLiteral { .. } => "ambiguous_literal",
+            Self::Unterminated { .. } => "unterminated",
+            Self::UnexpectedByte { .. } => "unexpected_byte",
+            Self::Incomplete { .. } => "incomplete",
+            Self::TooDeep { .. } => "too_deep",
+            Self::TooLong => "too_long",
+            Self::UnknownBackend => "unknown_backend",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PlainRead => f.write_str("a plain read"),
+            Self::Empty => f.write_str("nothing to run"),
+            Self::Verb { at, .. } => write!(f, "the statement at byte {at} is not a read"),
+            Self::Form { verb, at } => write!(f, "a form of {verb} at byte {at} that is not known to only read"),
+            Self::DataModifyingCte { at, .. } => write!(f, "a data-modifying WITH at byte {at}"),
+            Self::LockingClause { clause, at } => write!(f, "the locking clause {clause} at byte {at}"),
+            Self::SelectInto { at } => write!(f, "INTO at byte {at}"),
+            Self::SideEffect { clause, at } => write!(f, "{clause} at byte {at}"),
+            Self::SessionVariable { at } => write!(f, "session state at byte {at}"),
+            Self::SequenceValue { at } => write!(f, "a sequence value at byte {at}"),
+            Self::PrimaryFunction { effect, at, .. } => {
+                write!(f, "a function at byte {at} that needs the primary ({effect:?})")
+            }
+            Self::UnknownFunction { at, .. } => write!(f, "a function at byte {at} not known to be harmless"),
+            Self::UnresolvedEscape { at } => write!(f, "a called name with escapes at byte {at}"),
+            Self::ExecutableComment { at } => write!(f, "an executable comment at byte {at}"),
+            Self::AmbiguousLiteral { at } => write!(f, "a literal at byte {at} whose end depends on a setting"),
+            Self::Unterminated { at } => write!(f, "something at byte {at} does not end"),
+            Self::UnexpectedByte { at } => write!(f, "an unexpected byte at {at}"),
+            Self::Incomplete { at } => write!(f, "the statement breaks off or does not match at byte {at}"),
+            Self::TooDeep { at } => write!(f, "nested too deep to follow at byte {at}"),
+            Self::TooLong => f.write_str("a text too long to look at"),
+            Self::UnknownBackend => f.write_str("a backend whose reads are not known"),
+        }
+    }
+}
