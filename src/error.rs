@@ -20,42 +20,21 @@ pub struct Error {
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// A configuration that cannot work.
-    Config {
-        field: String,
-        problem: String,
-    },
+    Config { field: String, problem: String },
     /// A statement that is not a plain read was given to a read connection.
-    Refused {
-        reason: String,
-    },
+    Refused { reason: String },
     /// No member was eligible until the selection time-out.
-    NoEligibleNode {
-        waited: Duration,
-        rejected: Vec<(String, String)>,
-    },
+    NoEligibleNode { waited: Duration, rejected: Vec<(String, String)> },
     /// A node did not answer while it was being connected.
-    Unreachable {
-        node: String,
-        problem: String,
-    },
+    Unreachable { node: String, problem: String },
     /// A session that had to be read-only in the database is not.
-    NotReadOnly {
-        node: String,
-    },
+    NotReadOnly { node: String },
     /// No member has this name.
-    UnknownNode {
-        name: String,
-        known: Vec<String>,
-    },
+    UnknownNode { name: String, known: Vec<String> },
     /// The member that served an operation went down meanwhile and no other could take it.
-    WentDown {
-        node: String,
-    },
+    WentDown { node: String },
     /// Running operations did not finish within the drain time-out.
-    DrainTimedOut {
-        node: String,
-        in_flight: u64,
-    },
+    DrainTimedOut { node: String, in_flight: u64 },
 }
 
 impl Error {
@@ -207,10 +186,9 @@ impl fmt::Display for Error {
                 write!(f, "no node is named `{name}`; the members are: {}", known.join(", "))
             }
             Kind::WentDown { node } => write!(f, "node `{node}` went down while it ran this operation"),
-            Kind::DrainTimedOut { node, in_flight } => write!(
-                f,
-                "{in_flight} operations still run on node `{node}`; they go on, and it takes no new ones"
-            ),
+            Kind::DrainTimedOut { node, in_flight } => {
+                write!(f, "{in_flight} operations still run on node `{node}`; they go on, and it takes no new ones")
+            }
         }
     }
 }

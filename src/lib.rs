@@ -1,4 +1,66 @@
 //! Read/write splitting for SeaORM 2: one primary, swappable replicas, no proxy.
+//!
+//! A SeaORM program changes one import. From then on its reads spread over replicas, it still reads
+//! its own writes, and it survives losing a replica. PostgreSQL, MySQL/MariaDB and SQLite.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")] {
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! use sea_orm::ConnectionTrait;
+//! use sea_orm_resolver::{DatabaseConnection, NodeConfig};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("shop.db");
+//! # let file = file.display();
+//! let writer = format!("sqlite://{file}?mode=rwc");
+//! let reader = format!("sqlite://{file}");
+//! let db = DatabaseConnection::builder()
+//!     .primary(NodeConfig::new(writer).name("primary"))
+//!     .replica(NodeConfig::new(reader).name("replica"))
+//!     .connect()
+//!     .await?;
+//!
+//! db.execute_unprepared("CREATE TABLE cake (id INTEGER PRIMARY KEY, name TEXT)").await?;
+//! let rows = db.read().query_all_raw(sea_orm::Statement::from_string(db.get_database_backend(), "SELECT * FROM cake"));
+//! assert_eq!(rows.await?.len(), 0);
+//! println!("{}", db.topology());
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # })?; }
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What you hold
+//!
+//! * [`DatabaseConnection`]: `&db` is a SeaORM connection, and each statement is routed by what it is.
+//! * [`DatabaseConnection::read`]: one node, drawn 10 % primary / 90 % replicas and kept for the life of
+//!   the value. What is not a plain read is refused before it reaches a server.
+//! * [`DatabaseConnection::write`]: always the primary.
+//! * [`DatabaseConnection::session`] and [`DatabaseConnection::scope`]: whose writes a read must see.
+//! * [`DatabaseConnection::swap_replicas`] and its kin: other nodes, while queries run.
+//! * [`DatabaseConnection::topology`]: what is believed about the nodes, as a table and as data.
+//!
+//! # Which reads see which writes
+//!
+//! | where the read runs | it sees | because |
+//! |---|---|---|
+//! | in the task that wrote | its writes | the task is the session |
+//! | in `db.scope(&session, ..)`, any task of it that entered the scope | the writes of the session | |
+//! | through a clone of a `db.session()` handle | the writes of the session | in whatever task |
+//! | in a task that was spawned after the write | not for sure | a task is a session of its own: hand it the session, or use [`Consistency::Process`] |
+//! | in another process | not for sure | use [`Consistency::Strong`] |
+//! | inside a transaction | what the transaction sees | everything inside runs on its connection |
+//!
+//! Until positions are compared, "it has caught up" is a time: `stick_after_write` (1 s) after the write.
+//!
+//! # What it does not do
+//!
+//! It moves no data and promotes no server. Raw text given to `&db` goes to the primary, even when it is
+//! a SELECT; give it to `db.read()`.
+//!
+//! # Cargo features
+//!
+//! `postgres`, `mysql`, `sqlite` (at least one; all by default), `stream` (row streams), `mock` (SeaORM's mock
+//! connections as nodes), the runtimes and TLS of sqlx, and SeaORM's own features under their own names.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

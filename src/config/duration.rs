@@ -37,6 +37,8 @@ pub(super) mod optional {
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
-        Option::<String>::deserialize(deserializer)?.map(|text| super::parse(&text).map_err(D::Error::custom)).transpose()
+        Option::<String>::deserialize(deserializer)?
+            .map(|text| super::parse(&text).map_err(D::Error::custom))
+            .transpose()
     }
 }

@@ -82,7 +82,9 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
 fn text(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, Error> {
     match lookup(name) {
         None => Ok(None),
-        Some(value) if value.trim().is_empty() => Err(Error::config(name, "it is set but blank; unset it or give a value")),
+        Some(value) if value.trim().is_empty() => {
+            Err(Error::config(name, "it is set but blank; unset it or give a value"))
+        }
         Some(value) => Ok(Some(value.trim().to_owned())),
     }
 }
@@ -97,9 +99,7 @@ where
 }
 
 fn duration_of(lookup: Lookup<'_>, name: &str) -> Result<Option<std::time::Duration>, Error> {
-    text(lookup, name)?
-        .map(|value| duration::parse(&value).map_err(|error| Error::config(name, error)))
-        .transpose()
+    text(lookup, name)?.map(|value| duration::parse(&value).map_err(|error| Error::config(name, error))).transpose()
 }
 
 #[cfg(test)]
@@ -110,9 +110,7 @@ mod tests {
     use crate::Consistency;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Error> {
-        from_lookup(&|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
+        from_lookup(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 
     #[test]

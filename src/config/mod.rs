@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use consistency::Consistency;
-pub use node::{NodeConfig, Ping};
 pub(crate) use node::weight;
+pub use node::{NodeConfig, Ping};
 pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share};
 
 /// Everything a connection can be told, with a default for all of it but the primary.

@@ -119,7 +119,10 @@ pub(crate) fn plan_nodes(
                 return Err(Error::config(format!("{field}.name"), "a name must not be blank"));
             }
             if !names.insert(name.clone()) {
-                return Err(Error::config(format!("{field}.name"), format!("another member is named `{name}` already")));
+                return Err(Error::config(
+                    format!("{field}.name"),
+                    format!("another member is named `{name}` already"),
+                ));
             }
         }
     }
@@ -142,7 +145,11 @@ pub(crate) fn check_together(members: &[(String, DbBackend, bool)]) -> Result<()
         if other != backend {
             return Err(Error::config(
                 field,
-                format!("it speaks {} and the primary {}; all members must be of one kind", other.as_str(), backend.as_str()),
+                format!(
+                    "it speaks {} and the primary {}; all members must be of one kind",
+                    other.as_str(),
+                    backend.as_str()
+                ),
             ));
         }
         if *in_memory && members.len() > 1 {
@@ -191,7 +198,13 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
                 return Err(Error::config(field, "the SeaORM connection that was given is not connected"));
             }
             let (default_name, readable, in_memory) = adopted(connection);
-            Located { readable, default_name, in_memory, options_max: None, opener: Opener::Adopted(connection.clone()) }
+            Located {
+                readable,
+                default_name,
+                in_memory,
+                options_max: None,
+                opener: Opener::Adopted(connection.clone()),
+            }
         }
         Source::Driver(driver) => Located {
             readable: format!("driver {:p}", Arc::as_ptr(driver)),
@@ -279,7 +292,10 @@ fn plan(
     if let (Some(min), Some(max)) = (own.min_connections, max)
         && min > max
     {
-        return Err(Error::config(format!("{field}.min_connections"), format!("{min} is more than max_connections, {max}")));
+        return Err(Error::config(
+            format!("{field}.min_connections"),
+            format!("{min} is more than max_connections, {max}"),
+        ));
     }
     for (part, duration) in [
         ("acquire_timeout", own.acquire_timeout),

@@ -90,7 +90,12 @@ impl Core {
     ///
     /// # Cancel safety
     /// Dropping the future gives its place on the node back; the server may go on with the read.
-    pub(super) async fn read<T, F>(&self, context: &Context, route: ReadRoute<'_>, mut run: F) -> Result<(T, Lease), DbErr>
+    pub(super) async fn read<T, F>(
+        &self,
+        context: &Context,
+        route: ReadRoute<'_>,
+        mut run: F,
+    ) -> Result<(T, Lease), DbErr>
     where
         F: for<'d> FnMut(&'d dyn Driver, Attempts) -> BoxFuture<'d, Result<T, DbErr>>,
     {
@@ -153,7 +158,8 @@ impl Core {
         };
         let mut changes = None;
         loop {
-            let request = ReadRequest { freshness, tried, kept: route.kept.and_then(KeptNode::get), alone: route.alone };
+            let request =
+                ReadRequest { freshness, tried, kept: route.kept.and_then(KeptNode::get), alone: route.alone };
             let decided = {
                 let topology = self.cell().load();
                 if !topology.is_single() {

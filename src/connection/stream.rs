@@ -39,7 +39,12 @@ enum State<'a> {
     /// The second attempt is being opened.
     Reopening(BoxFuture<'static, Result<(Rows<'static>, Lease), DbErr>>),
     /// Nothing can run again from here on.
-    Flowing { rows: Rows<'a>, lease: Option<Lease>, mark: Option<WriteMark>, ended: Ended },
+    Flowing {
+        rows: Rows<'a>,
+        lease: Option<Lease>,
+        mark: Option<WriteMark>,
+        ended: Ended,
+    },
     Done,
 }
 
@@ -68,9 +73,8 @@ impl RowStream<'static> {
     ) -> Result<Self, DbErr> {
         let again = statement.clone();
         let mut first = Some(statement);
-        let (rows, lease) = core
-            .read(context, route, |driver, _| driver.stream(first.take().unwrap_or_else(|| again.clone())))
-            .await?;
+        let (rows, lease) =
+            core.read(context, route, |driver, _| driver.stream(first.take().unwrap_or_else(|| again.clone()))).await?;
         if lease.lane() == Lane::Write {
             return Ok(Self { state: State::Flowing { rows, lease: Some(lease), mark: None, ended: Ended::Not } });
         }
@@ -95,7 +99,11 @@ impl<'a> RowStream<'a> {
 
 impl Hopeful {
     /// Gives this attempt up and opens another on another node, if that may be.
-    fn retry(self, error: DbErr, fault: Fault) -> Result<BoxFuture<'static, Result<(Rows<'static>, Lease), DbErr>>, DbErr> {
+    fn retry(
+        self,
+        error: DbErr,
+        fault: Fault,
+    ) -> Result<BoxFuture<'static, Result<(Rows<'static>, Lease), DbErr>>, DbErr> {
         self.core.suspect(self.lease.node(), fault);
         if !self.core.may_retry(fault, Attempts::More) {
             return Err(error);

@@ -143,8 +143,9 @@ pub(super) async fn begin<R: Routed>(
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
-            let (inner, lease) =
-                core.write(context.session.clone(), Effect::Nothing, |driver: &dyn Driver| driver.begin(options)).await?;
+            let (inner, lease) = core
+                .write(context.session.clone(), Effect::Nothing, |driver: &dyn Driver| driver.begin(options))
+                .await?;
             let mark = WriteMark::begin(Arc::clone(core), context.session, effect, Certainty::Known);
             Ok(DatabaseTransaction::new(inner, lease, Some(mark), core.backend))
         }
@@ -265,18 +266,14 @@ macro_rules! implement_seaorm_traits {
             fn stream_raw<'a>(
                 &'a self,
                 stmt: sea_orm::Statement,
-            ) -> std::pin::Pin<
-                Box<dyn Future<Output = Result<Self::Stream<'a>, sea_orm::DbErr>> + 'a + Send>,
-            > {
+            ) -> std::pin::Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, sea_orm::DbErr>> + 'a + Send>> {
                 Box::pin(surface::stream(self, stmt, Origin::Raw))
             }
 
             fn stream<'a, S: sea_orm::StatementBuilder + Sync>(
                 &'a self,
                 stmt: &S,
-            ) -> std::pin::Pin<
-                Box<dyn Future<Output = Result<Self::Stream<'a>, sea_orm::DbErr>> + 'a + Send>,
-            > {
+            ) -> std::pin::Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, sea_orm::DbErr>> + 'a + Send>> {
                 let stmt = sea_orm::StreamTrait::get_database_backend(self).build(stmt);
                 Box::pin(surface::stream(self, stmt, Origin::Built))
             }
@@ -309,8 +306,7 @@ macro_rules! implement_seaorm_traits {
             where
                 F: for<'c> FnOnce(
                         &'c Self::Transaction,
-                    )
-                        -> std::pin::Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+                    ) -> std::pin::Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
                     + Send,
                 T: Send,
                 E: std::fmt::Display + std::fmt::Debug + Send,
@@ -328,8 +324,7 @@ macro_rules! implement_seaorm_traits {
             where
                 F: for<'c> FnOnce(
                         &'c Self::Transaction,
-                    )
-                        -> std::pin::Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+                    ) -> std::pin::Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
                     + Send,
                 T: Send,
                 E: std::fmt::Display + std::fmt::Debug + Send,

@@ -3,8 +3,8 @@
 use std::{fmt, future::Future, pin::Pin};
 
 use sea_orm::{
-    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement, TransactionError,
-    TransactionOptions, TransactionSession, TransactionTrait,
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
+    TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
 };
 
 #[cfg(feature = "stream")]

@@ -123,7 +123,9 @@ mod tests {
 
     #[test]
     fn an_exhausted_or_closed_pool_casts_no_suspicion() {
-        for (error, fault) in [(ConnAcquireErr::Timeout, Fault::Exhausted), (ConnAcquireErr::ConnectionClosed, Fault::Closed)] {
+        for (error, fault) in
+            [(ConnAcquireErr::Timeout, Fault::Exhausted), (ConnAcquireErr::ConnectionClosed, Fault::Closed)]
+        {
             let found = Fault::of(&DbErr::ConnectionAcquire(error));
             assert_eq!(found, fault);
             assert!(!found.casts_suspicion() && found.proves_not_executed());

@@ -8,10 +8,7 @@ use sea_orm::{
     sqlx::{self, MySql, MySqlPool},
 };
 
-use super::{
-    Access, Driver, LaneOptions, SeaOrmDriver,
-    open::run_all,
-};
+use super::{Access, Driver, LaneOptions, SeaOrmDriver, open::run_all};
 
 /// Turns the lazily opened handle of a connector into a lane.
 pub(super) fn lane(

@@ -8,10 +8,7 @@ use sea_orm::{
     sqlx::{PgPool, Postgres, postgres::PgConnectOptions},
 };
 
-use super::{
-    Access, Driver, LaneOptions, SeaOrmDriver,
-    open::run_all,
-};
+use super::{Access, Driver, LaneOptions, SeaOrmDriver, open::run_all};
 
 const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
 
@@ -50,9 +47,7 @@ fn with_hook(template: &PgPool, lane: &LaneOptions, access: Access) -> Arc<dyn D
     let last = access.is_read_only().then_some(BY_STATEMENT);
     let mut options = template.options().clone().after_connect(move |connection, _| {
         let statements = Arc::clone(&statements);
-        Box::pin(async move {
-            run_all::<Postgres>(connection, &statements, last).await
-        })
+        Box::pin(async move { run_all::<Postgres>(connection, &statements, last).await })
     });
     if let Some(max) = lane.max_connections {
         options = options.max_connections(max);

@@ -30,7 +30,9 @@ impl SecretUrl {
             "postgres" | "postgresql" => DbBackend::Postgres,
             "mysql" | "mariadb" => DbBackend::MySql,
             "sqlite" => DbBackend::Sqlite,
-            other => return Err(format!("`{other}` is not a scheme the resolver knows; use postgres, mysql or sqlite")),
+            other => {
+                return Err(format!("`{other}` is not a scheme the resolver knows; use postgres, mysql or sqlite"));
+            }
         };
         if backend == DbBackend::Sqlite {
             return Ok(Self::sqlite(text));
@@ -67,7 +69,8 @@ impl SecretUrl {
         let path = text.trim_start_matches("sqlite:").trim_start_matches("//");
         let (file, query) = path.split_once('?').unwrap_or((path, ""));
         let in_memory = file == ":memory:" || file.is_empty() || query.split('&').any(|pair| pair == "mode=memory");
-        let stem = std::path::Path::new(file).file_stem().and_then(|stem| stem.to_str()).filter(|stem| !stem.is_empty());
+        let stem =
+            std::path::Path::new(file).file_stem().and_then(|stem| stem.to_str()).filter(|stem| !stem.is_empty());
         let default_name = if in_memory { "memory" } else { stem.unwrap_or("sqlite") };
         Self {
             default_name: default_name.to_owned(),
@@ -136,7 +139,12 @@ mod tests {
 
     #[test]
     fn a_bad_url_is_not_repeated_in_the_error() {
-        for text in ["postgres://u:hunter2@:bad:port/x", "hunter2", "redis://u:hunter2@h/0", "postgres://u:hun/ter2@h:99999999/x"] {
+        for text in [
+            "postgres://u:hunter2@:bad:port/x",
+            "hunter2",
+            "redis://u:hunter2@h/0",
+            "postgres://u:hun/ter2@h:99999999/x",
+        ] {
             let error = SecretUrl::parse(text).expect_err("invalid");
             assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
         }

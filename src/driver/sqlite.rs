@@ -8,10 +8,7 @@ use sea_orm::{
     sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions},
 };
 
-use super::{
-    Access, Driver, LaneOptions, SeaOrmDriver,
-    open::run_all,
-};
+use super::{Access, Driver, LaneOptions, SeaOrmDriver, open::run_all};
 
 /// Turns the handle of a connector into a lane.
 pub(super) async fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
@@ -43,9 +40,7 @@ fn with_hook(template: &SqlitePool, lane: &LaneOptions, access: Access) -> Arc<d
         let last = access.is_read_only().then_some("PRAGMA query_only = ON");
         options = options.after_connect(move |connection, _| {
             let statements = Arc::clone(&statements);
-            Box::pin(async move {
-                run_all::<Sqlite>(connection, &statements, last).await
-            })
+            Box::pin(async move { run_all::<Sqlite>(connection, &statements, last).await })
         });
     }
     let connect = template.connect_options();

@@ -3,7 +3,11 @@
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc};
 
-use super::{Monitor, connect::{FirstAnswer, Opened, connect_all}, drain};
+use super::{
+    Monitor,
+    connect::{FirstAnswer, Opened, connect_all},
+    drain,
+};
 use crate::{
     Error,
     config::{NodeConfig, NodePlan, check_together, plan_nodes, share},
@@ -28,11 +32,8 @@ impl Monitor {
     pub(crate) async fn swap_replicas(&self, nodes: Vec<NodeConfig>) -> Result<SwapReport, Error> {
         let _turn = self.membership.lock().await;
         let before = self.writer.cell().load_full();
-        let fields: Vec<_> = nodes
-            .iter()
-            .enumerate()
-            .map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica))
-            .collect();
+        let fields: Vec<_> =
+            nodes.iter().enumerate().map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica)).collect();
         let plans = plan_nodes(&self.writer.settings, &fields, &[before.primary.name().to_owned()])?;
         self.check_backends(&before, &plans)?;
 
@@ -155,6 +156,12 @@ impl Monitor {
     /// Keeps a member out of rotation until [`resume`](Self::resume), and waits until its
     /// operations are done.
     pub(crate) async fn drain(&self, name: &str) -> Result<(), Error> {
+        if self.writer.cell().load().primary.name() == name {
+            let problem = format!(
+                "`{name}` is the primary and takes the writes; `set_primary_read_share(0.0)` keeps reads off it"
+            );
+            return Err(Error::config("name", problem));
+        }
         let after = self.set_rotation(name, Rotation::Drained)?;
         let node = &after.member(name).expect("it was just changed").node;
         node.set_retired(true);
@@ -203,7 +210,9 @@ impl Monitor {
     }
 
     fn check_backends(&self, topology: &Topology, plans: &[NodePlan]) -> Result<(), Error> {
-        let mut members = vec![("primary".to_owned(), topology.primary.node.driver(Lane::Write).backend(), false)];
+        let primary = &topology.primary.node;
+        let mut members =
+            vec![("primary".to_owned(), primary.driver(Lane::Write).backend(), primary.lives_in_memory())];
         members.extend(plans.iter().map(|plan| (plan.name.to_string(), plan.opener.backend(), plan.in_memory)));
         check_together(&members)
     }

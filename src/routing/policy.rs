@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn least_in_flight_compares_load_per_weight() {
         let members = [fixture::replica("small", 1), fixture::replica("large", 10)];
-        let _running: Vec<_> = (0..5).map(|_| Lease::take(members[1].node.clone(), Lane::Read, Role::Replica)).collect();
+        let _running: Vec<_> =
+            (0..5).map(|_| Lease::take(members[1].node.clone(), Lane::Read, Role::Replica)).collect();
         let _one = Lease::take(members[0].node.clone(), Lane::Read, Role::Replica);
         assert_eq!(counts(&LeastInFlight, &members, 100), BTreeMap::from([("large".to_owned(), 100)]));
     }

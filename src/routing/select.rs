@@ -188,12 +188,8 @@ mod tests {
         topology.primary_read_share = 0.0;
         topology.replicas[0].health = Health::Down;
         topology.replicas[1].rotation = Rotation::Drained;
-        topology.replicas[2].observed = Some(Observed {
-            role: Role::Primary,
-            incarnation: "x".into(),
-            round_trip: Duration::ZERO,
-            at: NOW,
-        });
+        topology.replicas[2].observed =
+            Some(Observed { role: Role::Primary, incarnation: "x".into(), round_trip: Duration::ZERO, at: NOW });
         assert_eq!(shares(&topology, &ANY, 100), BTreeMap::from([("replica-3".to_owned(), 100)]));
     }
 
@@ -201,7 +197,8 @@ mod tests {
     fn an_expired_role_contradicts_nothing_and_the_check_can_be_switched_off() {
         let mut topology = fixture::topology(1);
         topology.primary_read_share = 0.0;
-        let claims_primary = |at| Observed { role: Role::Primary, incarnation: "x".into(), round_trip: Duration::ZERO, at };
+        let claims_primary =
+            |at| Observed { role: Role::Primary, incarnation: "x".into(), round_trip: Duration::ZERO, at };
         topology.replicas[0].observed = Some(claims_primary(Tick(0)));
         assert_eq!(pick(&topology, &ANY, 1).expect("eligible").role, Role::Replica);
         topology.replicas[0].observed = Some(claims_primary(NOW));

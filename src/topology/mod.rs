@@ -22,8 +22,8 @@ pub(crate) use member::{MemberSettings, RoleCheck, Unfit};
 pub use node::Node;
 pub(crate) use node::{Identity, Lanes, NodeId};
 pub(crate) use observe::{FAILURES_TO_EJECT, Observation, Reply};
-pub use role::Role;
 pub(crate) use role::Observed;
+pub use role::Role;
 pub(crate) use snapshot::SnapshotCell;
 pub(crate) use tick::Tick;
 

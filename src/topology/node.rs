@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use sea_orm::DbBackend;
+
 use super::{Lane, Tick};
 use crate::driver::{Alarm, Driver, Signal};
 
@@ -116,6 +118,12 @@ impl Node {
             Lane::Read => self.lanes.read.as_ref(),
             Lane::Write => self.lanes.write.as_ref(),
         }
+    }
+
+    /// Whether the node is a SQLite database in the memory of its one pool, which no other node can see.
+    pub(crate) fn lives_in_memory(&self) -> bool {
+        let write = &self.lanes.write;
+        write.backend() == DbBackend::Sqlite && !write.is_mock() && Arc::ptr_eq(write, &self.lanes.read)
     }
 
     /// Reads, writes, streams and transactions that run on the node now.

@@ -35,10 +35,7 @@ impl Account {
     pub(crate) fn apply(self, command: &mut Command) {
         if let Self::Dropped { uid, gid } = self {
             command.gid(gid).uid(uid); // std clears the groups when root sets a uid
-            command
-                .env("HOME", "/")
-                .env_remove("USER")
-                .env_remove("LOGNAME");
+            command.env("HOME", "/").env_remove("USER").env_remove("LOGNAME");
         }
     }
 
@@ -48,11 +45,7 @@ impl Account {
             return Ok(());
         };
         let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
-        let give = if is_link {
-            lchown(path, Some(uid), Some(gid))
-        } else {
-            chown(path, Some(uid), Some(gid))
-        };
+        let give = if is_link { lchown(path, Some(uid), Some(gid)) } else { chown(path, Some(uid), Some(gid)) };
         give.with_context(|| format!("{} cannot be given to uid {uid}", path.display()))
     }
 }

@@ -4,8 +4,7 @@ use std::{future::Future, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use sea_orm::sqlx::{
-    AssertSqlSafe, Connection, MySqlConnection, PgConnection, Row, mysql::MySqlRow,
-    postgres::PgRow, raw_sql,
+    AssertSqlSafe, Connection, MySqlConnection, PgConnection, Row, mysql::MySqlRow, postgres::PgRow, raw_sql,
 };
 
 /// Nothing the kit asks takes long; a frozen server would never answer.
@@ -56,20 +55,16 @@ impl Admin {
             let text = raw_sql(AssertSqlSafe(sql));
             match self {
                 Self::Postgres(connection) => {
-                    text.fetch_optional(connection)
-                        .await?
-                        .map_or(Ok(None), |row: PgRow| match column {
-                            Column::First => row.try_get_unchecked(0),
-                            Column::Named(name) => row.try_get_unchecked(name),
-                        })
+                    text.fetch_optional(connection).await?.map_or(Ok(None), |row: PgRow| match column {
+                        Column::First => row.try_get_unchecked(0),
+                        Column::Named(name) => row.try_get_unchecked(name),
+                    })
                 }
                 Self::MariaDb(connection) => {
-                    text.fetch_optional(connection)
-                        .await?
-                        .map_or(Ok(None), |row: MySqlRow| match column {
-                            Column::First => row.try_get_unchecked(0),
-                            Column::Named(name) => row.try_get_unchecked(name),
-                        })
+                    text.fetch_optional(connection).await?.map_or(Ok(None), |row: MySqlRow| match column {
+                        Column::First => row.try_get_unchecked(0),
+                        Column::Named(name) => row.try_get_unchecked(name),
+                    })
                 }
             }
         })
@@ -94,10 +89,7 @@ impl Admin {
     }
 }
 
-async fn limited<T>(
-    what: &str,
-    work: impl Future<Output = Result<T, sea_orm::sqlx::Error>>,
-) -> Result<T> {
+async fn limited<T>(what: &str, work: impl Future<Output = Result<T, sea_orm::sqlx::Error>>) -> Result<T> {
     tokio::time::timeout(LIMIT, work)
         .await
         .map_err(|_elapsed| anyhow!("no answer in {LIMIT:?}"))

@@ -48,9 +48,7 @@ impl PostgresCluster {
 
     /// Starts with settings of `postgresql.conf`, such as `("max_connections", "20")`, on all nodes.
     pub async fn start_with(replicas: usize, settings: &[(&str, &str)]) -> Result<Self> {
-        Cluster::start(Engine::Postgres, replicas, settings)
-            .await
-            .map(Self)
+        Cluster::start(Engine::Postgres, replicas, settings).await.map(Self)
     }
 }
 
@@ -65,9 +63,7 @@ impl MariaDbCluster {
 
     /// Starts with server variables, such as `("wait_timeout", "3")`, on all nodes.
     pub async fn start_with(replicas: usize, settings: &[(&str, &str)]) -> Result<Self> {
-        Cluster::start(Engine::MariaDb, replicas, settings)
-            .await
-            .map(Self)
+        Cluster::start(Engine::MariaDb, replicas, settings).await.map(Self)
     }
 }
 
@@ -90,26 +86,19 @@ impl Deref for MariaDbCluster {
 impl Cluster {
     async fn start(engine: Engine, replicas: usize, settings: &[(&str, &str)]) -> Result<Self> {
         const ATTEMPTS: usize = 4;
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let settings: Vec<_> = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let mut failure = anyhow!("not tried");
         for _attempt in 0..ATTEMPTS {
             let settings = settings.clone();
-            let cluster =
-                tokio::task::spawn_blocking(move || Self::prepare(engine, replicas, settings))
-                    .await
-                    .context("the cluster's folders cannot be made")??;
+            let cluster = tokio::task::spawn_blocking(move || Self::prepare(engine, replicas, settings))
+                .await
+                .context("the cluster's folders cannot be made")??;
             match cluster.launch().await {
                 Ok(()) => return Ok(cluster),
                 Err(error) => failure = error,
             }
             // Something that is no test kit took one of the ports in the moment they were let go.
-            let is_port_lost = cluster
-                .servers
-                .iter()
-                .any(|server| !server.is_running() && !server.node.port.is_free());
+            let is_port_lost = cluster.servers.iter().any(|server| !server.is_running() && !server.node.port.is_free());
             if !is_port_lost {
                 break;
             }
@@ -126,31 +115,15 @@ impl Cluster {
         };
         let scratch = Arc::new(Scratch::new(&template::home(), account)?);
         let identity = identity::random();
-        let common = Common {
-            engine,
-            installation,
-            template,
-            account,
-            scratch: Arc::clone(&scratch),
-            settings,
-            identity,
-        };
+        let common =
+            Common { engine, installation, template, account, scratch: Arc::clone(&scratch), settings, identity };
         let nodes = nodes(ports::claim(replicas + 1)?, &Arc::new(common));
         std::thread::scope(|scope| {
-            let copies: Vec<_> = nodes
-                .iter()
-                .map(|node| scope.spawn(|| node.prepare()))
-                .collect();
-            copies
-                .into_iter()
-                .try_for_each(|copy| copy.join().map_err(|_panic| anyhow!("a copy panicked"))?)
+            let copies: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.prepare())).collect();
+            copies.into_iter().try_for_each(|copy| copy.join().map_err(|_panic| anyhow!("a copy panicked"))?)
         })?;
         let servers = nodes.into_iter().map(|node| Server { node }).collect();
-        Ok(Self {
-            servers,
-            primary: AtomicUsize::new(0),
-            scratch,
-        })
+        Ok(Self { servers, primary: AtomicUsize::new(0), scratch })
     }
 
     async fn launch(&self) -> Result<()> {
@@ -195,18 +168,10 @@ impl Cluster {
     /// When the replica is down, or a primary already; when another one does not follow.
     pub async fn promote(&self, index: usize) -> Result<()> {
         let promoted = self.replica(index);
-        ensure!(
-            promoted.upstream().is_some(),
-            "{} is no replica",
-            promoted.name()
-        );
+        ensure!(promoted.upstream().is_some(), "{} is no replica", promoted.name());
         promoted.promote().await?;
         self.primary.store(index + 1, Ordering::Release);
-        for other in self
-            .servers
-            .iter()
-            .filter(|server| server.upstream().is_some())
-        {
+        for other in self.servers.iter().filter(|server| server.upstream().is_some()) {
             other.follow(promoted).await?;
         }
         Ok(())
@@ -218,15 +183,8 @@ impl Cluster {
     /// When it is the primary, or when it cannot be copied or started.
     pub async fn rejoin(&self, index: usize) -> Result<()> {
         let primary = self.primary();
-        let server = self
-            .servers
-            .get(index)
-            .with_context(|| format!("there is no node-{index}"))?;
-        ensure!(
-            server.port() != primary.port(),
-            "{} is the primary",
-            server.name()
-        );
+        let server = self.servers.get(index).with_context(|| format!("there is no node-{index}"))?;
+        ensure!(server.port() != primary.port(), "{} is the primary", server.name());
         server.kill().await?;
         server.node.set_copied(Arc::clone(&primary.node));
         crate::rejoin::copy_data(primary, server).await?;
@@ -260,12 +218,7 @@ fn nodes(ports: Vec<Port>, common: &Arc<Common>) -> Vec<Arc<Node>> {
     let mut nodes: Vec<Arc<Node>> = Vec::with_capacity(ports.len());
     for (index, port) in ports.into_iter().enumerate() {
         let upstream = nodes.first().cloned();
-        nodes.push(Arc::new(Node::new(
-            index,
-            port,
-            Arc::clone(common),
-            upstream,
-        )));
+        nodes.push(Arc::new(Node::new(index, port, Arc::clone(common), upstream)));
     }
     nodes
 }

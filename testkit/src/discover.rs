@@ -66,14 +66,7 @@ const MARIADB: Wanted = Wanted {
     server: "mariadbd",
     installer: "mariadb-install-db",
     installer_near: &[".", "../bin", "../scripts"],
-    usual: &[
-        "/usr/sbin",
-        "/usr/bin",
-        "/usr/libexec",
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/local/mysql/bin",
-    ],
+    usual: &["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin", "/usr/local/mysql/bin"],
     oldest: (10, 6),
     package: "mariadb-server",
 };
@@ -101,9 +94,7 @@ fn find(wanted: &Wanted) -> Result<Installation> {
         Some(folder) => vec![PathBuf::from(folder)], // named by the user: nothing else will do
         None => {
             let path = env::var_os("PATH").unwrap_or_default();
-            env::split_paths(&path)
-                .chain(wanted.usual.iter().flat_map(|pattern| expand(pattern)))
-                .collect()
+            env::split_paths(&path).chain(wanted.usual.iter().flat_map(|pattern| expand(pattern))).collect()
         }
     };
     let mut reasons = Vec::new();
@@ -115,10 +106,7 @@ fn find(wanted: &Wanted) -> Result<Installation> {
         }
     }
     if reasons.is_empty() {
-        let places: Vec<_> = folders
-            .iter()
-            .map(|folder| folder.display().to_string())
-            .collect();
+        let places: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
         reasons.push(format!("no `{}` in {}", wanted.server, places.join(", ")));
     }
     Err(anyhow!(
@@ -143,47 +131,21 @@ fn inspect(wanted: &Wanted, folder: &Path) -> Result<Option<Installation>> {
         .installer_near
         .iter()
         .map(|near| real.join(near).join(wanted.installer))
-        .chain(
-            env::split_paths(&env::var_os("PATH").unwrap_or_default())
-                .map(|at| at.join(wanted.installer)),
-        )
+        .chain(env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|at| at.join(wanted.installer)))
         .find_map(|path| path.is_file().then(|| path.canonicalize().ok()).flatten())
-        .with_context(|| {
-            format!(
-                "`{}` is there but `{}` is not",
-                wanted.server, wanted.installer
-            )
-        })?;
-    let output = Command::new(&server)
-        .arg("--version")
-        .output()
-        .context("the server does not start")?;
+        .with_context(|| format!("`{}` is there but `{}` is not", wanted.server, wanted.installer))?;
+    let output = Command::new(&server).arg("--version").output().context("the server does not start")?;
     let printed = String::from_utf8_lossy(&output.stdout);
-    let number =
-        number(&printed).with_context(|| format!("an unknown version: {}", printed.trim()))?;
-    anyhow::ensure!(
-        number >= wanted.oldest,
-        "version {}.{} is too old",
-        number.0,
-        number.1
-    );
+    let number = number(&printed).with_context(|| format!("an unknown version: {}", printed.trim()))?;
+    anyhow::ensure!(number >= wanted.oldest, "version {}.{} is too old", number.0, number.1);
     let version = printed.trim().trim_start_matches(|c| c != ' ').trim_start();
-    Ok(Some(Installation {
-        version: format!("{}-{version}", wanted.server),
-        number,
-        server,
-        installer,
-    }))
+    Ok(Some(Installation { version: format!("{}-{version}", wanted.server), number, server, installer }))
 }
 
 /// The first `a.b` (or `a` alone, as in "18beta1") in what `--version` prints.
 fn number(printed: &str) -> Option<(u32, u32)> {
-    let word = printed
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
-    let mut numbers = word
-        .split(|c: char| !c.is_ascii_digit())
-        .map_while(|digits| digits.parse().ok());
+    let word = printed.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let mut numbers = word.split(|c: char| !c.is_ascii_digit()).map_while(|digits| digits.parse().ok());
     Some((numbers.next()?, numbers.next().unwrap_or(0)))
 }
 
@@ -201,10 +163,7 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
             let name = entry.file_name();
             let version = name.to_str()?.strip_prefix(prefix)?;
             let major = version.split('.').next()?.parse().ok()?;
-            Some((
-                major,
-                PathBuf::from(format!("{}{after}", entry.path().display())),
-            ))
+            Some((major, PathBuf::from(format!("{}{after}", entry.path().display()))))
         })
         .collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
@@ -217,35 +176,17 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_what_the_servers_print() {
-        assert_eq!(
-            number("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
-            Some((15, 18))
-        );
+        assert_eq!(number("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some((15, 18)));
         assert_eq!(number("postgres (PostgreSQL) 19beta1"), Some((19, 0)));
-        assert_eq!(
-            number("/usr/sbin/mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian"),
-            Some((10, 11))
-        );
+        assert_eq!(number("/usr/sbin/mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian"), Some((10, 11)));
         assert_eq!(number("what?"), None);
     }
 
     #[test]
     fn a_missing_server_is_named_with_the_way_to_get_it() {
-        let absent = Wanted {
-            server: "no-such-server",
-            variable: "TESTKIT_NO_SUCH_BIN",
-            ..POSTGRES
-        };
-        let message = find(&absent)
-            .expect_err("there is no such server")
-            .to_string();
-        for part in [
-            "PostgreSQL 14",
-            "no-such-server",
-            "TESTKIT_NO_SUCH_BIN",
-            "apt-get install",
-            "postgresql",
-        ] {
+        let absent = Wanted { server: "no-such-server", variable: "TESTKIT_NO_SUCH_BIN", ..POSTGRES };
+        let message = find(&absent).expect_err("there is no such server").to_string();
+        for part in ["PostgreSQL 14", "no-such-server", "TESTKIT_NO_SUCH_BIN", "apt-get install", "postgresql"] {
             assert!(message.contains(part), "{part} is not in: {message}");
         }
     }

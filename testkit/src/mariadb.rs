@@ -22,11 +22,8 @@ use crate::{
 };
 
 /// Must be the same when the template is made and when it is used, or each start resizes files.
-const SIZES: [&str; 3] = [
-    "--innodb-log-file-size=8M",
-    "--innodb-buffer-pool-size=16M",
-    "--innodb-temp-data-file-path=ibtmp1:2M:autoextend",
-];
+const SIZES: [&str; 3] =
+    ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M", "--innodb-temp-data-file-path=ibtmp1:2M:autoextend"];
 
 /// No GRANT ALL: with READ ONLY ADMIN among its rights a user can write on a read-only replica.
 const GRANTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES, \
@@ -38,16 +35,8 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
     let template = template::cached(&found.version, found.folder(), account, |scratch, data| {
         let temporary = format!("--tmpdir={}", scratch.path().display());
         let mut install = Command::new(&found.installer);
-        install
-            .arg("--no-defaults")
-            .arg(basedir(&found))
-            .arg(format!("--datadir={}", data.display()));
-        install.args([
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-            "--force",
-        ]);
+        install.arg("--no-defaults").arg(basedir(&found)).arg(format!("--datadir={}", data.display()));
+        install.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--force"]);
         install.arg(&temporary).args(SIZES);
         process::run(&install, account, scratch)?;
 
@@ -66,19 +55,9 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
         fs::set_permissions(&sql, Permissions::from_mode(0o644))?;
         // Without a binary log: what a template holds is not replicated.
         let mut server = Command::new(&found.server);
-        server
-            .arg("--no-defaults")
-            .arg(basedir(&found))
-            .arg(format!("--datadir={}", data.display()));
-        server.args([
-            "--skip-networking",
-            "--socket=mariadb.sock",
-            "--innodb-use-native-aio=0",
-        ]);
-        server
-            .arg(&temporary)
-            .args(SIZES)
-            .arg(format!("--init-file={}", sql.display()));
+        server.arg("--no-defaults").arg(basedir(&found)).arg(format!("--datadir={}", data.display()));
+        server.args(["--skip-networking", "--socket=mariadb.sock", "--innodb-use-native-aio=0"]);
+        server.arg(&temporary).args(SIZES).arg(format!("--init-file={}", sql.display()));
         process::run(&server, account, scratch)
     })?;
     Ok((found, template))
@@ -98,19 +77,14 @@ pub(crate) fn pid_file(node: &Node) -> PathBuf {
 pub(crate) fn command(node: &Node) -> Command {
     let port = node.port.number();
     let mut command = Command::new(&node.common.installation.server);
-    command
-        .arg("--no-defaults")
-        .arg(basedir(&node.common.installation));
+    command.arg("--no-defaults").arg(basedir(&node.common.installation));
     command.arg(format!("--datadir={}", node.data().display()));
     command.arg(format!("--tmpdir={}", node.folder().display()));
     command.arg(format!("--port={port}"));
     let role = node.role();
     // The port tells this server from every other one on the machine, of other clusters too. A copy
     // needs another number than the original had: it would skip what that one wrote as its own.
-    command.arg(format!(
-        "--server-id={}",
-        u32::from(port) + 100_000 * role.copies
-    ));
+    command.arg(format!("--server-id={}", u32::from(port) + 100_000 * role.copies));
     command.arg(format!("--read-only={}", u8::from(role.upstream.is_some())));
     command.args([
         "--bind-address=127.0.0.1",
@@ -134,12 +108,7 @@ pub(crate) fn command(node: &Node) -> Command {
         "--loose-skip-ssl", // from 11.4 on a start would spend a second on a key
     ]);
     command.args(SIZES);
-    command.args(
-        node.common
-            .settings
-            .iter()
-            .map(|(name, value)| format!("--{}={value}", name.replace('_', "-"))),
-    );
+    command.args(node.common.settings.iter().map(|(name, value)| format!("--{}={value}", name.replace('_', "-"))));
     command
 }
 
@@ -154,9 +123,7 @@ pub(crate) async fn follow(node: &Node, replica: &mut Admin) -> Result<()> {
         return Ok(());
     };
     let port = upstream.port.number();
-    let now = replica
-        .text("SHOW SLAVE STATUS", Column::Named("Master_Port"))
-        .await;
+    let now = replica.text("SHOW SLAVE STATUS", Column::Named("Master_Port")).await;
     // No row, no replication yet; then the column is NULL.
     if now?.as_deref() == Some(port.to_string().as_str()) {
         return replica.run("START SLAVE").await;
@@ -171,19 +138,11 @@ pub(crate) async fn follow(node: &Node, replica: &mut Admin) -> Result<()> {
 }
 
 pub(crate) async fn is_streaming(replica: &mut Admin) -> Result<bool> {
-    Ok(replica
-        .text("SHOW SLAVE STATUS", Column::Named("Slave_IO_Running"))
-        .await?
-        .as_deref()
-        == Some("Yes"))
+    Ok(replica.text("SHOW SLAVE STATUS", Column::Named("Slave_IO_Running")).await?.as_deref() == Some("Yes"))
 }
 
 async fn is_applying(replica: &mut Admin) -> Result<bool> {
-    Ok(replica
-        .text("SHOW SLAVE STATUS", Column::Named("Slave_SQL_Running"))
-        .await?
-        .as_deref()
-        == Some("Yes"))
+    Ok(replica.text("SHOW SLAVE STATUS", Column::Named("Slave_SQL_Running")).await?.as_deref() == Some("Yes"))
 }
 
 pub(crate) async fn pause(replica: &mut Admin) -> Result<()> {
@@ -197,16 +156,8 @@ pub(crate) async fn resume(replica: &mut Admin) -> Result<()> {
 /// Whole seconds are all the server knows; parts of one count as one.
 pub(crate) async fn delay(replica: &mut Admin, delay: Duration) -> Result<()> {
     let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-    let start = if is_applying(replica).await? {
-        "START SLAVE"
-    } else {
-        "START SLAVE IO_THREAD"
-    };
-    replica
-        .run(&format!(
-            "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY={seconds}; {start}"
-        ))
-        .await
+    let start = if is_applying(replica).await? { "START SLAVE" } else { "START SLAVE IO_THREAD" };
+    replica.run(&format!("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY={seconds}; {start}")).await
 }
 
 /// Applies everything received, like PostgreSQL does it, and opens the node for writes.
@@ -214,20 +165,13 @@ pub(crate) async fn delay(replica: &mut Admin, delay: Duration) -> Result<()> {
 /// A delay is waited out: to change it would throw away what was received and not yet applied.
 pub(crate) async fn promote(replica: &mut Admin) -> Result<()> {
     // One of the threads always runs: when both have stopped, a start begins with an empty relay log.
-    replica
-        .run("START SLAVE SQL_THREAD; STOP SLAVE IO_THREAD")
-        .await?;
-    let received = replica
-        .text("SHOW SLAVE STATUS", Column::Named("Gtid_IO_Pos"))
-        .await?
-        .unwrap_or_default();
+    replica.run("START SLAVE SQL_THREAD; STOP SLAVE IO_THREAD").await?;
+    let received = replica.text("SHOW SLAVE STATUS", Column::Named("Gtid_IO_Pos")).await?.unwrap_or_default();
     let patience = Patience::new();
     while !has_reached(replica, &received).await? {
         patience.again("what was received to be applied").await?;
     }
-    replica
-        .run("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=0")
-        .await
+    replica.run("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=0").await
 }
 
 pub(crate) async fn position(primary: &mut Admin) -> Result<String> {
@@ -235,10 +179,7 @@ pub(crate) async fn position(primary: &mut Admin) -> Result<String> {
 }
 
 pub(crate) async fn has_reached(replica: &mut Admin, position: &str) -> Result<bool> {
-    Ok(replica
-        .scalar(&format!("SELECT MASTER_GTID_WAIT('{position}', 0.05)"))
-        .await?
-        == "0")
+    Ok(replica.scalar(&format!("SELECT MASTER_GTID_WAIT('{position}', 0.05)")).await? == "0")
 }
 
 /// How long an orderly stop may take.

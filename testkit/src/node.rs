@@ -70,23 +70,9 @@ struct Life {
 }
 
 impl Node {
-    pub(crate) fn new(
-        index: usize,
-        port: Port,
-        common: Arc<Common>,
-        upstream: Option<Arc<Self>>,
-    ) -> Self {
-        let role = Mutex::new(Role {
-            upstream,
-            ..Role::default()
-        });
-        Self {
-            name: format!("node-{index}"),
-            port,
-            common,
-            role,
-            life: Mutex::default(),
-        }
+    pub(crate) fn new(index: usize, port: Port, common: Arc<Common>, upstream: Option<Arc<Self>>) -> Self {
+        let role = Mutex::new(Role { upstream, ..Role::default() });
+        Self { name: format!("node-{index}"), port, common, role, life: Mutex::default() }
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
@@ -116,11 +102,7 @@ impl Node {
     /// From the next start on it is a replica with a copy of `upstream`'s data.
     pub(crate) fn set_copied(&self, upstream: Arc<Self>) {
         let mut role = self.lock_role();
-        *role = Role {
-            upstream: Some(upstream),
-            delay: Duration::ZERO,
-            copies: role.copies + 1,
-        };
+        *role = Role { upstream: Some(upstream), delay: Duration::ZERO, copies: role.copies + 1 };
     }
 
     pub(crate) fn set_delay(&self, delay: Duration) {
@@ -133,9 +115,7 @@ impl Node {
 
     /// Makes the node's folder, with nothing in it but the template's data.
     pub(crate) fn prepare(&self) -> Result<()> {
-        let Common {
-            account, template, ..
-        } = &*self.common;
+        let Common { account, template, .. } = &*self.common;
         let folder = self.folder();
         fs::create_dir(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         account.own(&folder)?;
@@ -158,17 +138,11 @@ impl Node {
         // After SIGKILL it names a dead process, or by now a stranger, which PostgreSQL would respect.
         match fs::remove_file(&pid_file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("{} cannot be removed", pid_file.display()));
+                return Err(error).with_context(|| format!("{} cannot be removed", pid_file.display()));
             }
             _ => {}
         }
-        let process = Process::spawn(
-            &command,
-            self.common.account,
-            &self.common.scratch,
-            &self.log(),
-        )?;
+        let process = Process::spawn(&command, self.common.account, &self.common.scratch, &self.log())?;
         let pid = process.pid();
         life.process = Some(process);
         life.frozen = false;
@@ -187,11 +161,7 @@ impl Node {
 
     pub(crate) fn pid(&self) -> Option<u32> {
         let mut life = self.lock_life();
-        if life.is_running() {
-            life.process.as_ref().map(Process::pid)
-        } else {
-            None
-        }
+        if life.is_running() { life.process.as_ref().map(Process::pid) } else { None }
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
@@ -216,12 +186,8 @@ impl Node {
 
     fn with_process<T>(&self, act: impl FnOnce(&mut bool, &mut Process) -> Result<T>) -> Result<T> {
         let mut life = self.lock_life();
-        let Life {
-            process, frozen, ..
-        } = &mut *life;
-        let process = process
-            .as_mut()
-            .with_context(|| format!("{} is not running", self.name))?;
+        let Life { process, frozen, .. } = &mut *life;
+        let process = process.as_mut().with_context(|| format!("{} is not running", self.name))?;
         act(frozen, process).with_context(|| self.name.clone())
     }
 
@@ -245,8 +211,6 @@ impl Node {
 
 impl Life {
     fn is_running(&mut self) -> bool {
-        self.process
-            .as_mut()
-            .is_some_and(|process| process.poll().is_none())
+        self.process.as_mut().is_some_and(|process| process.poll().is_none())
     }
 }

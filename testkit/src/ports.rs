@@ -56,10 +56,7 @@ pub(crate) fn claim(count: usize) -> Result<Vec<Port>> {
         };
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, number)) {
             held.push(listener);
-            ports.push(Port {
-                number,
-                _claim: claim,
-            });
+            ports.push(Port { number, _claim: claim });
         }
     }
     ensure!(ports.len() == count, "no {count} free ports in {range:?}");
@@ -71,11 +68,7 @@ fn below_ephemeral() -> std::ops::Range<u16> {
         .ok()
         .and_then(|range| range.split_whitespace().next()?.parse().ok())
         .unwrap_or(32_768);
-    if low >= 14_000 {
-        10_000..low
-    } else {
-        61_000..65_500
-    }
+    if low >= 14_000 { 10_000..low } else { 61_000..65_500 }
 }
 
 #[cfg(test)]

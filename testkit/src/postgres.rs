@@ -29,12 +29,7 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
     let found = discover::postgres()?;
     let template = template::cached(&found.version, found.folder(), account, |scratch, data| {
         let mut initdb = Command::new(&found.installer);
-        initdb.arg("-D").arg(data).args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-        ]);
+        initdb.arg("-D").arg(data).args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
         initdb.args(["--no-sync", "--no-instructions", "--wal-segsize=1"]);
         process::run(&initdb, account, scratch)?;
 
@@ -49,24 +44,9 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
         // The limits go into `pg_control`, and a standby refuses to have lower ones than that:
         // with the least possible here every test can choose its own.
         let mut single = Command::new("sh");
-        single
-            .args([
-                "-c",
-                r#"script=$1; shift; exec "$@" <"$script" >/dev/null"#,
-                "sh",
-            ])
-            .arg(&sql);
-        single
-            .arg(&found.server)
-            .args(["--single", "-F", "-c", "exit_on_error=true"]);
-        single.args([
-            "-c",
-            "max_connections=5",
-            "-c",
-            "max_wal_senders=1",
-            "-c",
-            "max_worker_processes=1",
-        ]);
+        single.args(["-c", r#"script=$1; shift; exec "$@" <"$script" >/dev/null"#, "sh"]).arg(&sql);
+        single.arg(&found.server).args(["--single", "-F", "-c", "exit_on_error=true"]);
+        single.args(["-c", "max_connections=5", "-c", "max_wal_senders=1", "-c", "max_worker_processes=1"]);
         single.arg("-D").arg(data).arg("postgres");
         process::run(&single, account, scratch)
     })?;
@@ -97,18 +77,9 @@ pub(crate) fn command(node: &Node) -> Result<Command> {
         ("autovacuum", "off".to_owned()),
         ("log_line_prefix", "'%m [%p] '".to_owned()),
     ];
-    let ours = settings
-        .iter()
-        .map(|(name, value)| format!("{name} = {value}\n"));
-    let theirs = node
-        .common
-        .settings
-        .iter()
-        .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")));
-    let text: String = ours
-        .chain(theirs)
-        .chain([format!("include = '{ROLE_FILE}'\n")])
-        .collect();
+    let ours = settings.iter().map(|(name, value)| format!("{name} = {value}\n"));
+    let theirs = node.common.settings.iter().map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")));
+    let text: String = ours.chain(theirs).chain([format!("include = '{ROLE_FILE}'\n")]).collect();
     let trust = "host replication postgres 127.0.0.1/32 trust\n\
                  host all postgres 127.0.0.1/32 trust\n";
     // Passwords are checked, but sent plainly over loopback: SCRAM in a debug build takes 20 ms of
@@ -135,11 +106,7 @@ fn write_role(node: &Node) -> Result<()> {
         )
     });
     let delay = role.delay.as_millis();
-    write(
-        node,
-        ROLE_FILE,
-        &format!("primary_conninfo = '{conninfo}'\nrecovery_min_apply_delay = {delay}ms\n"),
-    )
+    write(node, ROLE_FILE, &format!("primary_conninfo = '{conninfo}'\nrecovery_min_apply_delay = {delay}ms\n"))
 }
 
 fn write(node: &Node, name: &str, text: &str) -> Result<()> {
@@ -156,14 +123,8 @@ pub(crate) fn is_ready(node: &Node, pid: u32) -> bool {
 }
 
 /// Whether the replica receives from the primary, as both of them see it.
-pub(crate) async fn is_streaming(
-    node: &Node,
-    replica: &mut Admin,
-    primary: &mut Admin,
-) -> Result<bool> {
-    let received = replica
-        .scalar("SELECT status FROM pg_stat_wal_receiver")
-        .await?;
+pub(crate) async fn is_streaming(node: &Node, replica: &mut Admin, primary: &mut Admin) -> Result<bool> {
+    let received = replica.scalar("SELECT status FROM pg_stat_wal_receiver").await?;
     let sent = format!(
         "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = '{}'",
         node.name
@@ -175,11 +136,7 @@ pub(crate) async fn pause(admin: &mut Admin) -> Result<()> {
     admin.run("SELECT pg_wal_replay_pause()").await?;
     // Only requested so far: a transaction in the middle of its replay may still become visible.
     let patience = Patience::new();
-    while admin
-        .scalar("SELECT pg_get_wal_replay_pause_state()")
-        .await?
-        != "paused"
-    {
+    while admin.scalar("SELECT pg_get_wal_replay_pause_state()").await? != "paused" {
         patience.again("replay to pause").await?;
     }
     Ok(())
@@ -201,11 +158,7 @@ pub(crate) async fn apply_role(node: &Node, url: &str) -> Result<()> {
         "SELECT (SELECT setting FROM pg_settings WHERE name = 'recovery_min_apply_delay') = '{}' \
          AND current_setting('primary_conninfo') LIKE '%{}%'",
         role.delay.as_millis(),
-        if upstream == 0 {
-            String::new()
-        } else {
-            format!("port={upstream} ")
-        },
+        if upstream == 0 { String::new() } else { format!("port={upstream} ") },
     );
     node.signal(Signal::HUP)?;
     // A session begun after the reload has the new values; one begun before takes them at leisure.
@@ -235,13 +188,8 @@ pub(crate) async fn position(primary: &mut Admin) -> Result<String> {
              (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')",
         )
         .await?;
-    let numbers: Vec<u64> = text
-        .split(' ')
-        .map_while(|number| number.parse().ok())
-        .collect();
-    let &[lsn, block, segment] = numbers.as_slice() else {
-        anyhow::bail!("an unreadable position: {text}")
-    };
+    let numbers: Vec<u64> = text.split(' ').map_while(|number| number.parse().ok()).collect();
+    let &[lsn, block, segment] = numbers.as_slice() else { anyhow::bail!("an unreadable position: {text}") };
     let lsn = before_page_header(lsn, block, segment);
     Ok(format!("{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF))
 }
@@ -271,17 +219,8 @@ mod tests {
     #[test]
     fn a_position_behind_a_page_header_is_taken_back_to_the_end_of_the_record() {
         const SEGMENT: u64 = 1 << 20;
-        assert_eq!(
-            before_page_header(8_192 * 3 + 24, 8_192, SEGMENT),
-            8_192 * 3
-        );
-        assert_eq!(
-            before_page_header(SEGMENT * 5 + 40, 8_192, SEGMENT),
-            SEGMENT * 5
-        );
-        assert_eq!(
-            before_page_header(8_192 * 3 + 40, 8_192, SEGMENT),
-            8_192 * 3 + 40
-        );
+        assert_eq!(before_page_header(8_192 * 3 + 24, 8_192, SEGMENT), 8_192 * 3);
+        assert_eq!(before_page_header(SEGMENT * 5 + 40, 8_192, SEGMENT), SEGMENT * 5);
+        assert_eq!(before_page_header(8_192 * 3 + 40, 8_192, SEGMENT), 8_192 * 3 + 40);
     }
 }

@@ -28,45 +28,30 @@ impl Process {
     ///
     /// The server waits behind a gate, a shell's `read`, until the watchdog knows it: were this
     /// process killed in between, the gate would see the end of the pipe and start nothing.
-    pub(crate) fn spawn(
-        program: &Command,
-        account: Account,
-        scratch: &Arc<Scratch>,
-        log: &Path,
-    ) -> Result<Self> {
+    pub(crate) fn spawn(program: &Command, account: Account, scratch: &Arc<Scratch>, log: &Path) -> Result<Self> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("no log file {}", log.display()))?;
         let mut gate = Command::new("sh");
-        gate.args([
-            "-c",
-            r#"read -r go && exec "$@" </dev/null"#,
-            "testkit-gate",
-        ])
-        .arg(program.get_program())
-        .args(program.get_args())
-        .current_dir(scratch.path())
-        .env("LC_ALL", "C")
-        .env_remove("PGDATA")
-        .env_remove("MYSQL_HOME")
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone().context("the log file cannot be shared")?)
-        .stderr(log)
-        .process_group(0);
+        gate.args(["-c", r#"read -r go && exec "$@" </dev/null"#, "testkit-gate"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(scratch.path())
+            .env("LC_ALL", "C")
+            .env_remove("PGDATA")
+            .env_remove("MYSQL_HOME")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().context("the log file cannot be shared")?)
+            .stderr(log)
+            .process_group(0);
         account.apply(&mut gate);
         let mut child = gate.spawn().context("`sh` did not start")?;
         let pipe = child.stdin.take();
-        let mut process = Self {
-            child,
-            scratch: Arc::clone(scratch),
-            exited: None,
-        };
+        let mut process = Self { child, scratch: Arc::clone(scratch), exited: None };
         process.scratch.watch(process.pid())?;
-        pipe.context("the gate has no pipe")?
-            .write_all(b"go\n")
-            .context("the gate is gone")?;
+        pipe.context("the gate has no pipe")?.write_all(b"go\n").context("the gate is gone")?;
         process.poll();
         Ok(process)
     }
@@ -93,9 +78,7 @@ impl Process {
     /// Stops the server and then every child: it cannot fork while it is stopped itself.
     pub(crate) fn freeze(&mut self) -> Result<()> {
         self.signal(Signal::STOP)?;
-        wait_until(Duration::from_secs(2), || {
-            matches!(state(self.pid()), Some('T' | 'Z') | None)
-        });
+        wait_until(Duration::from_secs(2), || matches!(state(self.pid()), Some('T' | 'Z') | None));
         for pid in descendants(self.pid()) {
             send(pid, Signal::STOP);
         }
@@ -116,9 +99,7 @@ impl Process {
             return;
         }
         send(self.pid(), Signal::STOP);
-        wait_until(Duration::from_secs(2), || {
-            matches!(state(self.pid()), Some('T' | 'Z') | None)
-        });
+        wait_until(Duration::from_secs(2), || matches!(state(self.pid()), Some('T' | 'Z') | None));
         let children = descendants(self.pid());
         for &pid in &children {
             send(pid, Signal::KILL);
@@ -126,9 +107,7 @@ impl Process {
         send(self.pid(), Signal::KILL);
         self.reap();
         // They belong to init now, which may or may not collect them: a zombie holds nothing.
-        wait_until(Duration::from_secs(5), || {
-            children.iter().all(|&pid| is_dead(pid))
-        });
+        wait_until(Duration::from_secs(5), || children.iter().all(|&pid| is_dead(pid)));
     }
 
     fn reap(&mut self) {
@@ -170,10 +149,7 @@ pub(crate) fn run(program: &Command, account: Account, scratch: &Arc<Scratch>) -
     match process.poll() {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(anyhow::anyhow!("{name}: {status}; {}", tail(&log))),
-        None => Err(anyhow::anyhow!(
-            "{name} did not end in {LIMIT:?}; {}",
-            tail(&log)
-        )),
+        None => Err(anyhow::anyhow!("{name} did not end in {LIMIT:?}; {}", tail(&log))),
     }
 }
 
@@ -215,11 +191,7 @@ fn descendants(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(
-            all.iter()
-                .filter(|(_, of)| *of == parent)
-                .map(|(pid, _)| *pid),
-        );
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
         next += 1;
     }
     found.split_off(1)

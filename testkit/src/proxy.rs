@@ -50,19 +50,12 @@ enum Mode {
 impl ChaosProxy {
     /// Starts forwarding a port of its own to `target_port`, on the running tokio runtime.
     pub async fn start(target_port: u16) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .context("no port for the proxy")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for the proxy")?;
         let port = listener.local_addr()?.port();
         let (weather, seen) = watch::channel(Weather::default());
         let accepted = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(accept(listener, target_port, seen, Arc::clone(&accepted)));
-        Ok(Self {
-            port,
-            weather,
-            accepted,
-            task,
-        })
+        Ok(Self { port, weather, accepted, task })
     }
 
     /// The proxy's own port on 127.0.0.1.
@@ -77,8 +70,7 @@ impl ChaosProxy {
 
     /// Delays each chunk from the server to the client by this much; the order is kept.
     pub fn set_latency(&self, latency: Duration) {
-        self.weather
-            .send_modify(|weather| weather.latency = latency);
+        self.weather.send_modify(|weather| weather.latency = latency);
     }
 
     /// Closes every connection now and each new one at once.
@@ -112,12 +104,7 @@ impl Drop for ChaosProxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: u16,
-    weather: watch::Receiver<Weather>,
-    accepted: Arc<AtomicU64>,
-) {
+async fn accept(listener: TcpListener, target: u16, weather: watch::Receiver<Weather>, accepted: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     loop {
         // An error here is one connection that went away, or a lack of descriptors that may pass.
@@ -142,11 +129,7 @@ async fn serve(client: TcpStream, target: u16, weather: watch::Receiver<Weather>
     }
 }
 
-async fn forward(
-    client: TcpStream,
-    target: u16,
-    mut weather: watch::Receiver<Weather>,
-) -> io::Result<()> {
+async fn forward(client: TcpStream, target: u16, mut weather: watch::Receiver<Weather>) -> io::Result<()> {
     pass(&mut weather).await?;
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await?;
     client.set_nodelay(true)?;

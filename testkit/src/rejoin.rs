@@ -13,16 +13,8 @@ use crate::{
 };
 
 /// Folders of PostgreSQL whose content belongs to the running server it is copied from.
-const NOT_COPIED: [&str; 8] = [
-    "pg_wal",
-    "pg_replslot",
-    "pg_dynshmem",
-    "pg_notify",
-    "pg_serial",
-    "pg_snapshots",
-    "pg_stat_tmp",
-    "pg_subtrans",
-];
+const NOT_COPIED: [&str; 8] =
+    ["pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
 
 /// Replaces the data of `server`, which is down.
 pub(crate) async fn copy_data(primary: &Server, server: &Server) -> Result<()> {
@@ -31,11 +23,7 @@ pub(crate) async fn copy_data(primary: &Server, server: &Server) -> Result<()> {
     fs::remove_dir_all(&data).with_context(|| format!("{} cannot be removed", data.display()))?;
     match server.node.common.engine {
         // The binary logs of the primary reach back to the template: they are its copy.
-        Engine::MariaDb => crate::template::copy(
-            &server.node.common.template,
-            &data,
-            server.node.common.account,
-        ),
+        Engine::MariaDb => crate::template::copy(&server.node.common.template, &data, server.node.common.account),
         Engine::Postgres => back_up(primary, server).await,
     }
 }
@@ -46,14 +34,9 @@ fn keep_pid_file(server: &Server) -> Result<()> {
     let node = &server.node;
     let pid_file = postgres::pid_file(node);
     if node.common.engine == Engine::Postgres && pid_file.exists() {
-        let kept = node.common.scratch.join(&format!(
-            "{}-before-copy-{}/data",
-            node.name,
-            node.role().copies
-        ));
+        let kept = node.common.scratch.join(&format!("{}-before-copy-{}/data", node.name, node.role().copies));
         fs::create_dir_all(&kept).with_context(|| format!("{} cannot be made", kept.display()))?;
-        fs::rename(&pid_file, kept.join("postmaster.pid"))
-            .context("the pid file cannot be kept")?;
+        fs::rename(&pid_file, kept.join("postmaster.pid")).context("the pid file cannot be kept")?;
     }
     Ok(())
 }
@@ -62,26 +45,15 @@ fn keep_pid_file(server: &Server) -> Result<()> {
 async fn back_up(primary: &Server, server: &Server) -> Result<()> {
     let common = &server.node.common;
     let (start, stop) = if common.installation.number.0 >= 15 {
-        (
-            "SELECT pg_backup_start('testkit', true)",
-            "SELECT labelfile FROM pg_backup_stop(false)",
-        )
+        ("SELECT pg_backup_start('testkit', true)", "SELECT labelfile FROM pg_backup_stop(false)")
     } else {
-        (
-            "SELECT pg_start_backup('testkit', true, false)",
-            "SELECT labelfile FROM pg_stop_backup(false, false)",
-        )
+        ("SELECT pg_start_backup('testkit', true, false)", "SELECT labelfile FROM pg_stop_backup(false, false)")
     };
     let mut admin: Admin = primary.admin().await?;
     admin.scalar(start).await?;
     let (from, to, account) = (primary.node.data(), server.node.data(), common.account);
-    tokio::task::spawn_blocking(move || copy_live(&from, &to, account))
-        .await
-        .context("the copy ended early")??;
-    let label = admin
-        .text(stop, Column::First)
-        .await?
-        .context("the backup has no label")?;
+    tokio::task::spawn_blocking(move || copy_live(&from, &to, account)).await.context("the copy ended early")??;
+    let label = admin.text(stop, Column::First).await?.context("the backup has no label")?;
     admin.close().await;
     let file = server.node.data().join("backup_label");
     fs::write(&file, label).context("the backup's label cannot be written")?;
@@ -104,10 +76,7 @@ fn copy_live(from: &Path, to: &Path, account: Account) -> Result<()> {
             account.own(&target)?;
         } else if is_dir {
             copy_live(&source, &target, account)?;
-        } else if !["postmaster.pid", "postmaster.opts"]
-            .iter()
-            .any(|file| name == *file)
-        {
+        } else if !["postmaster.pid", "postmaster.opts"].iter().any(|file| name == *file) {
             match fs::copy(&source, &target) {
                 Ok(_) => account.own(&target)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -75,10 +75,7 @@ impl Scratch {
             .spawn()
             .context("no watchdog: `sh` did not start")?;
         let pipe = watchdog.stdin.take().context("the watchdog has no pipe")?;
-        Ok(Self {
-            folder,
-            watchdog: Mutex::new(Some((watchdog, pipe))),
-        })
+        Ok(Self { folder, watchdog: Mutex::new(Some((watchdog, pipe))) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -104,17 +101,12 @@ impl Scratch {
         let mut watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, pipe) = watchdog.as_mut().context("the cluster is closed")?;
         // One write of one line: shorter than PIPE_BUF, hence never torn by our death.
-        pipe.write_all(format!("{verb} {pid}\n").as_bytes())
-            .context("the watchdog is gone")
+        pipe.write_all(format!("{verb} {pid}\n").as_bytes()).context("the watchdog is gone")
     }
 
     /// Lets the watchdog clear up what is left and waits for it; the second call does nothing.
     pub(crate) fn close(&self) {
-        let watchdog = self
-            .watchdog
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((mut child, pipe)) = watchdog {
             drop(pipe);
             let _status = child.wait();

@@ -40,10 +40,7 @@ impl Server {
 
     /// [`url`](Self::url) with another port, such as a proxy's.
     pub fn url_at(&self, port: u16) -> String {
-        format!(
-            "{}://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{DATABASE}",
-            self.scheme()
-        )
+        format!("{}://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{DATABASE}", self.scheme())
     }
 
     /// The URL of the superuser (`postgres`, `root`), without a password, on the same database.
@@ -52,21 +49,13 @@ impl Server {
             Engine::Postgres => "postgres",
             Engine::MariaDb => "root",
         };
-        format!(
-            "{}://{user}@127.0.0.1:{}/{DATABASE}",
-            self.scheme(),
-            self.port()
-        )
+        format!("{}://{user}@127.0.0.1:{}/{DATABASE}", self.scheme(), self.port())
     }
 
     /// The URL of a user with a password and every privilege: a superuser in PostgreSQL; in MariaDB
     /// one with GRANT ALL, who can write on a replica although it is read-only.
     pub fn privileged_url(&self) -> String {
-        format!(
-            "{}://{ADMIN}:{ADMIN_PASSWORD}@127.0.0.1:{}/{DATABASE}",
-            self.scheme(),
-            self.port()
-        )
+        format!("{}://{ADMIN}:{ADMIN_PASSWORD}@127.0.0.1:{}/{DATABASE}", self.scheme(), self.port())
     }
 
     fn scheme(&self) -> &'static str {
@@ -99,9 +88,7 @@ impl Server {
     /// SIGKILL for the server and its children; afterwards connections are refused.
     pub async fn kill(&self) -> Result<()> {
         let node = Arc::clone(&self.node);
-        tokio::task::spawn_blocking(move || node.kill())
-            .await
-            .context("the runtime ended")
+        tokio::task::spawn_blocking(move || node.kill()).await.context("the runtime ended")
     }
 
     /// Stops the server in order: transactions are rolled back, files are closed.
@@ -125,13 +112,7 @@ impl Server {
         };
         let in_time = tokio::time::timeout(limit, stopped).await;
         self.kill().await?; // collects what an orderly end left, which is nothing
-        in_time.map_err(|_elapsed| {
-            anyhow!(
-                "{} did not stop in {limit:?}; {}",
-                self.name(),
-                self.log_tail()
-            )
-        })
+        in_time.map_err(|_elapsed| anyhow!("{} did not stop in {limit:?}; {}", self.name(), self.log_tail()))
     }
 
     /// Starts the server on its port with its data, and waits until it answers.
@@ -202,9 +183,7 @@ impl Server {
     /// # Errors
     /// When it is no replica, when one of the two does not answer, or after 30 s.
     pub async fn wait_caught_up(&self) -> Result<()> {
-        let upstream = self
-            .upstream()
-            .with_context(|| format!("{} is not a replica", self.name()))?;
+        let upstream = self.upstream().with_context(|| format!("{} is not a replica", self.name()))?;
         let mut primary = upstream.admin().await?;
         let mut replica = self.admin().await?;
         let engine = self.node.common.engine;
@@ -217,9 +196,7 @@ impl Server {
             Engine::Postgres => postgres::has_reached(&mut replica, &position).await?,
             Engine::MariaDb => mariadb::has_reached(&mut replica, &position).await?,
         } {
-            patience
-                .again(&format!("{} to reach {position}", self.name()))
-                .await?;
+            patience.again(&format!("{} to reach {position}", self.name())).await?;
         }
         primary.close().await;
         replica.close().await;
@@ -248,9 +225,7 @@ impl Server {
     }
 
     async fn connect(&self, url: &str) -> Result<Admin> {
-        Admin::connect(url)
-            .await
-            .with_context(|| self.name().to_owned())
+        Admin::connect(url).await.with_context(|| self.name().to_owned())
     }
 
     pub(crate) fn upstream(&self) -> Option<Self> {
@@ -259,9 +234,7 @@ impl Server {
 
     pub(crate) async fn launch(&self) -> Result<u32> {
         let node = Arc::clone(&self.node);
-        tokio::task::spawn_blocking(move || node.launch())
-            .await
-            .context("the runtime ended")?
+        tokio::task::spawn_blocking(move || node.launch()).await.context("the runtime ended")?
     }
 
     /// Waits until the launched server answers and, as a replica, streams.
@@ -269,9 +242,7 @@ impl Server {
         let node = &self.node;
         let patience = Patience::new();
         loop {
-            let Some(pid) = node.pid() else {
-                bail!("{} ended while starting; {}", node.name, node.log_tail())
-            };
+            let Some(pid) = node.pid() else { bail!("{} ended while starting; {}", node.name, node.log_tail()) };
             let is_ready = match node.common.engine {
                 Engine::Postgres => postgres::is_ready(node, pid),
                 Engine::MariaDb => mariadb::is_ready(node, pid),
@@ -279,10 +250,7 @@ impl Server {
             if is_ready {
                 break;
             }
-            patience
-                .again("it to be ready")
-                .await
-                .with_context(|| format!("{}; {}", node.name, node.log_tail()))?;
+            patience.again("it to be ready").await.with_context(|| format!("{}; {}", node.name, node.log_tail()))?;
         }
         if node.common.engine == Engine::MariaDb {
             let mut admin = self.admin().await.with_context(|| node.log_tail())?;
@@ -301,14 +269,10 @@ impl Server {
         let mut primary = upstream.admin().await?;
         let patience = Patience::new();
         while !match self.node.common.engine {
-            Engine::Postgres => {
-                postgres::is_streaming(&self.node, &mut replica, &mut primary).await?
-            }
+            Engine::Postgres => postgres::is_streaming(&self.node, &mut replica, &mut primary).await?,
             Engine::MariaDb => mariadb::is_streaming(&mut replica).await?,
         } {
-            patience
-                .again(&format!("{} to stream", self.name()))
-                .await?;
+            patience.again(&format!("{} to stream", self.name())).await?;
         }
         primary.close().await;
         replica.close().await;
@@ -325,11 +289,7 @@ impl Server {
             mariadb::follow(&self.node, &mut admin).await?;
             admin.close().await;
         }
-        if self.node.is_awake() {
-            self.wait_streaming().await
-        } else {
-            Ok(())
-        }
+        if self.node.is_awake() { self.wait_streaming().await } else { Ok(()) }
     }
 
     /// Makes this replica a primary; tells nobody else.

@@ -22,8 +22,7 @@ pub(crate) fn home() -> PathBuf {
         return PathBuf::from(chosen);
     }
     let memory = Path::new("/dev/shm");
-    let free =
-        rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    let free = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let mut chosen = env::temp_dir();
     if free >= ENOUGH_BYTES && tempfile::tempfile_in(memory).is_ok() {
         chosen = memory.to_owned();
@@ -49,26 +48,21 @@ pub(crate) fn cached(
     let scratch = Arc::new(Scratch::new(&home(), account)?);
     let data = scratch.join("data");
     fs::create_dir(&data).context("the template's folder cannot be made")?;
-    fs::set_permissions(&data, private())
-        .context("the template's folder cannot be made private")?;
+    fs::set_permissions(&data, private()).context("the template's folder cannot be made private")?;
     account.own(&data)?;
     build(&scratch, &data)?;
     match fs::rename(&data, &finished) {
-        Err(error) if !finished.is_dir() => Err(error)
-            .with_context(|| format!("the template cannot be moved to {}", finished.display())),
+        Err(error) if !finished.is_dir() => {
+            Err(error).with_context(|| format!("the template cannot be moved to {}", finished.display()))
+        }
         _ => Ok(finished),
     }
 }
 
 /// Copies the template to `target`, which must not exist, for `account`.
 pub(crate) fn copy(template: &Path, target: &Path, account: Account) -> Result<()> {
-    copy_tree(template, target, account).with_context(|| {
-        format!(
-            "{} cannot be copied to {}",
-            template.display(),
-            target.display()
-        )
-    })
+    copy_tree(template, target, account)
+        .with_context(|| format!("{} cannot be copied to {}", template.display(), target.display()))
 }
 
 fn copy_tree(from: &Path, to: &Path, account: Account) -> Result<()> {
@@ -99,21 +93,13 @@ fn shelf() -> Result<PathBuf> {
         Ok(()) => fs::set_permissions(&shelf, private())?,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => {
-            return Err(error).with_context(|| {
-                format!(
-                    "{} cannot be made; set TESTKIT_DIR to a folder of yours",
-                    shelf.display()
-                )
-            });
+            return Err(error)
+                .with_context(|| format!("{} cannot be made; set TESTKIT_DIR to a folder of yours", shelf.display()));
         }
     }
-    let meta = fs::symlink_metadata(&shelf)
-        .with_context(|| format!("{} is unreadable", shelf.display()))?;
+    let meta = fs::symlink_metadata(&shelf).with_context(|| format!("{} is unreadable", shelf.display()))?;
     if !meta.is_dir() || meta.uid() != uid {
-        bail!(
-            "{} belongs to somebody else; set TESTKIT_DIR to a folder of yours",
-            shelf.display()
-        );
+        bail!("{} belongs to somebody else; set TESTKIT_DIR to a folder of yours", shelf.display());
     }
     Ok(shelf)
 }
@@ -127,15 +113,7 @@ fn private() -> fs::Permissions {
 fn name(version: &str, binaries: &Path, account: Account) -> String {
     let mut hasher = DefaultHasher::new();
     (binaries, format!("{account:?}")).hash(&mut hasher);
-    let version: String = version
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '.' {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect();
+    let version: String =
+        version.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     format!("{version}-{:08x}-{FORMAT}", hasher.finish() >> 32)
 }

@@ -5,10 +5,7 @@ mod postgres;
 
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
 
-use crate::{
-    driver::Driver,
-    topology::{Role},
-};
+use crate::{driver::Driver, topology::Role};
 
 /// What a server said of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +37,7 @@ pub(super) async fn is_read_only(driver: &dyn Driver) -> Result<bool, DbErr> {
     let sql = match backend {
         DbBackend::Postgres => "SELECT current_setting('transaction_read_only') AS value",
         // MySQL 8 and MariaDB disagree on the variable's name, so neither can be selected.
-        DbBackend::MySql => {
-            "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_read_only', 'transaction_read_only')"
-        }
+        DbBackend::MySql => "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_read_only', 'transaction_read_only')",
         _ => "PRAGMA query_only",
     };
     let row = driver.query_one(Statement::from_string(backend, sql)).await?;

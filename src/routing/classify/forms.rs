@@ -217,8 +217,7 @@ impl Scan<'_, '_> {
     }
 
     fn explain_options(&mut self, token: Token) -> Result<(), Reason> {
-        let is_query =
-            matches!(token.keyword, Keyword::Select | Keyword::Values | Keyword::Table | Keyword::With);
+        let is_query = matches!(token.keyword, Keyword::Select | Keyword::Values | Keyword::Table | Keyword::With);
         match (self.phase, token.kind) {
             (Phase::ExplainOpen, Kind::Open) => {
                 self.push(Clause::Arguments);
@@ -278,7 +277,11 @@ impl Scan<'_, '_> {
         let state = Err(Reason::SessionVariable { at: token.start() });
         match token.kind {
             // SHOW GRANTS FOR 'u'@'host'
-            Kind::At if self.phase.is_show() && self.previous.ends_operand() && self.previous.end() == token.start() => Ok(()),
+            Kind::At
+                if self.phase.is_show() && self.previous.ends_operand() && self.previous.end() == token.start() =>
+            {
+                Ok(())
+            }
             Kind::AtAt => {
                 let name = self.lexer.next();
                 let known = self.is_one_of(name, &["global"]) || self.is_one_of(name, SETTINGS);

@@ -496,8 +496,7 @@ impl<'sql> Lexer<'sql> {
 
     /// Do the two dashes at this place begin a comment?
     fn dashes_comment(&self) -> bool {
-        self.dialect != Dialect::MySql
-            || self.bytes.get(self.at + 2).is_none_or(|byte| matches!(byte, 0..=b' ' | 0x7F))
+        self.dialect != Dialect::MySql || self.bytes.get(self.at + 2).is_none_or(|byte| matches!(byte, 0..=b' ' | 0x7F))
     }
 
     fn line_comment(&mut self) {

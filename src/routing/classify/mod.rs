@@ -107,7 +107,9 @@ mod tests {
 
     #[test]
     fn no_text_is_passed_over_more_often_than_there_are_readings() {
-        for piece in ["(", "'", "\"", "\\'", "$a", "$a$", "/*", "*/", "E'\\'\n", "--", "a.", "f(", "with x as (", "u&\"", ";"] {
+        for piece in
+            ["(", "'", "\"", "\\'", "$a", "$a$", "/*", "*/", "E'\\'\n", "--", "a.", "f(", "with x as (", "u&\"", ";"]
+        {
             for count in [1, 10, 1_000, 50_000] {
                 let sql = format!("SELECT {}", piece.repeat(count));
                 for (backend, readings) in [(DbBackend::Postgres, 2), (DbBackend::MySql, 4), (DbBackend::Sqlite, 1)] {

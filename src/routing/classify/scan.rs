@@ -213,7 +213,8 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         if self.clause.is_with() {
             return self.with_name(*token);
         }
-        if previous.keyword.is_dml() && self.before_previous.kind == Kind::Open && !token.keyword.continues_expression() {
+        if previous.keyword.is_dml() && self.before_previous.kind == Kind::Open && !token.keyword.continues_expression()
+        {
             let len = previous.end() - previous.start();
             return Err(Reason::DataModifyingCte { at: previous.start(), len });
         }

@@ -6,9 +6,7 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{a_moment, insert, items, with_items};
 
 async fn connects(server: &Server) -> bool {
-    TcpStream::connect(("127.0.0.1", server.port()))
-        .await
-        .is_ok()
+    TcpStream::connect(("127.0.0.1", server.port())).await.is_ok()
 }
 
 async fn servers_come_back_with_their_data(cluster: &Cluster) -> anyhow::Result<()> {
@@ -17,10 +15,7 @@ async fn servers_come_back_with_their_data(cluster: &Cluster) -> anyhow::Result<
     let port = replica.port();
 
     replica.kill().await?;
-    assert!(
-        !replica.is_running() && !connects(replica).await,
-        "a killed server refuses"
-    );
+    assert!(!replica.is_running() && !connects(replica).await, "a killed server refuses");
     insert(primary, 2).await?;
     replica.start().await?;
     assert_eq!(replica.port(), port);
@@ -30,11 +25,7 @@ async fn servers_come_back_with_their_data(cluster: &Cluster) -> anyhow::Result<
 
     primary.kill().await?;
     assert!(!connects(primary).await);
-    assert_eq!(
-        items(replica).await?,
-        2,
-        "a replica reads without its primary"
-    );
+    assert_eq!(items(replica).await?, 2, "a replica reads without its primary");
     primary.start().await?;
     insert(primary, 3).await?;
     cluster.wait_caught_up().await?;
@@ -44,10 +35,7 @@ async fn servers_come_back_with_their_data(cluster: &Cluster) -> anyhow::Result<
     primary.stop().await?;
     assert!(!connects(primary).await);
     replica.restart().await?;
-    primary
-        .restart()
-        .await
-        .expect_err("it is down: there is nothing to stop");
+    primary.restart().await.expect_err("it is down: there is nothing to stop");
     primary.start().await?;
     insert(primary, 4).await?;
     cluster.wait_caught_up().await?;
@@ -121,16 +109,9 @@ async fn a_paused_mariadb_replica_shows_the_past() -> anyhow::Result<()> {
     a_paused_replica_shows_the_past(&*MariaDbCluster::start(2).await?).await
 }
 
-async fn a_delayed_replica_is_late_by_the_delay(
-    cluster: &Cluster,
-    delay: Duration,
-) -> anyhow::Result<()> {
+async fn a_delayed_replica_is_late_by_the_delay(cluster: &Cluster, delay: Duration) -> anyhow::Result<()> {
     // MariaDB counts in whole seconds of the wall clock, which may be cut short by almost one.
-    let least = delay.saturating_sub(Duration::from_millis(if delay.subsec_nanos() == 0 {
-        1_000
-    } else {
-        50
-    }));
+    let least = delay.saturating_sub(Duration::from_millis(if delay.subsec_nanos() == 0 { 1_000 } else { 50 }));
     with_items(cluster).await?;
     let replica = cluster.replica(0);
     replica.delay_replay(delay).await?;
@@ -138,22 +119,14 @@ async fn a_delayed_replica_is_late_by_the_delay(
     insert(cluster.primary(), 2).await?;
     assert_eq!(items(replica).await?, 1);
     cluster.wait_caught_up().await?;
-    assert!(
-        written.elapsed() >= least,
-        "{:?} is too early",
-        written.elapsed()
-    );
+    assert!(written.elapsed() >= least, "{:?} is too early", written.elapsed());
     assert_eq!(items(replica).await?, 2);
 
     replica.delay_replay(Duration::ZERO).await?;
     insert(cluster.primary(), 3).await?;
     let written = Instant::now();
     cluster.wait_caught_up().await?;
-    assert!(
-        written.elapsed() < Duration::from_millis(900),
-        "{:?} is too late",
-        written.elapsed()
-    );
+    assert!(written.elapsed() < Duration::from_millis(900), "{:?} is too late", written.elapsed());
     Ok(())
 }
 

@@ -34,49 +34,24 @@ impl Traces {
         self.processes.push(pid);
         self.processes.extend(children(pid));
         let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-        let segment = pid_file
-            .lines()
-            .nth(6)
-            .and_then(|line| line.split_whitespace().nth(1));
+        let segment = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));
         self.segments.extend(segment.map(str::to_owned));
-        self.folders.push(
-            data.parent()
-                .and_then(|node| node.parent())
-                .expect("cluster/node/data")
-                .to_owned(),
-        );
+        self.folders.push(data.parent().and_then(|node| node.parent()).expect("cluster/node/data").to_owned());
     }
 
     fn remaining(&self) -> Vec<String> {
         let segments = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
-        let ids: Vec<_> = segments
-            .lines()
-            .filter_map(|line| line.split_whitespace().nth(1))
-            .collect();
-        let folders = self
-            .folders
-            .iter()
-            .filter(|folder| folder.exists())
-            .map(|folder| folder.display().to_string());
-        let processes = self
-            .processes
-            .iter()
-            .filter(|pid| is_alive(**pid))
-            .map(|pid| format!("process {pid}"));
-        let kept = self
-            .segments
-            .iter()
-            .filter(|id| ids.contains(&id.as_str()))
-            .map(|id| format!("segment {id}"));
+        let ids: Vec<_> = segments.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let folders = self.folders.iter().filter(|folder| folder.exists()).map(|folder| folder.display().to_string());
+        let processes = self.processes.iter().filter(|pid| is_alive(**pid)).map(|pid| format!("process {pid}"));
+        let kept = self.segments.iter().filter(|id| ids.contains(&id.as_str())).map(|id| format!("segment {id}"));
         folders.chain(processes).chain(kept).collect()
     }
 }
 
 fn status(pid: u32, field: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| Some(line.strip_prefix(field)?.trim().to_owned()))
+    status.lines().find_map(|line| Some(line.strip_prefix(field)?.trim().to_owned()))
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -92,10 +67,7 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 #[test]
@@ -105,22 +77,15 @@ fn nothing_remains_after_a_drop() {
         .expect("start");
     let traces = [Traces::of(&postgres), Traces::of(&mariadb)];
     assert_eq!(traces[0].segments.len(), 3);
-    assert!(
-        traces[0].processes.len() > 6,
-        "the children of PostgreSQL are watched too"
-    );
+    assert!(traces[0].processes.len() > 6, "the children of PostgreSQL are watched too");
     let handle = postgres.replica(0).clone();
     postgres.replica(1).freeze().expect("it runs");
-    runtime()
-        .block_on(postgres.replica(0).kill())
-        .expect("it runs");
+    runtime().block_on(postgres.replica(0).kill()).expect("it runs");
 
     drop((postgres, mariadb)); // without a runtime
     assert_eq!(traces[0].remaining(), [""; 0]);
     assert_eq!(traces[1].remaining(), [""; 0]);
-    let error = runtime()
-        .block_on(handle.start())
-        .expect_err("the cluster is gone");
+    let error = runtime().block_on(handle.start()).expect_err("the cluster is gone");
     assert!(format!("{error:#}").contains("dropped"), "{error:#}");
 }
 
@@ -144,9 +109,7 @@ fn nothing_remains_after_a_panic() {
 
 #[test]
 fn nothing_remains_of_a_server_that_was_killed_and_rejoined() {
-    let postgres = runtime()
-        .block_on(PostgresCluster::start(1))
-        .expect("start");
+    let postgres = runtime().block_on(PostgresCluster::start(1)).expect("start");
     let mut traces = Traces::of(&postgres);
     runtime()
         .block_on(async {
@@ -166,11 +129,7 @@ fn nothing_remains_after_a_failed_start() {
     let failed = runtime().block_on(PostgresCluster::start_with(1, &[("port", "none")]));
     let error = failed.expect_err("no such port");
     let folder = error.to_string();
-    let folder = folder
-        .split("end of ")
-        .nth(1)
-        .and_then(|rest| rest.split("/node-").next())
-        .expect("the log is named");
+    let folder = folder.split("end of ").nth(1).and_then(|rest| rest.split("/node-").next()).expect("the log is named");
     assert!(!PathBuf::from(folder).exists(), "{folder} remains");
 }
 
@@ -178,12 +137,7 @@ fn nothing_remains_after_a_failed_start() {
 fn nothing_remains_after_sigkill_of_the_test_process() {
     let itself = std::env::current_exe().expect("a test has a program");
     let mut child = Command::new(itself)
-        .args([
-            "--exact",
-            "leftovers::child_that_waits_to_be_killed",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "leftovers::child_that_waits_to_be_killed", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -200,11 +154,7 @@ fn nothing_remains_after_sigkill_of_the_test_process() {
         }
     }
     assert_eq!((traces.folders.len(), traces.segments.len()), (4, 2));
-    assert_eq!(
-        traces.remaining().len(),
-        traces.folders.len() + traces.processes.len() + 2,
-        "all is there"
-    );
+    assert_eq!(traces.remaining().len(), traces.folders.len() + traces.processes.len() + 2, "all is there");
     child.kill().expect("it runs");
     child.wait().expect("it was ours");
     let killed = Instant::now();
@@ -219,26 +169,15 @@ fn nothing_remains_after_sigkill_of_the_test_process() {
 fn child_that_waits_to_be_killed() {
     // On a thread that ends: what the servers are tied to is the process.
     let clusters = std::thread::spawn(|| {
-        runtime().block_on(async {
-            tokio::try_join!(PostgresCluster::start(1), MariaDbCluster::start(1))
-        })
+        runtime().block_on(async { tokio::try_join!(PostgresCluster::start(1), MariaDbCluster::start(1)) })
     });
     let (postgres, mariadb) = clusters.join().expect("no panic").expect("start");
     postgres.replica(0).freeze().expect("it runs"); // also a stopped server has to go
     for cluster in [&*postgres, &*mariadb] {
         let traces = Traces::of(cluster);
-        traces
-            .folders
-            .iter()
-            .for_each(|folder| println!("\nfolder: {}", folder.display()));
-        traces
-            .processes
-            .iter()
-            .for_each(|pid| println!("process: {pid}"));
-        traces
-            .segments
-            .iter()
-            .for_each(|id| println!("segment: {id}"));
+        traces.folders.iter().for_each(|folder| println!("\nfolder: {}", folder.display()));
+        traces.processes.iter().for_each(|pid| println!("process: {pid}"));
+        traces.segments.iter().for_each(|id| println!("segment: {id}"));
     }
     println!("ready: yes");
     std::thread::sleep(Duration::from_secs(60));

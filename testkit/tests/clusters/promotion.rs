@@ -10,24 +10,13 @@ async fn a_promoted_replica_takes_over(cluster: &Cluster) -> anyhow::Result<()> 
     assert_eq!(cluster.primary().port(), cluster.replica(1).port());
     insert(cluster.primary(), 2).await?;
     cluster.wait_caught_up().await?;
-    assert_eq!(
-        items(cluster.replica(0)).await?,
-        2,
-        "the other replica follows the new primary"
-    );
-    cluster
-        .promote(1)
-        .await
-        .expect_err("it is the primary already");
+    assert_eq!(items(cluster.replica(0)).await?, 2, "the other replica follows the new primary");
+    cluster.promote(1).await.expect_err("it is the primary already");
 
     cluster.rejoin(0).await?;
     insert(cluster.primary(), 3).await?;
     cluster.wait_caught_up().await?;
-    assert_eq!(
-        items(&old).await?,
-        3,
-        "the old primary is a replica of the new one"
-    );
+    assert_eq!(items(&old).await?, 3, "the old primary is a replica of the new one");
     insert(&old, 4).await.expect_err("and takes no writes");
 
     cluster.primary().restart().await?;
@@ -55,10 +44,7 @@ async fn two_primaries_can_be_had(cluster: &Cluster) -> anyhow::Result<()> {
     insert(&old, 2).await?;
     insert(cluster.primary(), 3).await?;
     insert(cluster.primary(), 4).await?;
-    assert_eq!(
-        (items(&old).await?, items(cluster.primary()).await?),
-        (2, 3)
-    );
+    assert_eq!((items(&old).await?, items(cluster.primary()).await?), (2, 3));
     cluster.replica(1).start().await?; // was down, and follows the new one now
     cluster.wait_caught_up().await?;
     assert_eq!(items(cluster.replica(1)).await?, 3);

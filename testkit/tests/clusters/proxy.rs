@@ -12,11 +12,7 @@ const SHORT: Duration = Duration::from_millis(200);
 
 async fn one_connection(url: String) -> anyhow::Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(url);
-    options
-        .min_connections(1)
-        .max_connections(1)
-        .test_before_acquire(false)
-        .acquire_timeout(Duration::from_secs(2));
+    options.min_connections(1).max_connections(1).test_before_acquire(false).acquire_timeout(Duration::from_secs(2));
     Ok(Database::connect(options).await?)
 }
 
@@ -38,20 +34,13 @@ async fn the_proxy_misbehaves_on_demand(server: &testkit::Server) -> anyhow::Res
     let mut held = Box::pin(db.execute_unprepared("SELECT 1"));
     timeout(SHORT, &mut held).await.expect_err("nothing passes");
     let newcomer = one_connection(proxy.url(server));
-    assert!(
-        timeout(SHORT, newcomer).await.is_err(),
-        "and a new connection hangs"
-    );
+    assert!(timeout(SHORT, newcomer).await.is_err(), "and a new connection hangs");
     proxy.restore();
     held.await?;
 
     proxy.cut();
-    db.execute_unprepared("SELECT 1")
-        .await
-        .expect_err("the connection is closed");
-    one_connection(proxy.url(server))
-        .await
-        .expect_err("and new ones are closed at once");
+    db.execute_unprepared("SELECT 1").await.expect_err("the connection is closed");
+    one_connection(proxy.url(server)).await.expect_err("and new ones are closed at once");
     proxy.restore();
     db.execute_unprepared("SELECT 1").await?;
     assert!(proxy.connections() >= 3);
@@ -86,12 +75,8 @@ async fn echo() -> anyhow::Result<u16> {
 #[tokio::test]
 async fn order_and_content_survive_changing_weather() -> anyhow::Result<()> {
     let proxy = ChaosProxy::start(echo().await?).await?;
-    let (mut from, mut to) = TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await?
-        .into_split();
-    let sent: Vec<u8> = (0..400_000_u32)
-        .map(|n| u8::try_from(n % 251).expect("below 251"))
-        .collect();
+    let (mut from, mut to) = TcpStream::connect(("127.0.0.1", proxy.port())).await?.into_split();
+    let sent: Vec<u8> = (0..400_000_u32).map(|n| u8::try_from(n % 251).expect("below 251")).collect();
     let expected = sent.clone();
     let writing = tokio::spawn(async move { to.write_all(&sent).await.map(|()| to) });
     for round in 0..20_u64 {
@@ -109,10 +94,7 @@ async fn order_and_content_survive_changing_weather() -> anyhow::Result<()> {
     assert!(received == expected, "bytes were lost or swapped");
 
     drop(writing.await??); // the client says goodbye, and the proxy tells both ends
-    assert_eq!(
-        timeout(Duration::from_secs(2), from.read(&mut [0])).await??,
-        0
-    );
+    assert_eq!(timeout(Duration::from_secs(2), from.read(&mut [0])).await??, 0);
     Ok(())
 }
 
@@ -126,8 +108,6 @@ async fn a_dropped_proxy_closes_its_connections_and_its_port() -> anyhow::Result
     drop(proxy);
     let end = timeout(Duration::from_secs(2), client.read(&mut [0])).await?;
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
-    TcpStream::connect(("127.0.0.1", port))
-        .await
-        .expect_err("nobody listens");
+    TcpStream::connect(("127.0.0.1", port)).await.expect_err("nobody listens");
     Ok(())
 }

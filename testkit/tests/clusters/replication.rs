@@ -11,9 +11,7 @@ async fn what_the_primary_writes_both_replicas_show(cluster: &Cluster) -> anyhow
     assert_eq!(cluster.replicas().len(), 2);
     for replica in cluster.replicas() {
         assert_eq!(items(replica).await?, 40);
-        insert(replica, 99)
-            .await
-            .expect_err("a replica takes no writes");
+        insert(replica, 99).await.expect_err("a replica takes no writes");
     }
     Ok(())
 }
@@ -40,38 +38,17 @@ async fn a_cluster_needs_no_replicas() -> anyhow::Result<()> {
 async fn clusters_start_at_once_and_do_not_meet() -> anyhow::Result<()> {
     // Spawned: what the kit returns may travel between threads.
     let starts = [
-        tokio::spawn(async {
-            anyhow::Ok(
-                PostgresCluster::start(1)
-                    .await?
-                    .primary()
-                    .query_scalar(WHO)
-                    .await?,
-            )
-        }),
-        tokio::spawn(async {
-            anyhow::Ok(
-                PostgresCluster::start(1)
-                    .await?
-                    .primary()
-                    .query_scalar(WHO)
-                    .await?,
-            )
-        }),
+        tokio::spawn(async { anyhow::Ok(PostgresCluster::start(1).await?.primary().query_scalar(WHO).await?) }),
+        tokio::spawn(async { anyhow::Ok(PostgresCluster::start(1).await?.primary().query_scalar(WHO).await?) }),
     ];
     let (left, right) = tokio::try_join!(MariaDbCluster::start(1), MariaDbCluster::start(1))?;
     with_items(&left).await?;
-    items(right.replica(0))
-        .await
-        .expect_err("the other cluster has no such table");
+    items(right.replica(0)).await.expect_err("the other cluster has no such table");
     let mut identities = Vec::new();
     for start in starts {
         identities.push(start.await??);
     }
-    assert_ne!(
-        identities[0], identities[1],
-        "two clusters must not look like one system"
-    );
+    assert_ne!(identities[0], identities[1], "two clusters must not look like one system");
     Ok(())
 }
 
@@ -92,20 +69,10 @@ async fn settings_of_the_test_win() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_wrong_setting_fails_with_the_servers_own_words() {
-    let postgres = PostgresCluster::start_with(0, &[("no_such_setting", "1")])
-        .await
-        .expect_err("it is wrong");
-    assert!(
-        format!("{postgres:#}").contains("no_such_setting"),
-        "{postgres:#}"
-    );
-    let mariadb = MariaDbCluster::start_with(0, &[("no_such_setting", "1")])
-        .await
-        .expect_err("it is wrong");
-    assert!(
-        format!("{mariadb:#}").contains("no-such-setting"),
-        "{mariadb:#}"
-    );
+    let postgres = PostgresCluster::start_with(0, &[("no_such_setting", "1")]).await.expect_err("it is wrong");
+    assert!(format!("{postgres:#}").contains("no_such_setting"), "{postgres:#}");
+    let mariadb = MariaDbCluster::start_with(0, &[("no_such_setting", "1")]).await.expect_err("it is wrong");
+    assert!(format!("{mariadb:#}").contains("no-such-setting"), "{mariadb:#}");
 }
 
 #[tokio::test]
@@ -113,31 +80,20 @@ async fn the_application_is_ordinary_and_the_privileged_user_is_not() -> anyhow:
     let cluster = MariaDbCluster::start(1).await?;
     with_items(&cluster).await?;
     let replica = cluster.replica(0);
-    assert_eq!(
-        replica.query_scalar("SELECT @@global.read_only").await?,
-        "1"
-    );
-    insert(replica, 2)
-        .await
-        .expect_err("the application obeys read_only");
+    assert_eq!(replica.query_scalar("SELECT @@global.read_only").await?, "1");
+    insert(replica, 2).await.expect_err("the application obeys read_only");
 
     use sea_orm::{ConnectionTrait, Database};
     let privileged = Database::connect(replica.privileged_url()).await?;
-    privileged
-        .execute_unprepared("INSERT INTO item VALUES (2)")
-        .await?;
+    privileged.execute_unprepared("INSERT INTO item VALUES (2)").await?;
     assert_eq!(items(replica).await?, 2);
 
     let postgres = PostgresCluster::start(0).await?;
     let app = Database::connect(postgres.primary().url()).await?;
-    app.execute_unprepared("CREATE ROLE other")
-        .await
-        .expect_err("the application is no superuser");
+    app.execute_unprepared("CREATE ROLE other").await.expect_err("the application is no superuser");
     let privileged = Database::connect(postgres.primary().privileged_url()).await?;
     privileged.execute_unprepared("CREATE ROLE other").await?;
     let wrong = postgres.primary().url().replace("s3cret", "guess");
-    Database::connect(wrong)
-        .await
-        .expect_err("passwords are checked");
+    Database::connect(wrong).await.expect_err("passwords are checked");
     Ok(())
 }

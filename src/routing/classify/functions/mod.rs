@@ -46,9 +46,7 @@ pub(super) enum Case {
 /// Looks a name up among the built-ins of `dialect`.
 pub(super) fn look_up(name: &[u8], case: Case, dialect: Dialect) -> Known {
     let (harmless, denied): (bool, &[(&str, Effect)]) = match dialect {
-        Dialect::Postgres => {
-            (postgres::HARMLESS_INDEX.contains(&postgres::HARMLESS, name, case), &postgres::DENIED)
-        }
+        Dialect::Postgres => (postgres::HARMLESS_INDEX.contains(&postgres::HARMLESS, name, case), &postgres::DENIED),
         Dialect::MySql => (mysql::HARMLESS_INDEX.contains(&mysql::HARMLESS, name, case), &mysql::DENIED),
         Dialect::Sqlite => (sqlite::HARMLESS_INDEX.contains(&sqlite::HARMLESS, name, case), &sqlite::DENIED),
     };

@@ -1,0 +1,155 @@
+//! The 10 % / 90 % choice on PostgreSQL: `db.read()` draws a node once and keeps it, so a page or a
+//! request is read from one server, and one request in ten from the primary.
+//!
+//! ```text
+//! cargo run --example load_balancing                                   # starts its own cluster
+//! DATABASE_URL=postgres://… DATABASE_REPLICA_URLS=postgres://…,postgres://… \
+//!     cargo run --example load_balancing                               # or uses yours; reads only
+//! ```
+//!
+//! Who answered is what the servers say of themselves, not what the resolver believes. Meanwhile a
+//! replica is taken out and put back. It fails when a read fails, or when the shares are wrong.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement};
+use sea_orm_resolver::{Config, Database, DatabaseConnection};
+use testkit::PostgresCluster;
+use tokio::task::JoinSet;
+
+const TASKS: usize = 8;
+const SESSIONS_PER_TASK: usize = 250;
+const READS_PER_SESSION: usize = 3;
+
+/// A server's own words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromQueryResult)]
+struct Server {
+    is_replica: bool,
+    address: String,
+}
+
+/// How many sessions each server had, and how many had to move.
+#[derive(Debug, Default)]
+struct Tally {
+    sessions: BTreeMap<Server, usize>,
+    moved: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let (config, _cluster) = config().await?;
+    let replicas = config.replicas.clone();
+    let db = Database::connect(config).await?;
+    println!("{}\n", db.topology());
+
+    println!("── {} sessions of {READS_PER_SESSION} reads each, from {TASKS} tasks ──\n", TASKS * SESSIONS_PER_TASK);
+    let started = Instant::now();
+    let tally = finish(read_in_tasks(&db)).await?;
+    report(&tally, started.elapsed());
+    let share = tally.share_of_primary();
+    let expected = db.topology().primary_read_share();
+    ensure!((share - expected).abs() < 0.03, "the primary had {share:.3} of the sessions instead of {expected}");
+    ensure!(tally.moved == 0, "{} sessions were not read from one server", tally.moved);
+    ensure!(tally.sessions.len() == replicas.len() + 1, "a server answered nothing");
+
+    println!("── The same, while the first replica leaves and comes back ──\n");
+    let started = Instant::now();
+    let tasks = read_in_tasks(&db);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let left = db.swap_replicas(replicas[1..].to_vec()).await?;
+    println!(
+        "  {:>4} ms: {} left, {} stayed",
+        started.elapsed().as_millis(),
+        left.removed.join(", "),
+        left.kept.join(", ")
+    );
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let back = db.swap_replicas(replicas).await?;
+    println!("  {:>4} ms: {} is back", started.elapsed().as_millis(), back.added.join(", "));
+    let tally = finish(tasks).await?;
+    println!("  {:>4} ms: all done\n", started.elapsed().as_millis());
+    report(&tally, started.elapsed());
+
+    println!("{}", db.topology());
+    db.close().await?;
+    Ok(())
+}
+
+/// From the environment, or a cluster of our own, which lives as long as the second value.
+async fn config() -> Result<(Config, Option<PostgresCluster>)> {
+    if env::var_os("DATABASE_URL").is_some() {
+        let config = Config::from_env()?;
+        ensure!(!config.replicas.is_empty(), "DATABASE_REPLICA_URLS has no replica");
+        return Ok((config, None));
+    }
+    println!("No DATABASE_URL: starting PostgreSQL, a primary and two streaming replicas.\n");
+    let cluster = PostgresCluster::start(2).await?;
+    let replicas = cluster.replicas().iter().map(testkit::Server::url);
+    let config = replicas.fold(Config::new(cluster.primary().url()), Config::replica);
+    Ok((config, Some(cluster)))
+}
+
+fn read_in_tasks(db: &DatabaseConnection) -> JoinSet<Result<Tally>> {
+    (0..TASKS).map(|_| read_sessions(db.clone())).collect()
+}
+
+/// Sessions one after the other: each makes a `ReadConn` and asks it three times who answers.
+async fn read_sessions(db: DatabaseConnection) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for _ in 0..SESSIONS_PER_TASK {
+        let read = db.read();
+        let first = ask(&read).await?;
+        let mut has_moved = false;
+        for _ in 1..READS_PER_SESSION {
+            has_moved |= ask(&read).await? != first;
+        }
+        *tally.sessions.entry(first).or_default() += 1;
+        tally.moved += usize::from(has_moved);
+    }
+    Ok(tally)
+}
+
+/// Asks the server behind a connection who it is.
+async fn ask(connection: &impl ConnectionTrait) -> Result<Server> {
+    let sql = "SELECT pg_is_in_recovery() AS is_replica, \
+               concat_ws(':', host(inet_server_addr()), inet_server_port()::int) AS address";
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
+    Server::find_by_statement(statement).one(connection).await?.context("a server did not say who it is")
+}
+
+async fn finish(tasks: JoinSet<Result<Tally>>) -> Result<Tally> {
+    let mut all = Tally::default();
+    for tally in tasks.join_all().await {
+        let tally = tally?;
+        all.moved += tally.moved;
+        for (server, sessions) in tally.sessions {
+            *all.sessions.entry(server).or_default() += sessions;
+        }
+    }
+    Ok(all)
+}
+
+impl Tally {
+    fn share_of_primary(&self) -> f64 {
+        let on_primary: usize = self.sessions.iter().filter(|(server, _)| !server.is_replica).map(|(_, n)| n).sum();
+        on_primary as f64 / self.sessions.values().sum::<usize>() as f64
+    }
+}
+
+fn report(tally: &Tally, elapsed: Duration) {
+    let all: usize = tally.sessions.values().sum();
+    println!("  server           pg_is_in_recovery()  sessions");
+    for (server, sessions) in &tally.sessions {
+        let percent = 100.0 * *sessions as f64 / all as f64;
+        let bar = "█".repeat((percent / 2.0).round() as usize);
+        println!("  {:15}  {:19}  {sessions:>8}  {percent:>5.1} %  {bar}", server.address, server.is_replica);
+    }
+    let reads = all * READS_PER_SESSION;
+    let per_second = reads as f64 / elapsed.as_secs_f64();
+    println!("\n  {} sessions changed their server; 0 errors; {reads} reads, {per_second:.0}/s\n", tally.moved);
+}

@@ -1,0 +1,175 @@
+//! One primary and two replicas over the MySQL protocol: writes go to the one, reads to the others,
+//! and a program finds what it has just written.
+//!
+//! ```text
+//! cargo run --example primary_replica                              # starts its own MariaDB cluster
+//! DATABASE_URL=mysql://… DATABASE_REPLICA_URLS=mysql://…,mysql://… \
+//!     cargo run --example primary_replica                          # or uses yours
+//! ```
+//!
+//! In your own databases it creates the shop's tables (customers, products, orders, order_lines)
+//! where they are missing, and deletes the customers it has added. Who answered is what the servers
+//! say of themselves. It fails when a read or write fails, is answered by the wrong kind of server,
+//! or misses a row.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use entity::customer;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, PaginatorTrait,
+    QueryFilter, Statement, TransactionTrait,
+};
+use sea_orm_resolver::{Config, Database, DatabaseConnection};
+use testkit::MariaDbCluster;
+use tokio::task::JoinSet;
+
+const TASKS: usize = 6;
+const WRITES_PER_TASK: usize = 50;
+const READS_PER_TASK: usize = 500;
+
+/// A server's own words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromQueryResult)]
+struct Server {
+    read_only: i64,
+    address: String,
+}
+
+/// How many operations each server had.
+type Tally = BTreeMap<Server, usize>;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let (mut config, cluster) = config().await?;
+    config.primary_read_share = 0.0; // reads are the replicas' work
+    let replicas = config.replicas.clone();
+    let db = Database::connect(config).await?;
+    println!("{}\n", db.topology());
+    entity::create_schema(&db).await?;
+
+    println!("── Writes: {} transactions and inserts, each looked up at once ──\n", TASKS * WRITES_PER_TASK);
+    let started = Instant::now();
+    let run = std::process::id();
+    let writers = (0..TASKS).map(|task| write(db.clone(), format!("{run}.{task}"))).collect();
+    let tally = finish(writers).await?;
+    report(&tally, "transactions");
+    println!("  {:.1?}; every row was found by the task that wrote it, right after\n", started.elapsed());
+    ensure!(tally.len() == 1, "writes went to {} servers", tally.len());
+    ensure!(tally.keys().all(|server| server.read_only == 0), "a replica took a write");
+
+    println!("── Reads: {} from {TASKS} other tasks, with a swap while they run ──\n", TASKS * READS_PER_TASK);
+    let started = Instant::now();
+    let readers: JoinSet<_> = (0..TASKS).map(|_| read(db.clone())).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let left = db.swap_replicas(replicas[1..].to_vec()).await?;
+    println!(
+        "  {:>4} ms: {} left, {} stayed",
+        started.elapsed().as_millis(),
+        left.removed.join(", "),
+        left.kept.join(", ")
+    );
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let back = db.swap_replicas(replicas).await?;
+    println!("  {:>4} ms: {} is back\n", started.elapsed().as_millis(), back.added.join(", "));
+    let tally = finish(readers).await?;
+    report(&tally, "reads");
+    println!("  0 errors; {:.1?}\n", started.elapsed());
+    ensure!(tally.keys().all(|server| server.read_only != 0), "the primary answered a read");
+
+    println!("── And the rows: on every replica ──\n");
+    if let Some(cluster) = &cluster {
+        cluster.wait_caught_up().await?;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await; // this session wrote (the tables)
+    let ours = customer::COLUMN.email.starts_with(format!("{run}."));
+    for _ in 0..4 {
+        let read = db.read();
+        let rows = customer::Entity::find().filter(ours.clone()).count(&read).await?;
+        let server = ask(&read).await?;
+        println!("  {} (read_only = {}) has {rows} rows", server.address, server.read_only);
+        ensure!(rows as usize == 2 * TASKS * WRITES_PER_TASK, "rows are missing");
+    }
+    let deleted = customer::Entity::delete_many().filter(ours).exec(&db).await?;
+    println!("\n  {} rows deleted again, through the primary\n", deleted.rows_affected);
+    println!("{}", db.topology());
+    db.close().await?;
+    Ok(())
+}
+
+/// From the environment, or a cluster of our own, which lives as long as the second value.
+async fn config() -> Result<(Config, Option<MariaDbCluster>)> {
+    if env::var_os("DATABASE_URL").is_some() {
+        let config = Config::from_env()?;
+        ensure!(!config.replicas.is_empty(), "DATABASE_REPLICA_URLS has no replica");
+        return Ok((config, None));
+    }
+    println!("No DATABASE_URL: starting MariaDB, a primary and two GTID replicas.\n");
+    let cluster = MariaDbCluster::start(2).await?;
+    let replicas = cluster.replicas().iter().map(testkit::Server::url);
+    let config = replicas.fold(Config::new(cluster.primary().url()), Config::replica);
+    Ok((config, Some(cluster)))
+}
+
+/// A task that inserts and looks: once in a transaction that asks its server who it is, once
+/// through `&db`, where MySQL has no RETURNING and SeaORM reads the row back itself.
+async fn write(db: DatabaseConnection, prefix: String) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for n in 0..WRITES_PER_TASK {
+        let transaction = db.begin().await?;
+        *tally.entry(ask(&transaction).await?).or_default() += 1;
+        let bought = new_customer(format!("{prefix}.{n}.a")).insert(&transaction).await?;
+        transaction.commit().await?;
+        let browsed = new_customer(format!("{prefix}.{n}.b")).insert(&db).await?;
+
+        for written in [bought, browsed] {
+            let found = customer::Entity::find_by_id(written.id).one(&db).await?;
+            ensure!(found.as_ref() == Some(&written), "{} was written and is missing", written.email);
+        }
+    }
+    Ok(tally)
+}
+
+/// A task that only reads, each time from a node drawn anew.
+async fn read(db: DatabaseConnection) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for _ in 0..READS_PER_TASK {
+        *tally.entry(ask(&db.read()).await?).or_default() += 1;
+    }
+    Ok(tally)
+}
+
+fn new_customer(email: String) -> customer::ActiveModel {
+    let (name, city) = ("Katherine".to_owned(), "Hampton".to_owned());
+    customer::ActiveModel { name: Set(name), email: Set(email), city: Set(city), ..Default::default() }
+}
+
+/// Asks the server behind a connection who it is.
+async fn ask(connection: &impl ConnectionTrait) -> Result<Server> {
+    let sql = "SELECT CAST(@@global.read_only AS SIGNED) AS read_only, CONCAT(@@hostname, ':', @@port) AS address";
+    let statement = Statement::from_string(DbBackend::MySql, sql);
+    Server::find_by_statement(statement).one(connection).await?.context("a server did not say who it is")
+}
+
+async fn finish(tasks: JoinSet<Result<Tally>>) -> Result<Tally> {
+    let mut all = Tally::new();
+    for tally in tasks.join_all().await {
+        for (server, count) in tally? {
+            *all.entry(server).or_default() += count;
+        }
+    }
+    Ok(all)
+}
+
+fn report(tally: &Tally, what: &str) {
+    let all: usize = tally.values().sum();
+    println!("  server                @@global.read_only  {what}");
+    for (server, count) in tally {
+        let percent = 100.0 * *count as f64 / all as f64;
+        let bar = "█".repeat((percent / 2.0).round() as usize);
+        println!("  {:20}  {:18}  {count:>5}  {percent:>5.1} %  {bar}", server.address, server.read_only);
+    }
+}
