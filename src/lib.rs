@@ -21,8 +21,9 @@
 //!     .await?;
 //!
 //! db.execute_unprepared("CREATE TABLE cake (id INTEGER PRIMARY KEY, name TEXT)").await?;
-//! let rows = db.read().query_all_raw(sea_orm::Statement::from_string(db.get_database_backend(), "SELECT * FROM cake"));
-//! assert_eq!(rows.await?.len(), 0);
+//! let read = db.read();
+//! let cakes = sea_orm::Statement::from_string(read.get_database_backend(), "SELECT * FROM cake");
+//! assert_eq!(read.query_all_raw(cakes).await?.len(), 0);
 //! println!("{}", db.topology());
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! # })?; }

@@ -168,6 +168,7 @@ struct Located {
     default_name: String,
     in_memory: bool,
     options_max: Option<u32>,
+    options_min: Option<u32>,
 }
 
 fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
@@ -180,6 +181,7 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
                 default_name: url.default_name.clone(),
                 in_memory: url.in_memory,
                 options_max: None,
+                options_min: None,
                 opener: Opener::Url(url),
             }
         }
@@ -190,6 +192,7 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
                 default_name: url.default_name.clone(),
                 in_memory: url.in_memory,
                 options_max: options.get_max_connections(),
+                options_min: options.get_min_connections(),
                 opener: Opener::Options(options.clone(), url),
             }
         }
@@ -211,6 +214,7 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
             default_name: "scripted".to_owned(),
             in_memory: false,
             options_max: None,
+            options_min: None,
             opener: Opener::Scripted(Arc::clone(driver)),
         },
     };
@@ -289,7 +293,8 @@ fn plan(
         return Err(Error::config(format!("{field}.max_connections"), "0 connections can serve nothing"));
     }
     let max = own.max_connections.or(located.options_max);
-    if let (Some(min), Some(max)) = (own.min_connections, max)
+    let min = own.min_connections.or(located.options_min);
+    if let (Some(min), Some(max)) = (min, max)
         && min > max
     {
         return Err(Error::config(
@@ -329,10 +334,10 @@ fn plan(
         Role::Primary => {
             let half = max.unwrap_or(if sqlite { SQLITE_READ_CONNECTIONS } else { DEFAULT_MAX_CONNECTIONS }) / 2;
             let max = settings.primary_read_connections.unwrap_or(half.max(MIN_PRIMARY_READ_CONNECTIONS));
-            (Some(max), Some(0), own.min_connections)
+            (Some(max), Some(0), min)
         }
         // The read-write pool of a replica stays empty unless the node is made the primary.
-        Role::Replica => (max.or(read_default), own.min_connections, Some(0)),
+        Role::Replica => (max.or(read_default), min, Some(0)),
     };
     Ok(NodePlan {
         name: name.into(),

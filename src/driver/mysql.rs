@@ -8,7 +8,10 @@ use sea_orm::{
     sqlx::{self, MySql, MySqlPool},
 };
 
-use super::{Access, Driver, LaneOptions, SeaOrmDriver, open::run_all};
+use super::{
+    Access, Driver, LaneOptions, SeaOrmDriver,
+    open::{resize, run_all},
+};
 
 /// Turns the lazily opened handle of a connector into a lane.
 pub(super) fn lane(
@@ -17,18 +20,14 @@ pub(super) fn lane(
     statement_timeout: Option<Duration>,
     access: Access,
 ) -> Arc<dyn Driver> {
-    if !access.is_read_only() && lane.on_connect.is_empty() && statement_timeout.is_none() {
+    if access == Access::ReadWrite && lane.on_connect.is_empty() && statement_timeout.is_none() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
-    with_hook(connection.get_mysql_connection_pool(), lane, statement_timeout, access)
+    sibling(connection.get_mysql_connection_pool(), lane, statement_timeout, access)
 }
 
-/// A read-only pool beside one that was given to us.
-pub(super) fn sibling(adopted: &DatabaseConnection, lane: &LaneOptions) -> Arc<dyn Driver> {
-    with_hook(adopted.get_mysql_connection_pool(), lane, lane.statement_timeout, Access::ReadOnly)
-}
-
-fn with_hook(
+/// A pool with the options of another, opened in its own way from its first connection on.
+pub(super) fn sibling(
     template: &MySqlPool,
     lane: &LaneOptions,
     statement_timeout: Option<Duration>,
@@ -36,7 +35,7 @@ fn with_hook(
 ) -> Arc<dyn Driver> {
     let statements = Arc::clone(&lane.on_connect);
     let last = access.is_read_only().then_some("SET SESSION TRANSACTION READ ONLY");
-    let mut options = template.options().clone().after_connect(move |connection, _| {
+    let options = resize(template.options().clone(), lane).after_connect(move |connection, _| {
         let statements = Arc::clone(&statements);
         Box::pin(async move {
             if let Some(timeout) = statement_timeout {
@@ -45,16 +44,8 @@ fn with_hook(
             run_all::<MySql>(connection, &statements, last).await
         })
     });
-    if let Some(max) = lane.max_connections {
-        options = options.max_connections(max);
-    }
     let pool = options.connect_lazy_with(template.connect_options().as_ref().clone());
-    let connection = SqlxMySqlConnector::from_sqlx_mysql_pool(pool);
-    Arc::new(if access.is_read_only() {
-        SeaOrmDriver::owned_read_only(connection)
-    } else {
-        SeaOrmDriver::owned(connection)
-    })
+    Arc::new(SeaOrmDriver::opened(SqlxMySqlConnector::from_sqlx_mysql_pool(pool), access))
 }
 
 /// MariaDB limits every statement, in seconds; MySQL limits SELECTs, in milliseconds. Each

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend, DbErr, sqlx};
+use sea_orm::{
+    ConnectOptions, DatabaseConnection, DbBackend, DbErr,
+    sqlx::{self, pool::PoolOptions},
+};
 use tracing::instrument::WithSubscriber;
 
 use super::{Driver, SeaOrmDriver, SecretUrl};
@@ -81,10 +84,10 @@ impl Opener {
             Self::Scripted(driver) => Ok(Arc::clone(driver)),
             Self::Adopted(connection) if access.is_read_only() => read_only_sibling(connection, lane, access),
             Self::Adopted(connection) => Ok(Arc::new(SeaOrmDriver::adopted(connection.clone()))),
-            Self::Url(url) => connect(connect_options(url, lane), lane, access).await,
+            Self::Url(url) => connect(connect_options(url, lane, access), lane, access).await,
             Self::Options(options, _) => {
                 let mut options = options.as_ref().clone();
-                apply(&mut options, lane);
+                apply(&mut options, lane, access);
                 // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
                 // records them on a TRACE span. Without a subscriber there is none to record it.
                 let connecting = connect(options, lane, access);
@@ -99,7 +102,7 @@ impl Opener {
 }
 
 /// SeaORM's options for a URL: the URL without its password, which goes in by a closure.
-fn connect_options(url: &SecretUrl, lane: &LaneOptions) -> ConnectOptions {
+fn connect_options(url: &SecretUrl, lane: &LaneOptions, access: Access) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.shown());
     if let Some(password) = url.password() {
         let password: Arc<str> = password.into();
@@ -115,18 +118,23 @@ fn connect_options(url: &SecretUrl, lane: &LaneOptions) -> ConnectOptions {
             _ => drop(password),
         }
     }
-    apply(&mut options, lane);
+    apply(&mut options, lane, access);
     options
 }
 
 /// Fills in what the lane says. Only slots with a getter are touched: the closures a user put
 /// into the options stay.
-fn apply(options: &mut ConnectOptions, lane: &LaneOptions) {
+fn apply(options: &mut ConnectOptions, lane: &LaneOptions, access: Access) {
     options.connect_lazy(true);
     if let Some(max) = lane.max_connections {
         options.max_connections(max);
     }
-    if let Some(min) = lane.min_connections {
+    // A pool that is only the template of another must open nothing: what it opened early would
+    // not be read-only. `resize` gives the number back.
+    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || lane.statement_timeout.is_some();
+    if is_template {
+        options.min_connections(0);
+    } else if let Some(min) = lane.min_connections {
         options.min_connections(min);
     }
     match lane.acquire_timeout {
@@ -191,15 +199,16 @@ fn read_only_sibling(
     let _ = (lane, access);
     #[cfg(feature = "postgres")]
     if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
-        return Ok(super::postgres::sibling(adopted, lane, access));
+        return Ok(super::postgres::sibling(adopted.get_postgres_connection_pool(), lane, access));
     }
     #[cfg(feature = "mysql")]
     if let Kind::SqlxMySqlPoolConnection(_) = &adopted.inner {
-        return Ok(super::mysql::sibling(adopted, lane));
+        let pool = adopted.get_mysql_connection_pool();
+        return Ok(super::mysql::sibling(pool, lane, lane.statement_timeout, access));
     }
     #[cfg(feature = "sqlite")]
     if let Kind::SqlxSqlitePoolConnection(_) = &adopted.inner {
-        return Ok(super::sqlite::sibling(adopted, lane));
+        return Ok(super::sqlite::sibling(adopted.get_sqlite_connection_pool(), lane, access));
     }
     if let Kind::Disconnected = &adopted.inner {
         return Err(DbErr::Conn(sea_orm::RuntimeErr::Internal("Disconnected".into())));
@@ -213,6 +222,17 @@ fn no_driver(backend: DbBackend) -> DbErr {
         "the cargo feature of sea-orm-resolver for {} is off",
         backend.as_str()
     )))
+}
+
+/// The size of a pool that is made from the options of another.
+pub(super) fn resize<DB: sqlx::Database>(mut options: PoolOptions<DB>, lane: &LaneOptions) -> PoolOptions<DB> {
+    if let Some(max) = lane.max_connections {
+        options = options.max_connections(max);
+    }
+    if let Some(min) = lane.min_connections {
+        options = options.min_connections(min);
+    }
+    options
 }
 
 /// Runs each statement of a list on a fresh connection, and then the one that must be last.

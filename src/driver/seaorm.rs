@@ -15,7 +15,7 @@ use sea_orm::{
 
 #[cfg(feature = "stream")]
 use super::Rows;
-use super::{Driver, DriverTransaction, ProbeLink};
+use super::{Access, Driver, DriverTransaction, ProbeLink};
 
 /// Who closes a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,9 @@ impl SeaOrmDriver {
         Self { connection, ownership: Ownership::Ours, read_only: false }
     }
 
-    pub(crate) fn owned_read_only(connection: DatabaseConnection) -> Self {
-        Self { connection, ownership: Ownership::Ours, read_only: true }
+    /// A pool of ours whose sessions were opened with this access.
+    pub(super) fn opened(connection: DatabaseConnection, access: Access) -> Self {
+        Self { read_only: access.is_read_only(), ..Self::owned(connection) }
     }
 
     pub(crate) fn adopted(connection: DatabaseConnection) -> Self {

@@ -51,8 +51,13 @@ pub(crate) async fn connect_all(
 
 async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, clock: Clock) -> Result<Opened, Error> {
     let name = Arc::clone(&plan.name);
-    let open = |access| open_lanes(&plan, access);
-    let node = open(Access::ReadOnly).await.map_err(|error| Error::unreachable(&*name, error))?;
+    // Opening is lazy, but a user's `after_connect` may ask the database.
+    let open = |access| async {
+        let late = || Error::unreachable(&*plan.name, format!("it was not opened within {timeout:?}"));
+        let opened = time::timeout(timeout, open_lanes(&plan, access)).await.map_err(|_| late())?;
+        opened.map_err(|error| Error::unreachable(&*plan.name, error))
+    };
+    let node = open(Access::ReadOnly).await?;
     let mut member = Member::new(node, plan.member.clone());
     if first == FirstAnswer::NotAsked {
         return Ok(Opened { member, failure: None });
@@ -60,7 +65,7 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
     let mut answered = ask(&member.node, first, timeout, clock).await;
     if let Err(Unanswered::OptionRefused) = answered {
         telemetry::read_only_by_statement(&name);
-        let node = open(Access::ReadOnlyByStatement).await.map_err(|error| Error::unreachable(&*name, error))?;
+        let node = open(Access::ReadOnlyByStatement).await?;
         member = Member::new(node, plan.member.clone());
         answered = ask(&member.node, first, timeout, clock).await;
     }

@@ -87,7 +87,8 @@ fn unquote(written: &str) -> Option<(&str, bool)> {
 /// Asked only for calls that are no built-in. A closure will do:
 ///
 /// ```
-/// # use classify::{DbBackend, classify::{Intent, FunctionName, classify_with}};
+/// # use sea_orm::DbBackend;
+/// # use sea_orm_resolver::{FunctionName, Intent, classify_with};
 /// let mine = |call: &FunctionName<'_>| call.is("full_name") || call.is("shop.price_of");
 /// let seen = classify_with("SELECT shop.price_of(7)", DbBackend::Postgres, &mine);
 /// assert_eq!(seen.intent, Intent::Read);
