@@ -206,6 +206,7 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
                 default_name,
                 in_memory,
                 options_max: None,
+                options_min: None,
                 opener: Opener::Adopted(connection.clone()),
             }
         }

@@ -52,7 +52,7 @@ pub(crate) async fn connect_all(
 async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, clock: Clock) -> Result<Opened, Error> {
     let name = Arc::clone(&plan.name);
     // Opening is lazy, but a user's `after_connect` may ask the database.
-    let open = |access| async {
+    let open = async |access| {
         let late = || Error::unreachable(&*plan.name, format!("it was not opened within {timeout:?}"));
         let opened = time::timeout(timeout, open_lanes(&plan, access)).await.map_err(|_| late())?;
         opened.map_err(|error| Error::unreachable(&*plan.name, error))
