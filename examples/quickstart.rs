@@ -24,7 +24,7 @@ use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Topology};
 
 const TASKS: usize = 6;
 const STATEMENTS_PER_VISIT: usize = 4;
-const READS: usize = 500 * TASKS * STATEMENTS_PER_VISIT;
+const READS: usize = 250 * TASKS * STATEMENTS_PER_VISIT;
 
 /// What the reading tasks have done so far.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ async fn main() -> Result<()> {
     ensure!(errors == 0, "{errors} visits failed");
     ensure!(all == READS as u64, "{READS} reads were made, {all} were counted");
     let share = on_primary as f64 / all as f64;
-    ensure!((0.07..0.13).contains(&share), "the primary served {share:.3} of the reads instead of about 0.10");
+    ensure!((0.06..0.14).contains(&share), "the primary served {share:.3} of the reads instead of about 0.10");
     ensure!(counts.iter().all(|(_, count)| *count > 0), "a node served nothing");
     db.close().await?;
     Ok(())

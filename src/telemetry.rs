@@ -1,12 +1,12 @@
 //! Every span, event and field name of the crate, in one place.
 //!
 //! Levels say who should read them: `WARN` what an operator should look at, `INFO` what an
-//! operator did or a node's state, `TRACE` each statement. No event carries a URL, a value of a
+//! operator did or a node's state, `DEBUG` reads that run again, `TRACE` each statement. No event carries a URL, a value of a
 //! statement or a password.
 
 use std::{fmt, time::Duration};
 
-use tracing::{Span, info, trace, trace_span, warn};
+use tracing::{Span, debug, info, trace, trace_span, warn};
 
 use crate::topology::{Health, Lease, Role, Topology};
 
@@ -18,7 +18,7 @@ pub(crate) fn route_span(lease: &Lease) -> Span {
 
 /// A read runs again on another node. Fields: `node` (that failed), `fault`.
 pub(crate) fn read_retried(node: &str, fault: impl fmt::Debug) {
-    warn!(target: "sea_orm_resolver::route", node, ?fault, "read runs again on another node");
+    debug!(target: "sea_orm_resolver::route", node, ?fault, "read runs again on another node");
 }
 
 /// A read found no eligible node and waits for a change. Fields: `generation`.

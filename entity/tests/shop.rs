@@ -2,8 +2,8 @@
 
 use entity::{customer, order, order_line, product};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Database, DatabaseConnection, DbErr, EntityTrait, LoaderTrait, ModelTrait,
-    PaginatorTrait, QueryFilter, QueryOrder,
+    ActiveValue::Set, Database, DatabaseConnection, DbErr, EntityTrait, LoaderTrait, ModelTrait, PaginatorTrait,
+    QueryFilter, QueryOrder,
 };
 
 async fn shop() -> Result<(DatabaseConnection, entity::Shop), DbErr> {

@@ -1,6 +1,6 @@
 //! What all handles of one connection share.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sea_orm::DbBackend;
 
@@ -13,8 +13,12 @@ use crate::{
     driver::Fault,
     monitor::{Monitor, Writer},
     routing::{DrawSource, Freshness, Policy},
+    telemetry,
     topology::{Floor, Lane, Node, SnapshotCell, Tick, Topology},
 };
+
+/// How often the suspicion of one node is worth an event.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The shared part of every handle. Dropped with the last one, and with it the monitor.
 pub(crate) struct Core {
@@ -95,8 +99,12 @@ impl Core {
     /// An operation failed on a node in a way that says something about the node.
     pub(super) fn suspect(&self, node: &Node, fault: Fault) {
         if fault.casts_suspicion() {
-            crate::telemetry::suspected(node.name(), fault);
-            node.suspect(self.now());
+            let now = self.now();
+            // Whatever ran on a lost node fails at the same time; one line says it.
+            if now.since(node.suspected_at()) > SAY_AGAIN || node.suspected_at() == Tick::default() {
+                telemetry::suspected(node.name(), fault);
+            }
+            node.suspect(now);
         }
     }
 

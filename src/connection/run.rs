@@ -129,7 +129,7 @@ impl Core {
             };
             self.suspect(lease.node(), fault);
             if !self.may_retry(fault, attempts) {
-                return Err(error);
+                return Err(if fault == Fault::Exhausted { self.nobody_is_free(&lease, started) } else { error });
             }
             telemetry::read_retried(lease.node().name(), fault);
             tried = Some(lease.node().id());
@@ -140,6 +140,12 @@ impl Core {
         attempts == Attempts::More
             && fault.is_worth_another_node()
             && self.budget.withdraw(self.now(), self.reads_served())
+    }
+
+    /// The typed error of a read for which no read-only session came free in time.
+    fn nobody_is_free(&self, lease: &Lease, started: Tick) -> DbErr {
+        let rejected = vec![(lease.node().name().to_owned(), "all its read connections are busy".to_owned())];
+        Error::new(Kind::NoEligibleNode { waited: self.now().since(started), rejected }).into()
     }
 
     /// Takes a lease on the node for a read that began at `started`, waiting for a node when none

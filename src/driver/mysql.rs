@@ -14,25 +14,16 @@ use super::{
 };
 
 /// Turns the lazily opened handle of a connector into a lane.
-pub(super) fn lane(
-    connection: DatabaseConnection,
-    lane: &LaneOptions,
-    statement_timeout: Option<Duration>,
-    access: Access,
-) -> Arc<dyn Driver> {
-    if access == Access::ReadWrite && lane.on_connect.is_empty() && statement_timeout.is_none() {
+pub(super) fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
+    if access == Access::ReadWrite && lane.on_connect.is_empty() && lane.statement_timeout.is_none() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
-    sibling(connection.get_mysql_connection_pool(), lane, statement_timeout, access)
+    sibling(connection.get_mysql_connection_pool(), lane, access)
 }
 
 /// A pool with the options of another, opened in its own way from its first connection on.
-pub(super) fn sibling(
-    template: &MySqlPool,
-    lane: &LaneOptions,
-    statement_timeout: Option<Duration>,
-    access: Access,
-) -> Arc<dyn Driver> {
+pub(super) fn sibling(template: &MySqlPool, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
+    let statement_timeout = lane.statement_timeout;
     let statements = Arc::clone(&lane.on_connect);
     let last = access.is_read_only().then_some("SET SESSION TRANSACTION READ ONLY");
     let options = resize(template.options().clone(), lane).after_connect(move |connection, _| {

@@ -174,17 +174,16 @@ fn apply(options: &mut ConnectOptions, lane: &LaneOptions, access: Access) {
 }
 
 async fn connect(options: ConnectOptions, lane: &LaneOptions, access: Access) -> Result<Arc<dyn Driver>, DbErr> {
-    let statement_timeout = options.get_statement_timeout();
     let connection = sea_orm::Database::connect(options).await?;
     match connection.get_database_backend() {
         #[cfg(feature = "postgres")]
         DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, access)),
         #[cfg(feature = "mysql")]
-        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, statement_timeout, access)),
+        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, access)),
         #[cfg(feature = "sqlite")]
         DbBackend::Sqlite => Ok(super::sqlite::lane(connection, lane, access).await),
         _ => {
-            let _ = (lane, statement_timeout, access);
+            let _ = (lane, access);
             Err(no_driver(connection.get_database_backend()))
         }
     }
@@ -203,8 +202,7 @@ fn read_only_sibling(
     }
     #[cfg(feature = "mysql")]
     if let Kind::SqlxMySqlPoolConnection(_) = &adopted.inner {
-        let pool = adopted.get_mysql_connection_pool();
-        return Ok(super::mysql::sibling(pool, lane, lane.statement_timeout, access));
+        return Ok(super::mysql::sibling(adopted.get_mysql_connection_pool(), lane, access));
     }
     #[cfg(feature = "sqlite")]
     if let Kind::SqlxSqlitePoolConnection(_) = &adopted.inner {

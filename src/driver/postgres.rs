@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sea_orm::{
     DatabaseConnection, SqlxPostgresConnector,
-    sqlx::{PgPool, Postgres, postgres::PgConnectOptions},
+    sqlx::{PgPool, Postgres},
 };
 
 use super::{
@@ -36,15 +36,14 @@ pub(super) fn sibling(template: &PgPool, lane: &LaneOptions, access: Access) -> 
             Box::pin(async move { run_all::<Postgres>(connection, &statements, last).await })
         });
     }
-    let connect = match access {
-        Access::ReadOnly => read_only(&template.connect_options()),
-        Access::ReadWrite | Access::ReadOnlyByStatement => template.connect_options().as_ref().clone(),
-    };
+    let mut connect = template.connect_options().as_ref().clone();
+    if let Some(timeout) = lane.statement_timeout {
+        connect = connect.options([("statement_timeout", timeout.as_millis().to_string())]);
+    }
+    if access == Access::ReadOnly {
+        // Of two equal options the later wins, so this one cannot be undone by the user's own.
+        connect = connect.options([("default_transaction_read_only", "on")]);
+    }
     let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(options.connect_lazy_with(connect));
     Arc::new(SeaOrmDriver::opened(connection, access))
-}
-
-fn read_only(options: &PgConnectOptions) -> PgConnectOptions {
-    // Of two equal options the later wins, so this one cannot be undone by the user's own.
-    options.clone().options([("default_transaction_read_only", "on")])
 }

@@ -33,6 +33,8 @@ pub(crate) struct Monitor {
     /// One change of the membership at a time; health may change meanwhile.
     membership: tokio::sync::Mutex<()>,
     running: Arc<AtomicBool>,
+    /// Set when the connection was closed: nothing starts the task again.
+    stopped: AtomicBool,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -42,6 +44,7 @@ impl Monitor {
             writer,
             membership: tokio::sync::Mutex::new(()),
             running: Arc::new(AtomicBool::new(false)),
+            stopped: AtomicBool::new(false),
             task: Mutex::new(None),
         }
     }
@@ -60,6 +63,7 @@ impl Monitor {
 
     /// Ends the task for good.
     pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task.take() {
             task.abort();
@@ -70,7 +74,7 @@ impl Monitor {
     fn start(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.running.swap(true, Ordering::AcqRel) {
+        if self.stopped.load(Ordering::Acquire) || self.running.swap(true, Ordering::AcqRel) {
             return;
         }
         let alive = Alive(Arc::clone(&self.running));
