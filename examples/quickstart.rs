@@ -5,7 +5,7 @@
 //! ```
 //!
 //! One SQLite file in WAL mode has one writer, the primary, and read-only pools on the same file as
-//! its replicas. Six tasks read from the shop of `entity/`, with the replicas swapped under them.
+//! its replicas. Four tasks read from the shop of `entity/`, with the replicas swapped under them.
 //! Every number is measured; the program fails when one of them is not what the README promises.
 
 use std::{
@@ -22,9 +22,9 @@ use entity::{Shop, customer, order, order_line};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, LoaderTrait, QueryOrder, QuerySelect};
 use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Topology};
 
-const TASKS: usize = 6;
+const TASKS: usize = 4;
 const STATEMENTS_PER_VISIT: usize = 4;
-const READS: usize = 250 * TASKS * STATEMENTS_PER_VISIT;
+const READS: usize = 625 * TASKS * STATEMENTS_PER_VISIT;
 
 /// What the reading tasks have done so far.
 #[derive(Debug, Default)]

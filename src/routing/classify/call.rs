@@ -4,15 +4,15 @@ use super::called::FunctionName;
 use super::dialect::Dialect;
 use super::functions::{self, Case, Known};
 use super::keyword::Keyword;
-use super::lexer::{Kind, Token};
 use super::reason::Reason;
 use super::scan::{Clause, Scan};
+use super::token::{Kind, Token};
 
 impl Token {
     /// Can an operand end with this token? Then what follows is no operand, hence no call.
     pub(super) fn ends_operand(self) -> bool {
-        match self.kind {
-            Kind::Word => self.keyword.ends_operand(),
+        match self.kind() {
+            Kind::Word => self.keyword().ends_operand(),
             Kind::Quoted | Kind::Escaped | Kind::Text | Kind::Number | Kind::Parameter => true,
             Kind::Close | Kind::CloseBracket => true,
             _ => false,
@@ -27,7 +27,7 @@ impl Scan<'_, '_> {
         if self.is_no_call(name) {
             return Ok(());
         }
-        if name.kind == Kind::Escaped {
+        if name.kind() == Kind::Escaped {
             return Err(Reason::UnresolvedEscape { at: name.start() });
         }
         let at = self.chain.start;
@@ -48,13 +48,13 @@ impl Scan<'_, '_> {
     fn is_no_call(&self, name: Token) -> bool {
         let before = self.chain.before;
         // CAST(x AS numeric(10,2)), x::varchar(20), AS t(a, b)
-        if before.keyword == Keyword::As || before.kind == Kind::Cast {
+        if before.keyword() == Keyword::As || before.kind() == Kind::Cast {
             return true;
         }
-        if before.keyword == Keyword::Tablesample && self.clause == Clause::Tables {
+        if before.keyword() == Keyword::Tablesample && self.clause == Clause::Tables {
             return true;
         }
-        let keyword = match name.keyword {
+        let keyword = match name.keyword() {
             // Reserved, or used as an operator: in no dialect the name of a function.
             Keyword::As
             | Keyword::In
@@ -83,7 +83,7 @@ impl Scan<'_, '_> {
                 matches!(self.clause, Clause::Tables | Clause::JoinCondition)
                     && (before.ends_operand()
                         || matches!(
-                            before.keyword,
+                            before.keyword(),
                             Keyword::Left
                                 | Keyword::Right
                                 | Keyword::Full
@@ -93,11 +93,11 @@ impl Scan<'_, '_> {
                                 | Keyword::Natural
                         ))
             }
-            Keyword::By => matches!(before.keyword, Keyword::Group | Keyword::Order | Keyword::Partition),
-            Keyword::Over | Keyword::Filter => before.kind == Kind::Close,
-            Keyword::Repeatable => before.kind == Kind::Close && self.clause == Clause::Tables,
+            Keyword::By => matches!(before.keyword(), Keyword::Group | Keyword::Order | Keyword::Partition),
+            Keyword::Over | Keyword::Filter => before.kind() == Kind::Close,
+            Keyword::Repeatable => before.kind() == Kind::Close && self.clause == Clause::Tables,
             Keyword::Sets | Keyword::Rollup | Keyword::Cube => self.clause == Clause::GroupBy,
-            Keyword::First | Keyword::Next => before.keyword == Keyword::Fetch,
+            Keyword::First | Keyword::Next => before.keyword() == Keyword::Fetch,
             // Between an operand and a parenthesis these are grammar; elsewhere they can name a function.
             Keyword::Columns
             | Keyword::Passing
@@ -118,8 +118,8 @@ impl Scan<'_, '_> {
     /// `FROM t x(a, b)`, `FROM (…) x(a, b)`.
     fn is_alias(&self, before: Token) -> bool {
         let follows = match self.dialect {
-            Dialect::Postgres => matches!(before.kind, Kind::Word | Kind::Quoted | Kind::Escaped | Kind::Close),
-            Dialect::MySql => before.kind == Kind::Close,
+            Dialect::Postgres => matches!(before.kind(), Kind::Word | Kind::Quoted | Kind::Escaped | Kind::Close),
+            Dialect::MySql => before.kind() == Kind::Close,
             Dialect::Sqlite => false,
         };
         follows && self.clause == Clause::Tables && self.chain.names == 1 && before.ends_operand()
@@ -139,7 +139,7 @@ impl Scan<'_, '_> {
         }
         let text = self.text(name);
         let inside = || text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
-        match (name.kind, self.dialect) {
+        match (name.kind(), self.dialect) {
             (Kind::Quoted, Dialect::Postgres) => functions::look_up(inside(), Case::Exact, self.dialect),
             // Whether a quoted name may be a built-in depends on the built-in; a denied one stays denied.
             (Kind::Quoted, Dialect::MySql) => match functions::look_up(inside(), Case::Folds, self.dialect) {
@@ -159,7 +159,9 @@ impl Scan<'_, '_> {
             // Longer chains and fields of values are nothing that a declaration names.
             _ => self.sql.get(start..name.start()),
         };
-        let Some(text) = self.sql.get(name.start()..name.end()) else { return false };
+        let Some(text) = self.sql.get(name.start()..name.end()) else {
+            return false;
+        };
         if names > 2 || (names == 2 && qualifier.is_none()) {
             return false;
         }

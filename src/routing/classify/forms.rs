@@ -1,10 +1,11 @@
 //! The statements that are not queries, and what stands before a query: `EXPLAIN`, `SHOW`, `PRAGMA`, `COPY`.
 
 use super::dialect::Dialect;
+use super::functions::{self, Case, Known};
 use super::keyword::Keyword;
-use super::lexer::{Kind, Token};
 use super::reason::Reason;
 use super::scan::{Clause, Scan};
+use super::token::{Kind, Token};
 
 /// Where in a statement the scan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,18 +119,18 @@ impl Scan<'_, '_> {
             Phase::Explain => self.explain(token)?,
             Phase::ExplainOpen | Phase::ExplainOptions => self.explain_options(token)?,
             Phase::ExplainFormat if self.text(token) == b"=" => self.phase = Phase::ExplainFormatValue,
-            Phase::ExplainFormatValue if matches!(token.kind, Kind::Word | Kind::Text) => self.phase = Phase::Explain,
-            Phase::Describe if token.kind == Kind::Dot => self.phase = Phase::DescribeName,
-            Phase::Describe if matches!(token.kind, Kind::Word | Kind::Quoted | Kind::Text) => {
+            Phase::ExplainFormatValue if matches!(token.kind(), Kind::Word | Kind::Text) => self.phase = Phase::Explain,
+            Phase::Describe if token.kind() == Kind::Dot => self.phase = Phase::DescribeName,
+            Phase::Describe if matches!(token.kind(), Kind::Word | Kind::Quoted | Kind::Text) => {
                 self.phase = Phase::DescribeEnd;
             }
-            Phase::DescribeName if matches!(token.kind, Kind::Word | Kind::Quoted) => self.phase = Phase::Describe,
-            Phase::ShowSetting if matches!(token.kind, Kind::Word | Kind::Quoted) => {
+            Phase::DescribeName if matches!(token.kind(), Kind::Word | Kind::Quoted) => self.phase = Phase::Describe,
+            Phase::ShowSetting if matches!(token.kind(), Kind::Word | Kind::Quoted) => {
                 self.phase = Phase::ShowSettingEnd;
             }
-            Phase::ShowSettingEnd if matches!(token.kind, Kind::Word | Kind::Quoted | Kind::Dot) => {}
-            Phase::Show if token.kind == Kind::Word => self.shown(token)?,
-            Phase::ShowStatus if token.kind == Kind::Word => self.shown_status(token)?,
+            Phase::ShowSettingEnd if matches!(token.kind(), Kind::Word | Kind::Quoted | Kind::Dot) => {}
+            Phase::Show if token.kind() == Kind::Word => self.shown(token)?,
+            Phase::ShowStatus if token.kind() == Kind::Word => self.shown_status(token)?,
             Phase::Pragma | Phase::PragmaName(_) | Phase::PragmaValue => self.pragma(token)?,
             Phase::Copy | Phase::CopyTable | Phase::CopyTo | Phase::CopyStdout => self.copy(token)?,
             Phase::CopyOptions => {}
@@ -165,7 +166,7 @@ impl Scan<'_, '_> {
     /// The first token of a statement.
     fn verb(&mut self, token: Token) -> Result<(), Reason> {
         let (at, len) = (token.start(), token.end() - token.start());
-        match (token.kind, token.keyword, self.dialect) {
+        match (token.kind(), token.keyword(), self.dialect) {
             (Kind::Open, ..) => {
                 self.phase = Phase::Query;
                 self.expects_query = true;
@@ -188,10 +189,10 @@ impl Scan<'_, '_> {
 
     fn explain(&mut self, token: Token) -> Result<(), Reason> {
         let is_mysql = self.dialect == Dialect::MySql;
-        match (token.kind, token.keyword) {
+        match (token.kind(), token.keyword()) {
             (Kind::Open, _) => {
                 self.push(Clause::Arguments);
-                if self.dialect == Dialect::Postgres && self.previous.keyword == Keyword::Explain {
+                if self.dialect == Dialect::Postgres && self.previous.keyword() == Keyword::Explain {
                     self.phase = Phase::ExplainOpen;
                 } else {
                     self.expects_query = true;
@@ -210,15 +211,17 @@ impl Scan<'_, '_> {
             (Kind::Word, Keyword::For | Keyword::Into) => return Err(self.other_form(token)),
             (Kind::Word, keyword) if is_mysql && !keyword.is_dml() => self.phase = Phase::Describe,
             (Kind::Quoted, _) if is_mysql => self.phase = Phase::Describe,
-            (Kind::Word, _) => return Err(Reason::Verb { at: token.start(), len: token.end() - token.start() }),
+            (Kind::Word, _) => {
+                return Err(Reason::Verb { at: token.start(), len: token.end() - token.start() });
+            }
             _ => return Err(self.other_form(token)),
         }
         Ok(())
     }
 
     fn explain_options(&mut self, token: Token) -> Result<(), Reason> {
-        let is_query = matches!(token.keyword, Keyword::Select | Keyword::Values | Keyword::Table | Keyword::With);
-        match (self.phase, token.kind) {
+        let is_query = matches!(token.keyword(), Keyword::Select | Keyword::Values | Keyword::Table | Keyword::With);
+        match (self.phase, token.kind()) {
             (Phase::ExplainOpen, Kind::Open) => {
                 self.push(Clause::Arguments);
                 self.expects_query = true;
@@ -275,7 +278,7 @@ impl Scan<'_, '_> {
     /// `@x`, `@@x` or `:=` in a query; `token` is moved to the last one read.
     pub(super) fn variable(&mut self, token: &mut Token) -> Result<(), Reason> {
         let state = Err(Reason::SessionVariable { at: token.start() });
-        match token.kind {
+        match token.kind() {
             // SHOW GRANTS FOR 'u'@'host'
             Kind::At
                 if self.phase.is_show() && self.previous.ends_operand() && self.previous.end() == token.start() =>
@@ -283,12 +286,13 @@ impl Scan<'_, '_> {
                 Ok(())
             }
             Kind::AtAt => {
-                let name = self.lexer.next();
+                let mut name = self.lexer.next();
                 let known = self.is_one_of(name, &["global"]) || self.is_one_of(name, SETTINGS);
-                if name.kind != Kind::Word || !known {
+                if name.kind() != Kind::Word || !known {
                     return state;
                 }
-                *token = Token { keyword: Keyword::None, ..name };
+                name.forget_keyword();
+                *token = name;
                 self.chain.names = 9;
                 Ok(())
             }
@@ -297,7 +301,7 @@ impl Scan<'_, '_> {
     }
 
     fn pragma(&mut self, token: Token) -> Result<(), Reason> {
-        match (self.phase, token.kind) {
+        match (self.phase, token.kind()) {
             (Phase::Pragma, Kind::Word) => {
                 let forms = if self.is_one_of(token, PRAGMAS_WITH_VALUE) {
                     PragmaForms::Both
@@ -321,15 +325,27 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
+    /// `SELECT * FROM pragma_optimize` runs the pragma, and needs no parentheses.
+    #[inline]
+    pub(super) fn pragma_table(&self, token: Token) -> Result<(), Reason> {
+        let text = self.text(token);
+        let name = if token.kind() == Kind::Quoted { text.get(1..text.len() - 1).unwrap_or_default() } else { text };
+        let is_pragma = name.len() > 7 && name[0] | 0x20 == b'p' && name[..7].eq_ignore_ascii_case(b"pragma_");
+        if is_pragma && functions::look_up(name, Case::Folds, self.dialect) != Known::Harmless {
+            return Err(Reason::Form { verb: "PRAGMA", at: token.start() });
+        }
+        Ok(())
+    }
+
     fn copy(&mut self, token: Token) -> Result<(), Reason> {
-        match (self.phase, token.kind, token.keyword) {
+        match (self.phase, token.kind(), token.keyword()) {
             (Phase::Copy, Kind::Open, _) => {
                 self.push(Clause::Arguments);
                 self.expects_query = true;
                 self.phase = Phase::CopyQuery;
             }
             (Phase::Copy, Kind::Word | Kind::Quoted, _) => self.phase = Phase::CopyTable,
-            (Phase::CopyTable | Phase::CopyTo, Kind::Word, Keyword::To) if self.previous.kind != Kind::Dot => {
+            (Phase::CopyTable | Phase::CopyTo, Kind::Word, Keyword::To) if self.previous.kind() != Kind::Dot => {
                 self.phase = Phase::CopyStdout;
             }
             (Phase::CopyTable, Kind::Word, keyword) if keyword != Keyword::From => {}

@@ -116,7 +116,24 @@ const fn slot_of(key: u64, length: usize) -> usize {
     ((key ^ length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54) as usize
 }
 
+/// The keywords by their number.
+static KEYWORDS: [Keyword; 128] = {
+    let mut keywords = [Keyword::None; 128];
+    let mut place = 0;
+    while place < WORDS.len() {
+        keywords[WORDS[place].1 as usize] = WORDS[place].1;
+        place += 1;
+    }
+    keywords
+};
+
 impl Keyword {
+    /// The keyword with this number.
+    #[inline]
+    pub(super) fn numbered(number: u16) -> Self {
+        KEYWORDS[usize::from(number & 127)]
+    }
+
     /// The keyword that `word` is; `key` is made of its bytes by [`push`].
     #[inline]
     pub(super) fn of(word: &[u8], key: u64) -> Self {

@@ -1,74 +1,13 @@
 //! Bytes to tokens: one pass, nothing allocated, literals and comments skipped as the dialect does.
 
+use super::class::{
+    AT, BACKTICK, BRACE, CLOSE, CLOSE_BRACKET, COLON, COMMA, DASH, DIGIT, DOLLAR, DOT, DOUBLE, HASH, HIGH, LETTER,
+    OPEN, OPEN_BRACKET, OPERATOR, QUESTION, QUOTE, SEMICOLON, SLASH, SPACE, WORD, class,
+};
 use super::dialect::{Backslash, Dialect, Double, Reading};
 use super::keyword::{self, Keyword};
 use super::reason::Reason;
-
-/// What a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Before the first token of a statement.
-    Start,
-    /// The end of the text.
-    End,
-    /// The lexer cannot go on: [`Lexer::stop`] says why.
-    Stop,
-    Word,
-    /// A quoted name.
-    Quoted,
-    /// A quoted name with escapes: `U&"…"`.
-    Escaped,
-    Text,
-    Number,
-    Parameter,
-    Open,
-    Close,
-    CloseBracket,
-    Comma,
-    Dot,
-    Semicolon,
-    /// `::`
-    Cast,
-    /// `:=` on MySQL
-    Assign,
-    /// `@` on MySQL
-    At,
-    /// `@@` on MySQL
-    AtAt,
-    Operator,
-}
-
-/// A token: its kind, the keyword if it is one, and its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
-    pub(super) keyword: Keyword,
-    pub(super) start: u32,
-    pub(super) end: u32,
-}
-
-impl Token {
-    pub(super) const START: Self = Self { kind: Kind::Start, keyword: Keyword::None, start: 0, end: 0 };
-
-    /// Tokens are copied a lot: positions are kept in half a word, and longer texts are refused before.
-    #[inline]
-    fn new(kind: Kind, keyword: Keyword, start: usize, end: usize) -> Self {
-        Self { kind, keyword, start: start as u32, end: end as u32 }
-    }
-
-    #[inline]
-    pub(super) fn start(self) -> usize {
-        self.start as usize
-    }
-
-    #[inline]
-    pub(super) fn end(self) -> usize {
-        self.end as usize
-    }
-}
-
-/// The length from which a text is not looked at.
-pub(super) const TOO_LONG: usize = u32::MAX as usize;
+use super::token::{Kind, Token};
 
 /// The lexer of one text in one reading.
 pub(super) struct Lexer<'sql> {
@@ -82,73 +21,6 @@ pub(super) struct Lexer<'sql> {
     pub(super) ambiguous: Option<usize>,
     /// Why [`Kind::Stop`] was given.
     pub(super) stop: Reason,
-}
-
-/// The class of a first byte; bit 7 says that the byte goes on a word.
-type Class = u8;
-const WORD: Class = 0x80;
-const SPACE: Class = 1;
-const LETTER: Class = 2 | WORD;
-const DIGIT: Class = 3 | WORD;
-const HIGH: Class = 4 | WORD;
-const DOLLAR: Class = 5 | WORD;
-const OPERATOR: Class = 6;
-const QUOTE: Class = 7;
-const DOUBLE: Class = 8;
-const BACKTICK: Class = 9;
-const OPEN: Class = 10;
-const CLOSE: Class = 11;
-const COMMA: Class = 12;
-const DOT: Class = 13;
-const SEMICOLON: Class = 14;
-const DASH: Class = 15;
-const SLASH: Class = 16;
-const HASH: Class = 17;
-const QUESTION: Class = 18;
-const AT: Class = 19;
-const COLON: Class = 20;
-const OPEN_BRACKET: Class = 21;
-const CLOSE_BRACKET: Class = 22;
-const BRACE: Class = 23;
-const BAD: Class = 24;
-
-static CLASS: [Class; 256] = {
-    let mut class = [BAD; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        class[byte] = match byte as u8 {
-            b' ' | b'\t'..=b'\r' => SPACE,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
-            b'0'..=b'9' => DIGIT,
-            0x80.. => HIGH,
-            b'$' => DOLLAR,
-            b'\'' => QUOTE,
-            b'"' => DOUBLE,
-            b'`' => BACKTICK,
-            b'(' => OPEN,
-            b')' => CLOSE,
-            b',' => COMMA,
-            b'.' => DOT,
-            b';' => SEMICOLON,
-            b'-' => DASH,
-            b'/' => SLASH,
-            b'#' => HASH,
-            b'?' => QUESTION,
-            b'@' => AT,
-            b':' => COLON,
-            b'[' => OPEN_BRACKET,
-            b']' => CLOSE_BRACKET,
-            b'{' | b'}' => BRACE,
-            b'!' | b'%' | b'&' | b'*' | b'+' | b'<' | b'=' | b'>' | b'^' | b'|' | b'~' => OPERATOR,
-            _ => BAD,
-        };
-        byte += 1;
-    }
-    class
-};
-
-fn class(byte: u8) -> Class {
-    CLASS[usize::from(byte)]
 }
 
 impl<'sql> Lexer<'sql> {
@@ -184,6 +56,8 @@ impl<'sql> Lexer<'sql> {
     #[inline]
     pub(super) fn next(&mut self) -> Token {
         loop {
+            // One space is what most often stands between tokens.
+            self.at += usize::from(self.bytes.get(self.at) == Some(&b' '));
             let start = self.at;
             let Some(&byte) = self.bytes.get(start) else {
                 return self.token(Kind::End, start, start);
@@ -208,7 +82,9 @@ impl<'sql> Lexer<'sql> {
                 OPEN => return self.token(Kind::Open, start, start + 1),
                 CLOSE => return self.token(Kind::Close, start, start + 1),
                 // A placeholder, and on PostgreSQL an operator of JSON.
-                QUESTION if self.dialect == Dialect::Postgres => return self.token(Kind::Operator, start, start + 1),
+                QUESTION if self.dialect == Dialect::Postgres => {
+                    return self.token(Kind::Operator, start, start + 1);
+                }
                 QUESTION => return self.parameter(start),
                 OPERATOR => return self.token(Kind::Operator, start, start + 1),
                 DIGIT => return self.number(start),
@@ -253,7 +129,9 @@ impl<'sql> Lexer<'sql> {
                     Dialect::Sqlite => return self.stop(Reason::UnexpectedByte { at: start }),
                 },
                 AT => match self.dialect {
-                    Dialect::MySql if self.peek(1) == b'@' => return self.token(Kind::AtAt, start, start + 2),
+                    Dialect::MySql if self.peek(1) == b'@' => {
+                        return self.token(Kind::AtAt, start, start + 2);
+                    }
                     Dialect::MySql => return self.token(Kind::At, start, start + 1),
                     Dialect::Postgres => return self.token(Kind::Operator, start, start + 1),
                     Dialect::Sqlite => return self.parameter(start),
@@ -269,7 +147,9 @@ impl<'sql> Lexer<'sql> {
                     return self.token(Kind::CloseBracket, start, start + 1);
                 }
                 // {d '2020-01-01'}, {fn now()}
-                BRACE if self.dialect == Dialect::MySql => return self.token(Kind::Operator, start, start + 1),
+                BRACE if self.dialect == Dialect::MySql => {
+                    return self.token(Kind::Operator, start, start + 1);
+                }
                 _ => return self.stop(Reason::UnexpectedByte { at: start }),
             }
         }
@@ -320,8 +200,10 @@ impl<'sql> Lexer<'sql> {
     /// `E'…'`, which goes on, still with escapes, in a literal on a later line.
     fn escape_text(&mut self, start: usize) -> Token {
         let mut token = self.text(start, start + 2, b'\'', Backslash::Escapes);
-        while token.kind == Kind::Text {
-            let Some(open) = self.continuation() else { break };
+        while token.kind() == Kind::Text {
+            let Some(open) = self.continuation() else {
+                break;
+            };
             token = self.text(start, open + 1, b'\'', Backslash::Escapes);
         }
         token

@@ -8,6 +8,7 @@
 
 mod call;
 mod called;
+mod class;
 mod dialect;
 mod forms;
 mod functions;
@@ -15,6 +16,7 @@ mod keyword;
 mod lexer;
 mod reason;
 mod scan;
+mod token;
 mod with;
 
 use sea_orm::DbBackend;
@@ -73,7 +75,7 @@ fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason
     let Some(dialect) = Dialect::of(backend) else {
         return (Reason::UnknownBackend, 0);
     };
-    if sql.len() >= lexer::TOO_LONG {
+    if sql.len() >= token::TOO_LONG {
         return (Reason::TooLong, 0);
     }
     let mut passed = 0;
@@ -83,7 +85,9 @@ fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason
         let reason = scan.run();
         passed += scan.position();
         let first = *usual.get_or_insert((reason, scan.ambiguous()));
-        let Some(at) = first.1 else { return (first.0, passed) };
+        let Some(at) = first.1 else {
+            return (first.0, passed);
+        };
         if !may_read(first.0) {
             return (first.0, passed);
         }

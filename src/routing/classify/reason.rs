@@ -135,7 +135,9 @@ impl fmt::Display for Reason {
             Self::Verb { at, .. } => write!(f, "the statement at byte {at} is not a read"),
             Self::Form { verb, at } => write!(f, "a form of {verb} at byte {at} that is not known to only read"),
             Self::DataModifyingCte { at, .. } => write!(f, "a data-modifying WITH at byte {at}"),
-            Self::LockingClause { clause, at } => write!(f, "the locking clause {clause} at byte {at}"),
+            Self::LockingClause { clause, at } => {
+                write!(f, "the locking clause {clause} at byte {at}")
+            }
             Self::SelectInto { at } => write!(f, "INTO at byte {at}"),
             Self::SideEffect { clause, at } => write!(f, "{clause} at byte {at}"),
             Self::SessionVariable { at } => write!(f, "session state at byte {at}"),
@@ -143,13 +145,19 @@ impl fmt::Display for Reason {
             Self::PrimaryFunction { effect, at, .. } => {
                 write!(f, "a function at byte {at} that needs the primary ({effect:?})")
             }
-            Self::UnknownFunction { at, .. } => write!(f, "a function at byte {at} not known to be harmless"),
+            Self::UnknownFunction { at, .. } => {
+                write!(f, "a function at byte {at} not known to be harmless")
+            }
             Self::UnresolvedEscape { at } => write!(f, "a called name with escapes at byte {at}"),
             Self::ExecutableComment { at } => write!(f, "an executable comment at byte {at}"),
-            Self::AmbiguousLiteral { at } => write!(f, "a literal at byte {at} whose end depends on a setting"),
+            Self::AmbiguousLiteral { at } => {
+                write!(f, "a literal at byte {at} whose end depends on a setting")
+            }
             Self::Unterminated { at } => write!(f, "something at byte {at} does not end"),
             Self::UnexpectedByte { at } => write!(f, "an unexpected byte at {at}"),
-            Self::Incomplete { at } => write!(f, "the statement breaks off or does not match at byte {at}"),
+            Self::Incomplete { at } => {
+                write!(f, "the statement breaks off or does not match at byte {at}")
+            }
             Self::TooDeep { at } => write!(f, "nested too deep to follow at byte {at}"),
             Self::TooLong => f.write_str("a text too long to look at"),
             Self::UnknownBackend => f.write_str("a backend whose reads are not known"),

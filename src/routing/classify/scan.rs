@@ -5,8 +5,9 @@ use super::dialect::{Dialect, Reading};
 use super::forms::Phase;
 use super::functions::{self, Case};
 use super::keyword::Keyword;
-use super::lexer::{Kind, Lexer, Token};
+use super::lexer::Lexer;
 use super::reason::Reason;
+use super::token::{Kind, Token};
 
 /// Where in a query the scan is, for one level of parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     pub(super) fn run(&mut self) -> Reason {
         loop {
             let token = self.lexer.next();
-            let step = match token.kind {
+            let step = match token.kind() {
                 Kind::Stop => Err(self.lexer.stop),
                 Kind::End => {
                     return match (self.end_statement(token), self.unknown) {
@@ -158,22 +159,24 @@ impl<'sql, 'known> Scan<'sql, 'known> {
 
     #[inline]
     fn in_query(&mut self, mut token: Token) -> Result<(), Reason> {
-        match token.kind {
+        match token.kind() {
             Kind::Word | Kind::Quoted | Kind::Escaped => self.name(&mut token)?,
             Kind::Open => self.open(token)?,
             Kind::Close => self.close(token)?,
             Kind::Dot => {
-                if !matches!(self.previous.kind, Kind::Word | Kind::Quoted | Kind::Escaped) {
+                if !matches!(self.previous.kind(), Kind::Word | Kind::Quoted | Kind::Escaped) {
                     self.chain.names = 9;
                 }
-                if self.previous.keyword == Keyword::PgTemp && self.dialect == Dialect::Postgres {
+                if self.previous.keyword() == Keyword::PgTemp && self.dialect == Dialect::Postgres {
                     return Err(Reason::SessionVariable { at: self.previous.start() });
                 }
             }
             Kind::Comma => match self.clause {
                 Clause::JoinCondition => self.clause = Clause::Tables,
                 Clause::WithNext => self.clause = Clause::WithName,
-                Clause::WithName | Clause::WithBody => return Err(Reason::Incomplete { at: token.start() }),
+                Clause::WithName | Clause::WithBody => {
+                    return Err(Reason::Incomplete { at: token.start() });
+                }
                 _ => {}
             },
             Kind::At | Kind::AtAt | Kind::Assign => self.variable(&mut token)?,
@@ -183,7 +186,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
             }
             _ => {}
         }
-        if self.expects_query && token.kind != Kind::Open {
+        if self.expects_query && token.kind() != Kind::Open {
             return Err(Reason::Incomplete { at: token.start() });
         }
         self.advance(token);
@@ -193,45 +196,50 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     /// A word or a quoted name. Where the grammar wants a name, its keyword is taken away.
     fn name(&mut self, token: &mut Token) -> Result<(), Reason> {
         let previous = self.previous;
-        if previous.kind == Kind::Dot {
+        if previous.kind() == Kind::Dot {
             self.qualified(*token)?;
-            token.keyword = Keyword::None;
+            token.forget_keyword();
             self.chain.qualifier = self.chain.last;
             self.chain.names = self.chain.names.saturating_add(1);
         } else {
             self.chain.before = previous;
             self.chain.start = token.start();
             self.chain.names = 1;
-            if previous.keyword == Keyword::As && self.clause != Clause::WithBody {
-                token.keyword = Keyword::None;
+            if previous.keyword() == Keyword::As && self.clause != Clause::WithBody {
+                token.forget_keyword();
             }
         }
         self.chain.last = *token;
+        if self.dialect == Dialect::Sqlite {
+            self.pragma_table(*token)?;
+        }
         if self.expects_query {
             return self.begin_query(*token);
         }
         if self.clause.is_with() {
             return self.with_name(*token);
         }
-        if previous.keyword.is_dml() && self.before_previous.kind == Kind::Open && !token.keyword.continues_expression()
+        if previous.keyword().is_dml()
+            && self.before_previous.kind() == Kind::Open
+            && !token.keyword().continues_expression()
         {
             let len = previous.end() - previous.start();
             return Err(Reason::DataModifyingCte { at: previous.start(), len });
         }
-        if token.keyword != Keyword::None { self.keyword(*token) } else { Ok(()) }
+        if token.keyword() != Keyword::None { self.keyword(*token) } else { Ok(()) }
     }
 
     /// A name after a dot: a column, unless it is one of the names that act when they are written so.
     fn qualified(&self, token: Token) -> Result<(), Reason> {
         match self.dialect {
             // `s.nextval`
-            Dialect::MySql if matches!(token.keyword, Keyword::Nextval | Keyword::Currval) => {
+            Dialect::MySql if matches!(token.keyword(), Keyword::Nextval | Keyword::Currval) => {
                 Err(Reason::SequenceValue { at: token.start() })
             }
             // `('s'::regclass).nextval` is a call: PostgreSQL takes `x.f` for `f(x)` if x has no column f.
             Dialect::Postgres => {
                 let text = self.text(token);
-                let (name, case) = match token.kind {
+                let (name, case) = match token.kind() {
                     Kind::Quoted => (text.get(1..text.len() - 1).unwrap_or_default(), Case::Exact),
                     Kind::Escaped => return Err(Reason::UnresolvedEscape { at: token.start() }),
                     _ => (text, Case::Folds),
@@ -256,14 +264,16 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     /// The first word of a query, where one must stand.
     pub(super) fn begin_query(&mut self, token: Token) -> Result<(), Reason> {
         let len = token.end() - token.start();
-        match token.keyword {
+        match token.keyword() {
             Keyword::Select | Keyword::Values => self.clause = Clause::Expressions,
             Keyword::Table if self.dialect != Dialect::Sqlite => self.clause = Clause::Expressions,
             Keyword::With => self.begin_with(token)?,
             keyword if keyword.is_dml() && self.depth > 0 => {
                 return Err(Reason::DataModifyingCte { at: token.start(), len });
             }
-            _ => return Err(Reason::Verb { at: token.start(), len }),
+            _ => {
+                return Err(Reason::Verb { at: token.start(), len });
+            }
         }
         self.expects_query = false;
         Ok(())
@@ -279,11 +289,11 @@ impl<'sql, 'known> Scan<'sql, 'known> {
 
     fn keyword(&mut self, token: Token) -> Result<(), Reason> {
         let at = token.start();
-        let (previous, before) = (self.previous.keyword, self.before_previous.keyword);
-        match token.keyword {
+        let (previous, before) = (self.previous.keyword(), self.before_previous.keyword());
+        match token.keyword() {
             Keyword::Select => self.clause = Clause::Expressions,
-            Keyword::Values | Keyword::Table if self.previous.kind == Kind::Open => self.clause = Clause::Expressions,
-            Keyword::With if self.previous.kind == Kind::Open => self.begin_with(token)?,
+            Keyword::Values | Keyword::Table if self.previous.kind() == Kind::Open => self.clause = Clause::Expressions,
+            Keyword::With if self.previous.kind() == Kind::Open => self.begin_with(token)?,
             // IS DISTINCT FROM
             Keyword::From if self.clause.is_query() && previous != Keyword::Distinct => self.clause = Clause::Tables,
             Keyword::Join | Keyword::StraightJoin if self.clause == Clause::JoinCondition => {
@@ -315,7 +325,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
                 }
             }
             Keyword::Update | Keyword::Share => {
-                if let Some(clause) = locking_clause(before, previous, token.keyword) {
+                if let Some(clause) = locking_clause(before, previous, token.keyword()) {
                     return Err(Reason::LockingClause { clause, at });
                 }
             }
@@ -339,15 +349,15 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         if self.clause.is_with() {
             return self.open_with(token);
         }
-        match self.previous.kind {
+        match self.previous.kind() {
             Kind::Word | Kind::Quoted | Kind::Escaped => self.call()?,
-            Kind::Text if self.before_previous.keyword == Keyword::Uescape => {
+            Kind::Text if self.before_previous.keyword() == Keyword::Uescape => {
                 return Err(Reason::UnresolvedEscape { at: self.chain.start });
             }
             _ => {}
         }
-        let previous = self.previous.keyword;
-        let lists = matches!(self.previous.kind, Kind::Comma | Kind::Open);
+        let previous = self.previous.keyword();
+        let lists = matches!(self.previous.kind(), Kind::Comma | Kind::Open);
         let inside = match self.clause {
             Clause::Tables
                 if lists

@@ -1,16 +1,16 @@
 //! `WITH`: its members and the statement they belong to.
 
 use super::keyword::Keyword;
-use super::lexer::{Kind, Token};
 use super::reason::Reason;
 use super::scan::{Clause, Scan};
+use super::token::{Kind, Token};
 
 impl Scan<'_, '_> {
     /// A word or a quoted name in a `WITH` list.
     pub(super) fn with_name(&mut self, token: Token) -> Result<(), Reason> {
         let (at, len) = (token.start(), token.end() - token.start());
-        match (self.clause, token.keyword) {
-            (Clause::WithName, Keyword::Recursive) if self.previous.keyword == Keyword::With => {}
+        match (self.clause, token.keyword()) {
+            (Clause::WithName, Keyword::Recursive) if self.previous.keyword() == Keyword::With => {}
             (Clause::WithName, _) => self.clause = Clause::WithBody,
             (Clause::WithBody, Keyword::As | Keyword::Not | Keyword::Materialized) => {}
             (Clause::WithNext | Clause::WithSearch, Keyword::Select | Keyword::Values | Keyword::Table) => {
@@ -32,7 +32,7 @@ impl Scan<'_, '_> {
     /// A parenthesis in a `WITH` list: columns, the body of a member, or the main statement.
     pub(super) fn open_with(&mut self, token: Token) -> Result<(), Reason> {
         match self.clause {
-            Clause::WithBody if matches!(self.previous.keyword, Keyword::As | Keyword::Materialized) => {
+            Clause::WithBody if matches!(self.previous.keyword(), Keyword::As | Keyword::Materialized) => {
                 self.clause = Clause::WithNext;
                 self.push(Clause::Arguments);
                 self.expects_query = true;
@@ -42,10 +42,16 @@ impl Scan<'_, '_> {
                 self.push(Clause::Arguments);
                 self.expects_query = true;
             }
-            Clause::WithBody if matches!(self.previous.kind, Kind::Word | Kind::Quoted | Kind::Escaped) => {
+            Clause::WithBody if matches!(self.previous.kind(), Kind::Word | Kind::Quoted | Kind::Escaped) => {
                 self.push(Clause::Arguments);
             }
-            Clause::WithSearch => self.push(Clause::Arguments),
+            Clause::WithSearch => {
+                // The columns of the next member; anything else that looks like a call is one.
+                if self.chain.before.kind() != Kind::Comma {
+                    self.call()?;
+                }
+                self.push(Clause::Arguments);
+            }
             _ => return Err(Reason::Incomplete { at: token.start() }),
         }
         Ok(())

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Writes src/routing/classify/functions/{postgres,mysql,sqlite}.rs.
+
+Input (folder `scripts/catalogues/`):
+  pg15.txt   SELECT DISTINCT proname||' '||string_agg(DISTINCT provolatile::text,'')||' '||string_agg(DISTINCT prokind::text,'')
+             ||' '||bool_or(prorettype NOT IN ('internal'::regtype,'trigger'::regtype,'event_trigger'::regtype)
+                            AND NOT ('internal'::regtype = ANY(proargtypes::regtype[])))
+             FROM pg_proc WHERE pronamespace='pg_catalog'::regnamespace GROUP BY proname      (psql -XAt)
+  maria.txt  SELECT lower(function) FROM information_schema.sql_functions                     (mariadb -N)
+SQLite: pragma_function_list of the python module.  Everything else is the hand-kept text below:
+a built-in is harmless only if it is immutable or stable and not in an exception, or volatile and named here.
+"""
+import re, sqlite3, pathlib
+root = pathlib.Path(__file__).resolve().parent.parent
+out = root / "src/routing/classify/functions"
+
+# ---------------------------------------------------------------- PostgreSQL
+rows = [l.split() for l in (root / "scripts/catalogues/pg15.txt").read_text().splitlines() if l.strip()]
+PG_VOLATILE_OK = """
+clock_timestamp random gen_random_uuid pg_sleep pg_sleep_for pg_sleep_until timeofday current_query
+pg_blocking_pids pg_safe_snapshot_blocking_pids pg_lock_status pg_database_size pg_relation_size pg_table_size
+pg_total_relation_size pg_indexes_size pg_tablespace_size pg_partition_tree pg_partition_ancestors
+pg_collation_actual_version pg_database_collation_actual_version pg_control_checkpoint pg_control_init
+pg_control_recovery pg_control_system pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings
+pg_jit_available pg_get_multixact_members pg_get_shmem_allocations pg_get_wal_resource_managers
+pg_last_committed_xact pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_prepared_xact
+pg_stat_have_stats pg_is_in_recovery pg_is_wal_replay_paused pg_get_wal_replay_pause_state
+pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_sequence_last_value
+pg_stat_get_recovery_prefetch pg_replication_origin_progress pg_show_replication_origin_status
+""".split()
+# immutable or stable by the catalogue, and yet: name -> effect
+PG_EXCEPTIONS = {
+    "txid_current": "Transaction",  # marked stable; assigns a transaction id
+    "pg_current_xact_id": "Transaction",
+    "txid_current_if_assigned": "Session",  # of this session's transaction
+    "pg_current_xact_id_if_assigned": "Session",
+    "pg_backend_pid": "Session",
+    "pg_listening_channels": "Session",
+    "pg_cursor": "Session",
+    "pg_prepared_statement": "Session",
+    "pg_my_temp_schema": "Session",
+    "ts_stat": "RunsText",  # executes the query it is given
+    "ts_rewrite": "RunsText",  # its two-argument form does
+    # answer only inside an event trigger
+    "pg_event_trigger_ddl_commands": "Server", "pg_event_trigger_dropped_objects": "Server",
+    "pg_event_trigger_table_rewrite_oid": "Server", "pg_event_trigger_table_rewrite_reason": "Server",
+}
+PG_NEWER = """
+any_value array_sample array_shuffle array_reverse array_sort date_add date_subtract erf erfc gamma lgamma
+pg_input_is_valid pg_input_error_info random_normal system_user pg_split_walfile_name pg_stat_get_io
+xmltext to_bin to_oct casefold crc32 crc32c uuidv4 uuidv7 uuid_extract_timestamp uuid_extract_version
+to_regtypemod pg_basetype pg_column_toast_chunk_id pg_get_acl has_largeobject_privilege pg_available_wal_summaries
+pg_wal_summary_contents pg_get_wal_summarizer_state pg_stat_get_checkpointer_num_timed pg_get_sequence_data
+pg_numa_available pg_get_loaded_modules jsonb_path_exists_tz range_intersect_agg pg_stat_get_lastscan
+pg_get_wait_events json_array_elements unicode_assigned unicode_version icu_unicode_version
+pg_get_partition_constraintdef pg_stat_get_backend_subxact array_positions unistr
+""".split()
+PG_NEWER_DENIED = """pg_sync_replication_slots pg_log_standby_snapshot pg_set_relation_stats pg_restore_relation_stats
+pg_clear_relation_stats pg_set_attribute_stats pg_restore_attribute_stats pg_clear_attribute_stats
+pg_stat_reset_backend_stats pg_wal_replay_wait pg_replication_slot_advance pg_create_logical_replication_slot
+pg_start_backup pg_stop_backup dblink dblink_exec dblink_connect dblink_connect_u dblink_disconnect dblink_open
+dblink_fetch dblink_close dblink_send_query dblink_get_result dblink_cancel_query query_to_xml""".split()
+# calls with a grammar of their own, and types with a precision; all are words that a user function cannot be called by
+PG_SYNTAX = """
+coalesce greatest least nullif cast extract position substring overlay trim treat normalize exists row grouping
+xmlelement xmlforest xmlconcat xmlattributes xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable xmlexists xmlagg
+json json_array json_arrayagg json_object json_objectagg json_exists json_query json_value json_table json_scalar
+json_serialize merge_action values current_time current_timestamp localtime localtimestamp current_schema
+char character nchar dec decimal float bit varchar numeric time timestamp interval precision setof
+""".split()
+def pg_effect(n):
+    if n in PG_EXCEPTIONS: return PG_EXCEPTIONS[n]
+    if n in ("nextval", "setval", "currval", "lastval"): return "Sequence"
+    if "advisory" in n: return "Locks"
+    if n.startswith("query_to_xml") or n.startswith("cursor_to_xml"): return "RunsText"
+    if n.startswith("dblink"): return "RunsText"
+    if n.startswith("lo_") or n in ("loread", "lowrite"): return "Writes"
+    if n in ("set_config", "setseed", "pg_stat_clear_snapshot", "pg_get_backend_memory_contexts") or n.startswith("pg_stat_get_xact"): return "Session"
+    if n.startswith("pg_current_wal"): return "Server"
+    if n in ("pg_notify",): return "Writes"
+    return "Server"
+internal = re.compile(r"(_in|_out|_recv|_send|_typmod_in|_typmodin|_typmodout|_handler|_validator|_support|_sortsupport|_transfn)$|^(binary_upgrade_)|^fmgr_")
+KEEP_INTERNAL_LOOKING = {"pg_is_in_recovery"}
+harmless, denied = set(PG_VOLATILE_OK) | set(PG_NEWER) | set(PG_SYNTAX), {}
+for name, vol, kind, callable_ in rows:
+    if callable_ != "true" and not (set(kind) & set("aw")): continue
+    if internal.search(name) and name not in PG_VOLATILE_OK and "v" not in vol and not name.endswith("_send"): continue
+    if name.endswith("_send") or name.endswith("_recv"): continue
+    if name in PG_EXCEPTIONS: denied[name] = PG_EXCEPTIONS[name]
+    elif "v" in vol:
+        if name not in PG_VOLATILE_OK: denied[name] = pg_effect(name)
+    else: harmless.add(name)
+for n in PG_NEWER_DENIED: denied[n] = pg_effect(n)
+for n in PG_VOLATILE_OK: assert any(r[0] == n for r in rows), n
+PG = (harmless - set(denied), denied)
+
+# ---------------------------------------------------------------- MySQL and MariaDB
+maria = {l.strip() for l in (root / "scripts/catalogues/maria.txt").read_text().splitlines()[1:] if l.strip()}
+MY_DENIED = {}
+for eff, names in {
+    "Session": "last_insert_id found_rows row_count connection_id ps_current_thread_id ps_thread_id",
+    "Locks": "get_lock release_lock release_all_locks is_free_lock is_used_lock service_get_read_locks service_get_write_locks service_release_locks",
+    "Sequence": "nextval setval lastval",
+    "Server": """master_gtid_wait master_pos_wait source_pos_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids
+        binlog_gtid_pos wsrep_last_seen_gtid wsrep_last_written_gtid wsrep_sync_wait_upto_gtid load_file encrypt_file
+        group_replication_set_as_primary group_replication_switch_to_single_primary_mode
+        group_replication_switch_to_multi_primary_mode group_replication_set_write_concurrency
+        group_replication_set_communication_protocol group_replication_get_communication_protocol
+        asynchronous_connection_failover_add_source asynchronous_connection_failover_delete_source
+        asynchronous_connection_failover_add_managed asynchronous_connection_failover_delete_managed
+        asynchronous_connection_failover_reset version_tokens_set version_tokens_edit version_tokens_delete
+        version_tokens_lock_shared version_tokens_lock_exclusive version_tokens_unlock
+        keyring_key_store keyring_key_remove keyring_key_generate keyring_key_fetch mysql_firewall_flush_status set_firewall_mode
+        audit_log_filter_set_user audit_log_filter_remove_user audit_log_filter_flush audit_log_rotate audit_log_encryption_password_set""",
+    "RunsText": "sys_exec sys_eval sys_set",
+}.items():
+    for n in names.split(): MY_DENIED[n] = eff
+MY_EXTRA = """
+ascii char charset date day hour minute month second year time timestamp timestampadd timestampdiff if left right
+user current_user current_role current_date current_time current_timestamp localtime localtimestamp sysdate utc_date utc_time
+utc_timestamp get_format adddate subdate date_add date_sub count avg sum min max bit_and bit_or bit_xor group_concat
+json_arrayagg json_objectagg std stddev stddev_pop stddev_samp variance var_pop var_samp row_number rank dense_rank
+percent_rank cume_dist ntile lag lead first_value last_value nth_value coalesce convert cast binary values value default
+interval insert repeat replace truncate reverse mod position substr substring mid trim extract database schema
+any_value grouping json_table json_schema_valid json_schema_validation_report json_storage_size json_storage_free
+json_value member json_key_value json_object_to_array json_object_filter_keys json_array_intersect regexp_like regexp_replace
+regexp_instr regexp_substr uuid_to_bin bin_to_uuid is_uuid uuid_v4 uuid_v7 weight_string format_bytes format_pico_time
+statement_digest statement_digest_text gtid_subset gtid_subtract roles_graphml icu_version password old_password
+validate_password_strength random_bytes password bit_count soundex to_vector string_to_vector from_vector vector_to_string
+vector_dim vec_distance vec_distance_euclidean vec_distance_cosine vec_fromtext vec_totext distance vector_distance
+quote percentile_cont percentile_disc median sformat natural_sort_key contains rownum trunc nvl nvl2 json_normalize
+point linestring polygon multipoint multilinestring multipolygon geometrycollection geomcollection
+mbrcontains mbrcoveredby mbrcovers mbrdisjoint mbrequal mbrequals mbrintersects mbroverlaps mbrtouches mbrwithin
+st_area st_asbinary st_asgeojson st_astext st_aswkb st_aswkt st_buffer st_buffer_strategy st_centroid st_collect st_contains
+st_convexhull st_crosses st_difference st_dimension st_disjoint st_distance st_distance_sphere st_endpoint st_envelope
+st_equals st_exteriorring st_frechetdistance st_geohash st_geomcollfromtext st_geomcollfromtxt st_geomcollfromwkb
+st_geometrycollectionfromtext st_geometrycollectionfromwkb st_geometryfromtext st_geometryfromwkb st_geometryn
+st_geometrytype st_geomfromgeojson st_geomfromtext st_geomfromwkb st_hausdorffdistance st_interiorringn st_intersection
+st_intersects st_isclosed st_isempty st_issimple st_isvalid st_latfromgeohash st_latitude st_length st_linefromtext
+st_linefromwkb st_lineinterpolatepoint st_lineinterpolatepoints st_linestringfromtext st_linestringfromwkb
+st_longfromgeohash st_longitude st_makeenvelope st_mlinefromtext st_mlinefromwkb st_mpointfromtext st_mpointfromwkb
+st_mpolyfromtext st_mpolyfromwkb st_numgeometries st_numinteriorring st_numinteriorrings st_numpoints st_overlaps
+st_pointatdistance st_pointfromgeohash st_pointfromtext st_pointfromwkb st_pointn st_polyfromtext st_polyfromwkb
+st_polygonfromtext st_polygonfromwkb st_simplify st_srid st_startpoint st_swapxy st_symdifference st_touches st_transform
+st_union st_validate st_within st_x st_y st_relate st_isring st_boundary st_pointonsurface
+geomfromtext geomfromwkb astext asbinary aswkt aswkb glength
+""".split()
+# reserved words and types before "(": index hints, joins, partitions, operators, CAST(x AS …) types
+MY_SYNTAX = """index key join straight_join partition div mod xor rlike regexp escape against match lateral exists row
+decimal numeric char varchar nchar varbinary float double signed unsigned datetime vector bit int integer bigint
+by over""".split()
+MY = ((maria | set(MY_EXTRA) | set(MY_SYNTAX)) - set(MY_DENIED) - {"encode_file"}, MY_DENIED)
+
+# ---------------------------------------------------------------- SQLite
+lite = {r[0] for r in sqlite3.connect(":memory:").execute("select distinct name from pragma_function_list")}
+LITE_DENIED = {}
+for eff, names in {
+    "Session": "changes total_changes last_insert_rowid",
+    "Server": "load_extension fts3_tokenizer sqlite_log fts5 rtreecheck_ edit readfile",
+    "Writes": "optimize writefile pragma_optimize pragma_incremental_vacuum pragma_wal_checkpoint",
+}.items():
+    for n in names.split(): LITE_DENIED[n] = eff
+LITE_EXTRA = """
+concat concat_ws string_agg octet_length unistr unistr_quote if timediff unhex median percentile percentile_cont percentile_disc
+jsonb jsonb_array jsonb_extract jsonb_insert jsonb_object jsonb_patch jsonb_remove jsonb_replace jsonb_set jsonb_group_array
+jsonb_group_object json_error_position json_pretty json_each json_tree jsonb_each jsonb_tree json_array_insert generate_series
+sqlite_offset row_number acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod pi
+pow power radians sin sinh sqrt tan tanh trunc sign bm25 highlight snippet matchinfo offsets fts5_source_id
+""".split()
+# a pragma as a table-valued function: only those that report
+LITE_PRAGMAS = """table_info table_xinfo table_list index_info index_list index_xinfo foreign_key_list foreign_key_check
+integrity_check quick_check collation_list compile_options database_list function_list module_list pragma_list page_count
+page_size freelist_count user_version application_id schema_version encoding""".split()
+LITE_SYNTAX = "exists cast join using row values glob like match raise escape coalesce regexp_".split()
+LITE_TYPES = "char varchar numeric decimal int integer text real float double".split()  # CAST(x AS varchar(9)) only: after AS
+lite_harmless = ({n for n in lite if re.fullmatch(r"[a-z0-9_]+", n)} | set(LITE_EXTRA) | {"pragma_" + p for p in LITE_PRAGMAS}
+                 | {n for n in LITE_SYNTAX if not n.endswith("_") and n != "raise"}) - set(LITE_DENIED)
+LITE = (lite_harmless, {k: v for k, v in LITE_DENIED.items() if not k.endswith("_")})
+
+def write(path, title, origin, table):
+    harmless, denied = table
+    def names(items):
+        line, text = "   ", []
+        for n in items:
+            if len(line) + len(n) + 4 > 110: text.append(line); line = "   "
+            line += f' "{n}",'
+        text.append(line)
+        return "\n".join(text)
+    h = sorted(harmless)
+    d = sorted(denied)
+    for n in h + d: assert re.fullmatch(r"[a-z][a-z0-9_]*", n), n
+    body = f"""//! {title}: the built-in functions, by effect.
+//!
+//! Generated by `scripts/function_tables.py`: change the lists there. {origin}
+
+use super::{{Effect, NameIndex}};
+
+/// Built-ins without an effect, and words that are followed by a parenthesis without being a call.
+#[rustfmt::skip]
+pub(super) static HARMLESS: [&str; {len(h)}] = [
+{names(h)}
+];
+
+/// Built-ins that need the primary.
+#[rustfmt::skip]
+pub(super) static DENIED: [(&str, Effect); {len(d)}] = [
+""" + "\n".join(f'    ("{n}", Effect::{denied[n]}),' for n in d) + f"""
+];
+
+/// Where each name of [`HARMLESS`] is.
+pub(super) static HARMLESS_INDEX: NameIndex<{max(256, 1 << (2 * len(h) - 1).bit_length())}> = NameIndex::of(&HARMLESS);
+"""
+    (out / path).write_text(body)
+    print(path, len(h), len(d))
+write("postgres.rs", "PostgreSQL", "Source: `pg_proc` of PostgreSQL 15, and the\n//! documentation of 16 to 18.", PG)
+write("mysql.rs", "MySQL and MariaDB", "Source: `information_schema.sql_functions`\n//! of MariaDB 10.11, and both manuals.", MY)
+write("sqlite.rs", "SQLite", "Source: `pragma_function_list` of SQLite 3.40,\n//! and its documentation up to 3.50.", LITE)

@@ -1,0 +1,8 @@
+//! The statement classifier against its specification: the data files of `tests/spec/classify`, the
+//! cases generated along the axes of routing, properties, and the count of its allocations.
+
+mod allocations;
+mod axes;
+mod properties;
+mod spec;
+mod support;
