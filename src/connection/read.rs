@@ -33,23 +33,29 @@ pub struct ReadConn {
 
 impl ReadConn {
     pub(super) fn draw(core: Arc<Core>, context: Context) -> Self {
-        let kept = KeptNode::default();
+        let conn = Self { core, context, kept: KeptNode::default() };
+        let Self { core, context, .. } = &conn;
         let now = core.now();
-        let of_session = context.session.kept().and_then(KeptNode::get);
-        let request =
-            ReadRequest { freshness: core.freshness(&context, now), tried: None, kept: of_session, alone: Lane::Read };
+        let kept = conn.kept().get();
+        let request = ReadRequest { freshness: core.freshness(context, now), tried: None, kept, alone: Lane::Read };
         // With nobody eligible the first statement waits for somebody.
         if let Ok(selected) =
             select_read(&core.cell().load(), core.policy.as_ref(), &request, now, &mut core.draws.draw())
         {
-            kept.set(selected.node.id());
+            conn.kept().set(selected.node.id());
         }
-        Self { core, context, kept }
+        conn
+    }
+
+    /// An explicit session has one node, however it reads: two would show it an older state after
+    /// a newer one.
+    fn kept(&self) -> &KeptNode {
+        self.context.session.kept().unwrap_or(&self.kept)
     }
 
     /// The name of the node it keeps to now; `None` while no node is eligible.
     pub fn node(&self) -> Option<String> {
-        let id = self.kept.get()?;
+        let id = self.kept().get()?;
         Some(self.core.cell().load().member_of(id)?.name().to_owned())
     }
 
@@ -59,7 +65,7 @@ impl ReadConn {
     }
 
     fn anywhere(&self) -> ReadRoute<'_> {
-        ReadRoute { kept: Some(&self.kept), alone: Lane::Read, among: Among::All }
+        ReadRoute { kept: Some(self.kept()), alone: Lane::Read, among: Among::All }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     Error,
     driver::{Driver, Fault},
     error::Kind,
-    routing::{ReadRequest, Selected, select_read},
+    routing::{Freshness, ReadRequest, Selected, select_read},
     telemetry,
     topology::{Floor, Lane, Lease, NodeId, Role, Tick},
 };
@@ -39,6 +39,13 @@ impl ReadRoute<'_> {
     pub(super) fn anywhere() -> Self {
         Self { kept: None, alone: Lane::Write, among: Among::All }
     }
+}
+
+/// What a read asks of its node: once, for all its attempts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) at: Tick,
+    pub(super) freshness: Freshness,
 }
 
 /// Which members may run a read at all.
@@ -90,28 +97,18 @@ impl Core {
     ///
     /// # Cancel safety
     /// Dropping the future gives its place on the node back; the server may go on with the read.
-    pub(super) async fn read<T, F>(
-        &self,
-        context: &Context,
-        route: ReadRoute<'_>,
-        mut run: F,
-    ) -> Result<(T, Lease), DbErr>
+    pub(super) async fn read<T, F>(&self, asked: Asked, route: ReadRoute<'_>, mut run: F) -> Result<(T, Lease), DbErr>
     where
         F: for<'d> FnMut(&'d dyn Driver, Attempts) -> BoxFuture<'d, Result<T, DbErr>>,
     {
         let mut tried = None;
-        let started = self.now();
         loop {
-            let lease = self.choose(context, route, tried, started).await?;
-            if self.cell().load().is_single() {
-                // As SeaORM alone would: nothing is watched, nothing is run again.
-                let value = run(lease.driver(), Attempts::Last).await.inspect_err(|error| {
-                    self.suspect(lease.node(), Fault::of(error));
-                })?;
-                lease.served();
-                return Ok((value, lease));
-            }
-            let attempts = if tried.is_none() { Attempts::More } else { Attempts::Last };
+            let lease = self.choose(asked, route, tried).await?;
+            // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM.
+            let attempts = match (lease.lane(), tried) {
+                (Lane::Read, None) => Attempts::More,
+                (Lane::Read, Some(_)) | (Lane::Write, _) => Attempts::Last,
+            };
             let span = telemetry::route_span(&lease);
             let (error, fault) = match until_down(&lease, run(lease.driver(), attempts)).instrument(span).await {
                 Ok(value) => {
@@ -129,7 +126,11 @@ impl Core {
             };
             self.suspect(lease.node(), fault);
             if !self.may_retry(fault, attempts) {
-                return Err(if fault == Fault::Exhausted { self.nobody_is_free(&lease, started) } else { error });
+                let is_routed = lease.lane() == Lane::Read;
+                return Err(match fault {
+                    Fault::Exhausted if is_routed => self.nobody_is_free(&lease, asked.at),
+                    _ => error,
+                });
             }
             telemetry::read_retried(lease.node().name(), fault);
             tried = Some(lease.node().id());
@@ -148,20 +149,26 @@ impl Core {
         Error::new(Kind::NoEligibleNode { waited: self.now().since(started), rejected }).into()
     }
 
-    /// Takes a lease on the node for a read that began at `started`, waiting for a node when none
-    /// is eligible, until the selection time-out has passed.
+    /// What a read that begins now asks of its node.
+    pub(super) fn ask(&self, context: &Context, route: ReadRoute<'_>) -> Asked {
+        let at = self.now();
+        let freshness = match route.among {
+            Among::All => self.freshness(context, at),
+            Among::Primary => self.past(Floor::open(at, Tick::NEVER)),
+        };
+        Asked { at, freshness }
+    }
+
+    /// Takes a lease on the node for a read, waiting for a node when none is eligible, until the
+    /// selection time-out has passed since it was asked for.
     pub(super) async fn choose(
         &self,
-        context: &Context,
+        asked: Asked,
         route: ReadRoute<'_>,
         tried: Option<NodeId>,
-        started: Tick,
     ) -> Result<Lease, DbErr> {
+        let Asked { at: started, freshness } = asked;
         let mut now = started;
-        let freshness = match route.among {
-            Among::All => self.freshness(context, now),
-            Among::Primary => self.past(Floor::open(now, Tick::NEVER)),
-        };
         let mut changes = None;
         loop {
             let request =

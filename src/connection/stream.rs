@@ -12,7 +12,7 @@ use sea_orm::{DbErr, QueryResult, Statement};
 
 use super::{
     core::{Context, Core},
-    run::{Attempts, ReadRoute, WriteMark},
+    run::{Asked, Attempts, ReadRoute, WriteMark},
 };
 use crate::{
     Error,
@@ -60,6 +60,7 @@ struct Hopeful {
     down: BoxFuture<'static, ()>,
     core: Arc<Core>,
     context: Context,
+    asked: Asked,
     again: Statement,
 }
 
@@ -71,16 +72,17 @@ impl RowStream<'static> {
         route: ReadRoute<'_>,
         statement: Statement,
     ) -> Result<Self, DbErr> {
+        let asked = core.ask(context, route);
         let again = statement.clone();
         let mut first = Some(statement);
         let (rows, lease) =
-            core.read(context, route, |driver, _| driver.stream(first.take().unwrap_or_else(|| again.clone()))).await?;
+            core.read(asked, route, |driver, _| driver.stream(first.take().unwrap_or_else(|| again.clone()))).await?;
         if lease.lane() == Lane::Write {
             return Ok(Self { state: State::Flowing { rows, lease: Some(lease), mark: None, ended: Ended::Not } });
         }
         let node = Arc::clone(lease.node());
         let down = async move { node.down().wait().await }.boxed();
-        let hopeful = Hopeful { rows, lease, down, core: Arc::clone(core), context: context.clone(), again };
+        let hopeful = Hopeful { rows, lease, down, core: Arc::clone(core), context: context.clone(), asked, again };
         Ok(Self { state: State::BeforeFirstRow(Box::new(hopeful)) })
     }
 
@@ -109,13 +111,13 @@ impl Hopeful {
             return Err(error);
         }
         telemetry::read_retried(self.lease.node().name(), fault);
-        let Self { rows, lease, core, context, again, .. } = self;
+        let Self { rows, lease, core, context, asked, again, .. } = self;
         drop(rows);
         let tried = lease.node().id();
         drop(lease);
         Ok(async move {
             let route = ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() };
-            let lease = core.choose(&context, route, Some(tried), core.now()).await?;
+            let lease = core.choose(Asked { at: core.now(), ..asked }, route, Some(tried)).await?;
             let rows = lease.driver().stream(again).await.inspect_err(|error| {
                 core.suspect(lease.node(), Fault::of(error));
             })?;

@@ -60,7 +60,8 @@ async fn run<R: Routed, T>(
     let context = handle.context();
     let (value, _lease) = match handle.route(&context, supply.sql(), origin).map_err(refuse)? {
         Route::Read(route) => {
-            handle.core().read(&context, route, |driver, more| operation(driver, supply.next(more))).await?
+            let asked = handle.core().ask(&context, route);
+            handle.core().read(asked, route, |driver, more| operation(driver, supply.next(more))).await?
         }
         Route::Primary(effect) => {
             let statement = supply.next(Attempts::Last);
@@ -138,7 +139,7 @@ pub(super) async fn begin<R: Routed>(
     let core = handle.core();
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
-            let (inner, lease) = core.read(&context, route, |driver, _| driver.begin(options)).await?;
+            let (inner, lease) = core.read(core.ask(&context, route), route, |driver, _| driver.begin(options)).await?;
             Ok(DatabaseTransaction::new(inner, lease, None, core.backend))
         }
         Route::Primary(effect) => {
