@@ -81,7 +81,7 @@ async fn main() -> Result<()> {
 async fn config() -> Result<(Config, Option<PostgresCluster>)> {
     if env::var_os("DATABASE_URL").is_some() {
         let config = Config::from_env()?;
-        ensure!(!config.replicas.is_empty(), "DATABASE_REPLICA_URLS has no replica");
+        ensure!(config.replicas.len() >= 2, "give at least two URLs, separated by a comma, in DATABASE_REPLICA_URLS");
         return Ok((config, None));
     }
     println!("No DATABASE_URL: starting PostgreSQL, a primary and two streaming replicas.\n");

@@ -24,7 +24,7 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, PaginatorTrait,
     QueryFilter, Statement, TransactionTrait,
 };
-use sea_orm_resolver::{Config, Database, DatabaseConnection};
+use sea_orm_resolver::{Config, Database, DatabaseConnection, NodeConfig};
 use testkit::MariaDbCluster;
 use tokio::task::JoinSet;
 
@@ -51,9 +51,31 @@ async fn main() -> Result<()> {
     println!("{}\n", db.topology());
     entity::create_schema(&db).await?;
 
-    println!("── Writes: {} transactions and inserts, each looked up at once ──\n", TASKS * WRITES_PER_TASK);
-    let started = Instant::now();
     let run = std::process::id();
+    let shown = show(&db, replicas, run, cluster.as_ref()).await;
+    let ours = customer::COLUMN.email.starts_with(format!("{run}."));
+    let deleted = customer::Entity::delete_many().filter(ours).exec(&db).await?;
+    println!("\n  {} rows deleted again, through the primary\n", deleted.rows_affected);
+    shown?;
+
+    let topology = db.topology();
+    println!("{topology}");
+    let own = topology.primary().node().served_reads();
+    println!("(the {own} reads of the primary are those of tasks that had just written)");
+    db.close().await?;
+    Ok(())
+}
+
+/// Writes, reads and a swap; the rows it leaves have an address that begins with `run`.
+async fn show(
+    db: &DatabaseConnection,
+    replicas: Vec<NodeConfig>,
+    run: u32,
+    cluster: Option<&MariaDbCluster>,
+) -> Result<()> {
+    let each = TASKS * WRITES_PER_TASK;
+    println!("── Writes: {each} transactions and {each} inserts, each row looked up at once ──\n");
+    let started = Instant::now();
     let writers = (0..TASKS).map(|task| write(db.clone(), format!("{run}.{task}"))).collect();
     let tally = finish(writers).await?;
     report(&tally, "transactions");
@@ -79,7 +101,7 @@ async fn main() -> Result<()> {
     ensure!(tally.len() == db.topology().replicas().len(), "a replica answered nothing");
 
     println!("── And the rows are on every replica ──\n");
-    if let Some(cluster) = &cluster {
+    if let Some(cluster) = cluster {
         cluster.wait_caught_up().await?;
     }
     tokio::time::sleep(Duration::from_secs(1)).await; // this session wrote too: the tables
@@ -92,15 +114,8 @@ async fn main() -> Result<()> {
     }
     for (server, rows) in seen {
         println!("  {} (read_only = {}) has {rows} rows", server.address, server.read_only);
-        ensure!(rows as usize == 2 * TASKS * WRITES_PER_TASK, "rows are missing: is it more than a second behind?");
+        ensure!(rows as usize == 2 * each, "rows are missing: is it more than a second behind?");
     }
-    let deleted = customer::Entity::delete_many().filter(ours).exec(&db).await?;
-    println!("\n  {} rows deleted again, through the primary\n", deleted.rows_affected);
-    let topology = db.topology();
-    println!("{topology}");
-    let own = topology.primary().node().served_reads();
-    println!("(the {own} reads of the primary are those of tasks that had just written)");
-    db.close().await?;
     Ok(())
 }
 
@@ -108,7 +123,7 @@ async fn main() -> Result<()> {
 async fn config() -> Result<(Config, Option<MariaDbCluster>)> {
     if env::var_os("DATABASE_URL").is_some() {
         let config = Config::from_env()?;
-        ensure!(!config.replicas.is_empty(), "DATABASE_REPLICA_URLS has no replica");
+        ensure!(config.replicas.len() >= 2, "give at least two URLs, separated by a comma, in DATABASE_REPLICA_URLS");
         return Ok((config, None));
     }
     println!("No DATABASE_URL: starting MariaDB, a primary and two GTID replicas.\n");

@@ -344,7 +344,7 @@ fn plan(
         name: name.into(),
         write: lane(own.max_connections, write_min, DEFAULT_WRITE_ACQUIRE_TIMEOUT),
         read: lane(read_max, read_min, settings.read_selection_timeout),
-        identity: Identity { readable: identity_text(role, located.readable, own), value: Arc::clone(&node.value) },
+        identity: Identity { readable: identity_text(role, &located.readable, own), value: Arc::clone(&node.value) },
         member: MemberSettings {
             weight: weight(&format!("{field}.weight"), own.weight.unwrap_or(1))?,
             zone: own.zone.as_deref().map(Into::into),
@@ -358,7 +358,7 @@ fn plan(
 
 /// What must be equal for two configurations to share pools: everything but what can change
 /// without new ones (weight, zone, tags, role check).
-fn identity_text(role: Role, place: String, own: &super::node::NodeSettings) -> Arc<str> {
+fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Arc<str> {
     format!(
         "{role}|{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
         own.max_connections,

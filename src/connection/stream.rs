@@ -33,11 +33,14 @@ pub struct RowStream<'a> {
     state: State<'a>,
 }
 
+/// The second attempt on its way.
+type Reopening = BoxFuture<'static, Result<(Rows<'static>, Lease), DbErr>>;
+
 enum State<'a> {
     /// A routed read that may still run again.
     BeforeFirstRow(Box<Hopeful>),
     /// The second attempt is being opened.
-    Reopening(BoxFuture<'static, Result<(Rows<'static>, Lease), DbErr>>),
+    Reopening(Reopening),
     /// Nothing can run again from here on.
     Flowing {
         rows: Rows<'a>,
@@ -101,11 +104,7 @@ impl<'a> RowStream<'a> {
 
 impl Hopeful {
     /// Gives this attempt up and opens another on another node, if that may be.
-    fn retry(
-        self,
-        error: DbErr,
-        fault: Fault,
-    ) -> Result<BoxFuture<'static, Result<(Rows<'static>, Lease), DbErr>>, DbErr> {
+    fn retry(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
         self.core.suspect(self.lease.node(), fault);
         if !self.core.may_retry(fault, Attempts::More) {
             return Err(error);

@@ -22,6 +22,7 @@ pub(crate) enum Fault {
     /// The connection broke, or the server is going away. Perhaps executed.
     Broken,
     /// A hot standby cancelled the read because it conflicts with replay. Not the node's fault.
+    #[cfg(feature = "postgres")]
     RecoveryConflict,
 }
 

@@ -15,7 +15,7 @@ use super::{
 
 /// Turns the lazily opened handle of a connector into a lane.
 pub(super) fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
-    if access == Access::ReadWrite && lane.on_connect.is_empty() && lane.statement_timeout.is_none() {
+    if access == Access::Full && lane.on_connect.is_empty() && lane.statement_timeout.is_none() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
     sibling(connection.get_mysql_connection_pool(), lane, access)

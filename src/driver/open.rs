@@ -16,7 +16,7 @@ use super::{Driver, SeaOrmDriver, SecretUrl};
 /// What the sessions of a pool may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    ReadWrite,
+    Full,
     ReadOnly,
     /// Read-only by a statement on each new connection, where a pooling proxy refuses the
     /// start-up option (PostgreSQL only).
@@ -25,7 +25,7 @@ pub(crate) enum Access {
 
 impl Access {
     pub(super) fn is_read_only(self) -> bool {
-        self != Self::ReadWrite
+        self != Self::Full
     }
 }
 

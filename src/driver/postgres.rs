@@ -17,7 +17,7 @@ const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY
 
 /// Turns the lazily opened handle of a connector into a lane.
 pub(super) fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
-    if access == Access::ReadWrite && lane.on_connect.is_empty() {
+    if access == Access::Full && lane.on_connect.is_empty() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
     sibling(connection.get_postgres_connection_pool(), lane, access)

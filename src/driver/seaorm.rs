@@ -216,8 +216,10 @@ where
 }
 
 /// A physical connection beside the pool, with the pool's own options.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 struct Link<DB: Database>(DB::Connection);
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 impl<DB> ProbeLink for Link<DB>
 where
     DB: Database,
@@ -236,6 +238,7 @@ where
     }
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 fn connect_link<DB>(pool: &Pool<DB>) -> BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>
 where
     DB: Database,
@@ -257,6 +260,7 @@ where
 /// Takes every idle connection out and gives it back: sqlx pings what is given back, and closes
 /// what does not answer, before anybody can take it again. This composes with every hook a user
 /// set, which a `before_acquire` of ours would replace, and costs nothing while nobody is suspected.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 fn check_idle<DB: Database>(pool: &Pool<DB>) {
     // Giving back needs a runtime, and without one nobody is waiting either.
     if tokio::runtime::Handle::try_current().is_err() {

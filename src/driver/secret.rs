@@ -85,7 +85,6 @@ impl SecretUrl {
         &self.shown
     }
 
-    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(dead_code, reason = "SQLite has none"))]
     pub(crate) fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }

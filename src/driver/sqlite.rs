@@ -15,7 +15,7 @@ use super::{
 
 /// Turns the handle of a connector into a lane.
 pub(super) async fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
-    if access == Access::ReadWrite && lane.on_connect.is_empty() {
+    if access == Access::Full && lane.on_connect.is_empty() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
     let pool = connection.get_sqlite_connection_pool();

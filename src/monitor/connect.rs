@@ -90,7 +90,7 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
 }
 
 async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr> {
-    let write = plan.opener.open(&plan.write, Access::ReadWrite).await?;
+    let write = plan.opener.open(&plan.write, Access::Full).await?;
     // What lives in one connection's memory has no second pool.
     let read = if plan.in_memory { Arc::clone(&write) } else { plan.opener.open(&plan.read, access).await? };
     Ok(Arc::new(Node::new(Arc::clone(&plan.name), plan.identity.clone(), Lanes { write, read })))
@@ -116,7 +116,7 @@ async fn ask(node: &Node, first: FirstAnswer, timeout: Duration, clock: Clock) -
     let driver = node.driver(Lane::Read);
     let asked_at = clock.now();
     let asking = async {
-        if probe::question(driver.backend()).is_none() || driver.connect_probe().is_none() {
+        if !probe::can_be_asked(driver) {
             driver.ping().await?;
             return Ok(None);
         }

@@ -23,7 +23,8 @@ pub(super) async fn watch(writer: &Writer) {
         let topology = writer.cell().load_full();
         if !topology.is_single() {
             for node in topology.nodes() {
-                if probe::question(node.driver(Lane::Read).backend()).is_some() && watched.insert(node.id()) {
+                if !watched.contains(&node.id()) && probe::can_be_asked(node.driver(Lane::Read)) {
+                    watched.insert(node.id());
                     probes.push(Prober::new(Arc::clone(node), writer).next(writer).boxed());
                 }
             }

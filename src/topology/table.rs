@@ -103,7 +103,7 @@ impl fmt::Display for Topology {
             )?;
         }
         let share = self.primary_read_share * 100.0;
-        write!(f, "generation {}, {share:.0} % of the reads on the primary", self.generation)
+        write!(f, "{share:.0} % of the reads on the primary")
     }
 }
 

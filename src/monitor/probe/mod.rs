@@ -24,6 +24,11 @@ pub(super) fn question(backend: DbBackend) -> Option<&'static str> {
     }
 }
 
+/// Whether a node can be asked how it is. A file or a mock cannot, and is taken at its word.
+pub(super) fn can_be_asked(driver: &dyn Driver) -> bool {
+    question(driver.backend()).is_some() && driver.connect_probe().is_some()
+}
+
 pub(super) fn read_answer(backend: DbBackend, row: &QueryResult) -> Result<Answer, DbErr> {
     match backend {
         DbBackend::Postgres => postgres::read_answer(row),

@@ -1,0 +1,98 @@
+//! What one decision costs: from a statement to the node that runs it, without a database.
+//!
+//! The nodes are drivers that answer at once, so that what is measured is the resolver and not a
+//! server: `draw` is a new `db.read()` (load the snapshot, select, remember the node), `operation`
+//! a whole read through `&db` (classify, load, select, lease, run), and `driver alone` the same
+//! read without the resolver. The difference of the last two is the price of a routed read.
+
+use std::{hint::black_box, sync::Arc};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use entity::customer;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, ExecResult, QueryFilter, QueryResult, QuerySelect, QueryTrait,
+    Statement, TransactionOptions,
+};
+use sea_orm_resolver::{
+    DatabaseConnection, NodeConfig,
+    driver::{Driver, DriverTransaction, ProbeLink, Rows},
+};
+use tokio::runtime::Runtime;
+
+/// Answers every query at once, with no row.
+#[derive(Debug)]
+struct Instantly;
+
+const NOT_MEASURED: &str = "nobody asks for this here";
+
+impl Driver for Instantly {
+    fn backend(&self) -> DbBackend {
+        DbBackend::Sqlite // the one whose nodes are not probed: there is nobody to answer
+    }
+    fn execute(&self, _: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        unreachable!("{NOT_MEASURED}")
+    }
+    fn execute_unprepared<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        unreachable!("{NOT_MEASURED}")
+    }
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        black_box(statement);
+        ready(Ok(None)).boxed()
+    }
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        black_box(statement);
+        ready(Ok(Vec::new())).boxed()
+    }
+    fn stream(&self, _: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+        unreachable!("{NOT_MEASURED}")
+    }
+    fn begin(&self, _: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
+        unreachable!("{NOT_MEASURED}")
+    }
+    fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        ready(Ok(())).boxed()
+    }
+    fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        ready(Ok(())).boxed()
+    }
+    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+        None
+    }
+}
+
+async fn connect(replicas: usize) -> DatabaseConnection {
+    let node = |name: String| NodeConfig::from_driver(Arc::new(Instantly)).name(name);
+    let replicas = (0..replicas).map(|index| node(format!("replica-{index}")));
+    let builder = DatabaseConnection::builder().primary(node("primary".to_owned())).replicas(replicas).seed(1);
+    builder.connect().await.expect("these nodes always answer")
+}
+
+fn draw(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let mut group = c.benchmark_group("draw");
+    for replicas in [0, 1, 2, 4, 16] {
+        let db = runtime.block_on(connect(replicas));
+        group.bench_with_input(BenchmarkId::from_parameter(replicas), &db, |b, db| b.iter(|| db.read()));
+    }
+    group.finish();
+}
+
+fn operation(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let query = customer::Entity::find().filter(customer::COLUMN.city.eq("Lisbon")).limit(20).into_query();
+    let mut group = c.benchmark_group("operation");
+    group.bench_function("driver alone", |b| {
+        b.to_async(&runtime).iter(|| Instantly.query_all(DbBackend::Sqlite.build(&query)));
+    });
+    for replicas in [0, 2] {
+        let db = runtime.block_on(connect(replicas));
+        group.bench_with_input(BenchmarkId::new("replicas", replicas), &db, |b, db| {
+            b.to_async(&runtime).iter(|| db.query_all(&query));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, draw, operation);
+criterion_main!(benches);
