@@ -96,3 +96,8 @@ pub(crate) fn drain_timed_out(node: &str, in_flight: u64, after: Duration) {
 pub(crate) fn monitor_panicked() {
     tracing::error!(target: "sea_orm_resolver::monitor", "the monitor panicked; it is started again");
 }
+
+/// The driver of a node panicked while it was probed. Fields: `node`.
+pub(crate) fn probe_panicked(node: &str) {
+    tracing::error!(target: "sea_orm_resolver::monitor", node, "the driver panicked in a probe; the probe failed");
+}

@@ -18,7 +18,7 @@ use crate::{
     error::Kind,
     routing::{Freshness, ReadRequest, Selected, select_read},
     telemetry,
-    topology::{Floor, Lane, Lease, NodeId, Role, Tick},
+    topology::{Floor, Lane, Lease, Node, NodeId, Role, Tick},
 };
 
 /// How often a read that waits for a node looks again though nothing was published.
@@ -115,14 +115,7 @@ impl Core {
                     lease.served();
                     return Ok((value, lease));
                 }
-                Err(Failed::Itself(error)) => {
-                    let fault = Fault::of(&error);
-                    (error, fault)
-                }
-                Err(Failed::NodeWentDown) => {
-                    let node = lease.node().name().to_owned();
-                    (Error::new(Kind::WentDown { node }).into(), Fault::Broken)
-                }
+                Err(failed) => failed.on(lease.node()),
             };
             self.suspect(lease.node(), fault);
             if !self.may_retry(fault, attempts) {
@@ -266,14 +259,27 @@ impl Core {
     }
 }
 
-enum Failed {
+/// Why an attempt at a read has no answer.
+pub(super) enum Failed {
     Itself(DbErr),
     NodeWentDown,
 }
 
+impl Failed {
+    pub(super) fn on(self, node: &Node) -> (DbErr, Fault) {
+        match self {
+            Self::Itself(error) => {
+                let fault = Fault::of(&error);
+                (error, fault)
+            }
+            Self::NodeWentDown => (Error::new(Kind::WentDown { node: node.name().to_owned() }).into(), Fault::Broken),
+        }
+    }
+}
+
 /// Runs a read for as long as its node is not believed to be down. What runs on the read-write
 /// pool has no other node to go to, and runs to its end.
-async fn until_down<T>(lease: &Lease, run: impl Future<Output = Result<T, DbErr>>) -> Result<T, Failed> {
+pub(super) async fn until_down<T>(lease: &Lease, run: impl Future<Output = Result<T, DbErr>>) -> Result<T, Failed> {
     if lease.lane() == Lane::Write {
         return run.await.map_err(Failed::Itself);
     }

@@ -122,6 +122,9 @@ pub(crate) async fn scope<F: Future>(core: CoreId, session: Arc<Session>, future
     SCOPES.scope(scopes, future).await
 }
 
+/// How soon after its write SeaORM reads the row back.
+const READ_BACK_WITHIN: Duration = Duration::from_secs(1);
+
 const SHARDS: usize = 16;
 /// Sessions remembered in each shard at the most: 65 536 in all, about 4 MB.
 const SHARD_CAPACITY: usize = 4_096;
@@ -200,6 +203,8 @@ impl Floors {
 
     /// SeaORM is about to read back what it wrote on a database without `RETURNING`.
     pub(crate) fn expect_read_back(&self, session: &SessionRef, now: Tick) {
+        // Also where writes stick for no time at all.
+        self.matters_until.fetch_max(now.after(READ_BACK_WITHIN).0, Ordering::AcqRel);
         match session {
             SessionRef::Explicit(session) => session.state.read_back.store(true, Ordering::Release),
             SessionRef::Process => self.process.read_back.store(true, Ordering::Release),

@@ -119,7 +119,7 @@ pub(super) async fn stream<R: Routed>(
             let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Unknown);
             let lease = core.choose_primary().await;
             match lease.driver().stream(statement).await {
-                Ok(rows) => Ok(RowStream::of_write(rows, lease, mark)),
+                Ok(rows) => Ok(RowStream::of_write(rows, Arc::clone(core), lease, mark)),
                 Err(error) => {
                     core.suspect(lease.node(), crate::driver::Fault::of(&error));
                     let error = Err(error);
@@ -140,7 +140,7 @@ pub(super) async fn begin<R: Routed>(
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
             let (inner, lease) = core.read(core.ask(&context, route), route, |driver, _| driver.begin(options)).await?;
-            Ok(DatabaseTransaction::new(inner, lease, None, core.backend))
+            Ok(DatabaseTransaction::new(inner, lease, None, Arc::clone(core)))
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
@@ -148,7 +148,7 @@ pub(super) async fn begin<R: Routed>(
                 .write(context.session.clone(), Effect::Nothing, |driver: &dyn Driver| driver.begin(options))
                 .await?;
             let mark = WriteMark::begin(Arc::clone(core), context.session, effect, Certainty::Known);
-            Ok(DatabaseTransaction::new(inner, lease, Some(mark), core.backend))
+            Ok(DatabaseTransaction::new(inner, lease, Some(mark), Arc::clone(core)))
         }
     }
 }

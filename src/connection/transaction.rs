@@ -1,6 +1,6 @@
 //! A transaction that is open on one node.
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use sea_orm::{
     AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
@@ -10,10 +10,14 @@ use sea_orm::{
 #[cfg(feature = "stream")]
 use super::stream::RowStream;
 use super::{
+    core::Core,
     run::WriteMark,
     surface::{finish, options, run_transaction},
 };
-use crate::{driver::DriverTransaction, topology::Lease};
+use crate::{
+    driver::{DriverTransaction, Fault},
+    topology::Lease,
+};
 
 /// An open transaction, as SeaORM's of the same name: everything inside runs on its one
 /// connection, nothing is routed or run again, and dropping it rolls back.
@@ -25,7 +29,7 @@ pub struct DatabaseTransaction {
     lease: Lease,
     /// Of the outermost read-write transaction only: a nested commit is a savepoint's release.
     mark: Option<WriteMark>,
-    backend: DbBackend,
+    core: Arc<Core>,
 }
 
 impl DatabaseTransaction {
@@ -33,9 +37,14 @@ impl DatabaseTransaction {
         inner: Box<dyn DriverTransaction>,
         lease: Lease,
         mark: Option<WriteMark>,
-        backend: DbBackend,
+        core: Arc<Core>,
     ) -> Self {
-        Self { inner, lease, mark, backend }
+        Self { inner, lease, mark, core }
+    }
+
+    /// Has the node asked how it is when the connection broke.
+    fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        result.inspect_err(|error| self.core.suspect(self.lease.node(), Fault::of(error)))
     }
 
     /// The name of the node it runs on.
@@ -52,7 +61,7 @@ impl DatabaseTransaction {
     /// # Cancel safety
     /// As with a lost connection: the outcome is unknown.
     pub async fn commit(self) -> Result<(), DbErr> {
-        let Self { inner, lease, mut mark, .. } = self;
+        let Self { inner, lease, mut mark, core } = self;
         if let Some(mark) = &mut mark {
             mark.is_uncertain_now();
         }
@@ -60,8 +69,7 @@ impl DatabaseTransaction {
         if let Some(mark) = mark {
             mark.ended(&result);
         }
-        drop(lease);
-        result
+        result.inspect_err(|error| core.suspect(lease.node(), Fault::of(error)))
     }
 
     /// Rolls back.
@@ -69,7 +77,10 @@ impl DatabaseTransaction {
     /// # Errors
     /// When the connection is lost; the server then rolls back by itself.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        self.inner.rollback().await
+        let Self { inner, lease, mark, core } = self;
+        let result = inner.rollback().await;
+        drop(mark);
+        result.inspect_err(|error| core.suspect(lease.node(), Fault::of(error)))
     }
 
     /// As [`TransactionTrait::transaction`], for an async closure.
@@ -125,23 +136,23 @@ impl fmt::Debug for DatabaseTransaction {
 #[async_trait::async_trait]
 impl ConnectionTrait for DatabaseTransaction {
     fn get_database_backend(&self) -> DbBackend {
-        self.backend
+        self.core.backend
     }
 
     async fn execute_raw(&self, stmt: Statement) -> Result<ExecResult, DbErr> {
-        self.inner.execute(stmt).await
+        self.noted(self.inner.execute(stmt).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.inner.execute_unprepared(sql).await
+        self.noted(self.inner.execute_unprepared(sql).await)
     }
 
     async fn query_one_raw(&self, stmt: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.inner.query_one(stmt).await
+        self.noted(self.inner.query_one(stmt).await)
     }
 
     async fn query_all_raw(&self, stmt: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.inner.query_all(stmt).await
+        self.noted(self.inner.query_all(stmt).await)
     }
 
     fn support_returning(&self) -> bool {
@@ -158,14 +169,17 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
     type Stream<'a> = RowStream<'a>;
 
     fn get_database_backend(&self) -> DbBackend {
-        self.backend
+        self.core.backend
     }
 
     fn stream_raw<'a>(
         &'a self,
         stmt: Statement,
     ) -> Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, DbErr>> + 'a + Send>> {
-        Box::pin(async move { Ok(RowStream::of_transaction(self.inner.stream(stmt).await?)) })
+        Box::pin(async move {
+            self.noted(self.inner.stream(stmt).await)
+                .map(|rows| RowStream::of_transaction(rows, &self.core, self.lease.node()))
+        })
     }
 }
 
@@ -186,8 +200,8 @@ impl TransactionTrait for DatabaseTransaction {
     }
 
     async fn begin_with_options(&self, options: TransactionOptions) -> Result<Self, DbErr> {
-        let inner = self.inner.begin(options).await?;
-        Ok(Self::new(inner, self.lease.again(), None, self.backend))
+        let inner = self.noted(self.inner.begin(options).await)?;
+        Ok(Self::new(inner, self.lease.again(), None, Arc::clone(&self.core)))
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

@@ -1,6 +1,6 @@
 //! Asks each node how it is, on a connection of its own, and hands the answers to the writer.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sea_orm::DbErr;
@@ -10,6 +10,7 @@ use super::{Writer, probe};
 use crate::{
     driver::{Driver, Fault, ProbeLink},
     routing::Draw,
+    telemetry,
     topology::{FAILURES_TO_EJECT, Lane, Node, Observation, Observed, Reply, Tick},
 };
 
@@ -25,7 +26,7 @@ pub(super) async fn watch(writer: &Writer) {
             for node in topology.nodes() {
                 if !watched.contains(&node.id()) && probe::can_be_asked(node.driver(Lane::Read)) {
                     watched.insert(node.id());
-                    probes.push(Prober::new(Arc::clone(node), writer).next(writer).boxed());
+                    probes.push(Prober::new(Arc::clone(node), writer).attend(writer).boxed());
                 }
             }
         }
@@ -34,7 +35,7 @@ pub(super) async fn watch(writer: &Writer) {
             _ = changes.changed() => {}
             Some(prober) = probes.next(), if !probes.is_empty() => {
                 if prober.is_wanted(writer) {
-                    probes.push(prober.next(writer).boxed());
+                    probes.push(prober.attend(writer).boxed());
                 } else {
                     watched.remove(&prober.node.id());
                 }
@@ -80,6 +81,21 @@ impl Prober {
     fn is_wanted(&self, writer: &Writer) -> bool {
         let topology = writer.cell().load();
         !topology.is_single() && topology.member_of(self.node.id()).is_some()
+    }
+
+    /// As [`next`](Self::next). A driver that panics fails the probe of its own node, and no other.
+    async fn attend(self, writer: &Writer) -> Self {
+        let (node, failures) = (Arc::clone(&self.node), self.failures.saturating_add(1));
+        // What the panic leaves behind, the connection and the rhythm, is dropped with it.
+        match AssertUnwindSafe(self.next(writer)).catch_unwind().await {
+            Ok(prober) => prober,
+            Err(_) => {
+                telemetry::probe_panicked(node.name());
+                let reply = Reply::Failed { conclusive: false, why: "its driver panicked".into() };
+                writer.observe(&Observation { node: node.id(), reply });
+                Self { failures, ..Self::new(node, writer) }
+            }
+        }
     }
 
     /// Waits for the next probe, makes it, and has its answer published.

@@ -37,6 +37,7 @@ mod process;
 mod proxy;
 mod rejoin;
 mod scratch;
+pub mod scripted;
 mod server;
 mod template;
 mod wait;

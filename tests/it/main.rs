@@ -3,5 +3,6 @@
 mod architecture;
 mod item;
 mod pooling_proxy;
+mod scripted;
 mod servers;
 mod smoke;

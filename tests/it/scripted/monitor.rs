@@ -1,0 +1,323 @@
+//! What the monitor learns from probes, and that it lives as long as its connection.
+
+use std::time::Duration;
+
+use sea_orm::{DbErr, TransactionTrait};
+use sea_orm_resolver::{Health, Role};
+use testkit::scripted::{Behaviour, ScriptedNode, Step, fault};
+use tokio::{
+    runtime::{Builder as RuntimeBuilder, Runtime},
+    time::{self, Instant},
+};
+
+use super::{
+    Nodes, health, in_flight, item_row, refuse_probes, replica, reset_probes, select, tally, until_health, who, write,
+};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The longest that a second probe is after a first: the interval and a fifth.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1_200);
+
+#[tokio::test(start_paused = true)]
+async fn every_member_is_probed_about_once_per_interval_over_one_connection() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let _db = nodes.connect().await?;
+    time::sleep(INTERVAL * 100).await;
+    nodes.each(|node| {
+        // 100 intervals of 0.8 to 1.2 s: standard deviation of the sum ≈ 1.2, tolerance 4 of it.
+        assert!(node.count(Step::ProbeAsk).abs_diff(100) <= 5, "{}", node.count(Step::ProbeAsk));
+        assert_eq!(node.count(Step::ProbeConnect), 1);
+        assert_eq!(node.statements(), Vec::<String>::new());
+    });
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refused_probe_is_enough() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    let replica = &nodes.replicas[0];
+    replica.reached(Step::ProbeAsk, 1).await;
+    time::sleep(Duration::from_millis(1)).await;
+    replica.kill();
+    let killed_at = Instant::now();
+    until_health(&db, "r1", Health::Down).await;
+    assert!(killed_at.elapsed() <= LONGEST_PAUSE + Duration::from_millis(1), "{:?}", killed_at.elapsed());
+    assert!(tally(&db, 20).await?.into_keys().eq(["r2"]));
+    let why = db.topology().member("r1").expect("a member").last_failure().map(str::to_owned);
+    assert!(why.is_some_and(|why| why.contains("refused")));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_broken_probes_in_a_row_are_needed_and_two_are_not_enough() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    let replica = &nodes.replicas[0];
+    replica.reached(Step::ProbeAsk, 1).await;
+    replica.forget();
+    // The first is asked twice, because its connection may be older than the trouble.
+    for _ in 0..3 {
+        replica.once(Step::ProbeAsk, Behaviour::Fail(fault::reset()));
+    }
+    replica.reached(Step::ProbeAsk, 4).await;
+    time::sleep(INTERVAL * 5).await;
+    assert_eq!(health(&db, "r1"), Health::Up);
+    assert_eq!(db.topology().member("r1").expect("a member").last_failure(), None);
+
+    replica.forget();
+    for _ in 0..4 {
+        replica.once(Step::ProbeAsk, Behaviour::Fail(fault::reset()));
+    }
+    replica.reached(Step::ProbeAsk, 3).await;
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(health(&db, "r1"), Health::Up);
+    replica.reached(Step::ProbeAsk, 4).await;
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(health(&db, "r1"), Health::Down);
+    // And the first success is enough to come back.
+    replica.reached(Step::ProbeAsk, 5).await;
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(health(&db, "r1"), Health::Up);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_back_serves_after_one_probe() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connect().await?;
+    nodes.replicas[0].kill();
+    until_health(&db, "r1", Health::Down).await;
+    assert_eq!(who(&db).await?, "p");
+    let lives = |db: &sea_orm_resolver::DatabaseConnection| {
+        db.topology().member("r1").and_then(|member| member.incarnation().map(str::to_owned))
+    };
+    let before = lives(&db);
+    nodes.replicas[0].restart();
+    let back_at = Instant::now();
+    until_health(&db, "r1", Health::Up).await;
+    assert!(back_at.elapsed() <= LONGEST_PAUSE + Duration::from_millis(1), "{:?}", back_at.elapsed());
+    assert_eq!(who(&db).await?, "r1");
+    assert_ne!(lives(&db), before, "another life of the server was seen");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_is_down_after_three_probes_timed_out() -> Result<(), DbErr> {
+    for gate in [Step::ProbeAsk, Step::ProbeConnect] {
+        let nodes = Nodes::postgres(1);
+        let db = nodes.connected(nodes.builder().probe_timeout(Duration::from_millis(200))).await?;
+        let replica = &nodes.replicas[0];
+        if gate == Step::ProbeAsk {
+            replica.reached(Step::ProbeAsk, 1).await;
+        }
+        replica.forget();
+        replica.on(gate, Behaviour::Never);
+        let silent_since = Instant::now();
+        until_health(&db, "r1", Health::Down).await;
+        // A pause, four questions of 200 ms, and two short pauses in between at the most.
+        assert!(silent_since.elapsed() <= Duration::from_millis(1_200 + 4 * 200 + 2 * 100 + 5));
+        assert!((3..=4).contains(&replica.count(gate)), "{gate:?}: {}", replica.count(gate));
+        replica.recover();
+        until_health(&db, "r1", Health::Up).await;
+        assert_eq!(who(&db).await?, "r1");
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_says_it_is_a_primary_serves_no_reads_unless_the_check_is_off() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let unchecked = replica("unchecked");
+    let db = nodes.connected(nodes.builder().replica(unchecked.config().role_check(false))).await?;
+    for node in [&nodes.replicas[0], &unchecked] {
+        node.forget();
+        node.set_role(Role::Primary);
+        node.reached(Step::ProbeAsk, 1).await;
+    }
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(db.topology().member("r1").and_then(sea_orm_resolver::Member::observed_role), Some(Role::Primary));
+    assert!(tally(&db, 40).await?.into_keys().eq(["unchecked"]));
+    nodes.replicas[0].set_role(Role::Replica);
+    nodes.replicas[0].forget();
+    nodes.replicas[0].reached(Step::ProbeAsk, 1).await;
+    time::sleep(Duration::from_millis(1)).await;
+    assert!(tally(&db, 40).await?.into_keys().eq(["r1", "unchecked"]));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_says_it_is_a_replica_serves_no_routed_reads() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connected(nodes.builder().primary_read_share(1.0)).await?;
+    assert_eq!(who(&db).await?, "p");
+    nodes.primary.set_role(Role::Replica);
+    nodes.primary.reached(Step::ProbeAsk, 1).await;
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(who(&db).await?, "r1");
+    write(&db).await?;
+    assert_eq!(nodes.primary.count(Step::Execute), 1, "writes have nowhere else to go");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connectivity_error_has_its_node_asked_at_once() -> Result<(), DbErr> {
+    for error in [fault::reset(), fault::refused()] {
+        let nodes = Nodes::postgres(1);
+        let db = nodes.connect().await?;
+        nodes.each(|node| node.on(Step::QueryOne, Behaviour::Fail(error.clone())));
+        nodes.primary.on(Step::Execute, Behaviour::Fail(error.clone()));
+        nodes.replicas[0].reached(Step::ProbeAsk, 1).await;
+        nodes.primary.reached(Step::ProbeAsk, 1).await;
+        time::sleep(Duration::from_millis(50)).await;
+        nodes.each(ScriptedNode::forget);
+        refuse_probes(&nodes.replicas[0]);
+
+        let now = Instant::now();
+        who(&db).await.expect_err("everybody fails");
+        nodes.replicas[0].reached(Step::ProbeAsk, 1).await;
+        nodes.primary.reached(Step::ProbeAsk, 1).await;
+        assert_eq!(Instant::now(), now);
+        time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(health(&db, "r1"), Health::Down, "so that it is down before its next probe was due");
+        nodes.primary.forget();
+        let now = Instant::now();
+        write(&db).await.expect_err("it fails");
+        nodes.primary.reached(Step::ProbeAsk, 1).await;
+        assert_eq!(Instant::now(), now, "writes cast suspicion too");
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_pool_or_a_statement_error_casts_no_suspicion() -> Result<(), DbErr> {
+    for error in [fault::pool_timed_out(), fault::pool_closed(), fault::server("42P01")] {
+        let nodes = Nodes::postgres(1);
+        let db = nodes.connect().await?;
+        nodes.on_each(Step::QueryOne, &Behaviour::Fail(error));
+        who(&db).await.expect_err("everybody fails");
+        time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(nodes.count(Step::ProbeAsk), 0);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_does_not_end_the_monitor() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    nodes.replicas[0].once(Step::ProbeAsk, Behaviour::Panic);
+    nodes.replicas[0].reached(Step::ProbeAsk, 1).await;
+    nodes.each(ScriptedNode::forget);
+    time::sleep(INTERVAL * 10).await;
+    nodes.each(|node| assert!(node.count(Step::ProbeAsk) >= 6, "{node:?}: {}", node.count(Step::ProbeAsk)));
+    nodes.replicas[0].kill();
+    until_health(&db, "r1", Health::Down).await;
+    assert_eq!(who(&db).await?, "r2");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_probes_always_panic_is_down_and_hides_nobody_else() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    nodes.replicas[0].on(Step::ProbeAsk, Behaviour::Panic);
+    nodes.replicas[0].reached(Step::ProbeAsk, 1).await;
+    reset_probes(&nodes.replicas[1]);
+    let broken_at = Instant::now();
+    until_health(&db, "r2", Health::Down).await;
+    assert!(broken_at.elapsed() < Duration::from_secs(3), "{:?}", broken_at.elapsed());
+    until_health(&db, "r1", Health::Down).await;
+    assert_eq!(who(&db).await?, "p");
+    nodes.each(ScriptedNode::recover);
+    until_health(&db, "r1", Health::Up).await;
+    until_health(&db, "r2", Health::Up).await;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_monitor_ends_with_the_last_handle() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connect().await?;
+    let (clone, read, transaction) = (db.clone(), db.read(), db.begin().await?);
+    drop((db, clone));
+    nodes.each(ScriptedNode::forget);
+    time::sleep(INTERVAL * 5).await;
+    assert!(nodes.count(Step::ProbeAsk) >= 6, "a read connection is a handle");
+    assert_eq!(who(&read).await?, "r1");
+    drop(read);
+    nodes.each(ScriptedNode::forget);
+    time::sleep(INTERVAL * 5).await;
+    assert!(nodes.count(Step::ProbeAsk) >= 6, "and so is a transaction");
+    transaction.commit().await?;
+    tokio::task::yield_now().await;
+    nodes.each(ScriptedNode::forget);
+    time::sleep(INTERVAL * 60).await;
+    assert_eq!(nodes.count(Step::ProbeAsk) + nodes.count(Step::ProbeConnect), 0);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_connection_asks_nobody_any_more() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connect().await?;
+    nodes.on_each(Step::QueryOne, &Behaviour::Fail(fault::pool_closed()));
+    db.clone().close().await?;
+    tokio::task::yield_now().await;
+    who(&db).await.expect_err("the pools are closed");
+    nodes.each(ScriptedNode::forget);
+    time::sleep(INTERVAL * 10).await;
+    assert_eq!(nodes.count(Step::ProbeAsk) + nodes.count(Step::ProbeConnect), 0);
+    Ok(())
+}
+
+fn paused_runtime() -> Runtime {
+    RuntimeBuilder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime")
+}
+
+#[test]
+fn nothing_panics_when_the_runtime_goes_away_under_it() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    nodes.each(|node| node.set_rows((1..=3).map(|id| item_row(id, node.name()))));
+    let runtime = paused_runtime();
+    let (db, transaction, stream) = runtime.block_on(async {
+        let db = nodes.connect().await?;
+        // Held by tasks that end with the runtime: the last handle may be dropped while it goes.
+        for _ in 0..3 {
+            let own = nodes.connect().await?;
+            tokio::spawn(async move {
+                let _transaction = own.begin().await;
+                std::future::pending::<()>().await;
+            });
+        }
+        tokio::task::yield_now().await;
+        let transaction = db.begin().await?;
+        let stream = sea_orm::StreamTrait::stream_raw(&db, select(&db)).await?;
+        Ok::<_, DbErr>((db, transaction, stream))
+    })?;
+    drop(runtime);
+    // And outside of any runtime.
+    drop(transaction);
+    drop(stream);
+    let _read = db.read();
+    assert_eq!(in_flight(&db), 0);
+    drop(db);
+    Ok(())
+}
+
+#[test]
+fn the_monitor_starts_again_on_the_runtime_that_uses_the_connection() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let first = paused_runtime();
+    let db = first.block_on(nodes.connect())?;
+    drop(first);
+    nodes.each(ScriptedNode::forget);
+    paused_runtime().block_on(async {
+        assert_eq!(who(&db).await?, "r1");
+        time::sleep(INTERVAL * 5).await;
+        assert!(nodes.count(Step::ProbeAsk) >= 6, "{}", nodes.count(Step::ProbeAsk));
+        nodes.replicas[0].kill();
+        until_health(&db, "r1", Health::Down).await;
+        Ok(())
+    })
+}

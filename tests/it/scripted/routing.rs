@@ -1,0 +1,268 @@
+//! Who answers, when each node answers with its own name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{
+    AccessMode, ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, IsolationLevel, StreamTrait, TransactionTrait,
+};
+use sea_orm_resolver::{Candidate, Draw, Error, LeastInFlight, Policy, RoundRobin, WeightedRandom};
+use testkit::scripted::{Behaviour, Step};
+
+use super::{Nodes, WRITE, in_flight, in_task, select, tally, who, write};
+use crate::item;
+
+#[tokio::test(start_paused = true)]
+async fn built_selects_spread_over_the_replicas_and_are_counted_where_they_ran() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(3);
+    let db = nodes.connect().await?;
+    let tally = tally(&db, 300).await?;
+    // Each replica takes a third: standard deviation √(300 · 1/3 · 2/3) ≈ 8.2, tolerance 4 of it.
+    assert_eq!(tally.keys().collect::<Vec<_>>(), ["r1", "r2", "r3"]);
+    for replica in &nodes.replicas {
+        assert!(tally[replica.name()].abs_diff(100) < 33, "{tally:?}");
+        assert_eq!(tally[replica.name()], replica.statements().len());
+        let served = db.topology().member(replica.name()).expect("a member").node().served_reads();
+        assert_eq!(served, tally[replica.name()] as u64);
+    }
+    assert_eq!(nodes.primary.statements(), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenth_of_the_reads_is_the_primarys_and_the_ends_of_the_share_are_exact() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connected(nodes.builder().primary_read_share(0.10)).await?;
+    // 5 000 reads, p = 0.1: standard deviation ≈ 21.2; the 99.9 % band is ± 3.29 of it ≈ 70.
+    let statements = tally(&db, 5_000).await?;
+    assert!(statements["p"].abs_diff(500) < 70, "{statements:?}");
+    let mut values = BTreeMap::<_, usize>::new();
+    for _ in 0..5_000 {
+        *values.entry(who(&db.read()).await?).or_default() += 1;
+    }
+    assert!(values["p"].abs_diff(500) < 70, "{values:?}");
+
+    for (share, expected) in [(0.0, &["r1", "r2"][..]), (1.0, &["p"])] {
+        db.set_primary_read_share(share).expect("a share");
+        assert_eq!(tally(&db, 500).await?.keys().collect::<Vec<_>>(), expected);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn raw_text_and_writes_go_to_the_primary() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    for _ in 0..20 {
+        let row = db.query_one_raw(select(&db)).await?.expect("a row");
+        assert_eq!(row.try_get::<String>("", "name")?, "p");
+    }
+    write(&db).await?;
+    let new = item::ActiveModel { name: Set("x".to_owned()), amount: Set(1), ..Default::default() };
+    item::Entity::insert(new).exec(&db).await?;
+    item::Entity::delete_by_id(1).exec(&db).await?;
+    db.stream_raw(select(&db)).await?;
+    for replica in &nodes.replicas {
+        assert_eq!(replica.statements(), Vec::<String>::new());
+        assert_eq!(replica.count(Step::StreamOpen), 0);
+    }
+    assert_eq!(nodes.primary.statements().len(), 23);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_write_connection_reads_and_writes_on_the_primary_alone() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    let write_to = db.write();
+    assert_eq!(tally(&write_to, 50).await?.keys().collect::<Vec<_>>(), ["p"]);
+    write(&write_to).await?;
+    write_to.begin().await?.commit().await?;
+    assert_eq!(nodes.replicas.iter().map(|replica| replica.journal().len()).sum::<usize>(), 0);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_connection_keeps_its_node_and_takes_raw_reads_there() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(3);
+    let db = nodes.connected(nodes.builder().primary_read_share(0.2)).await?;
+    let mut drawn = BTreeSet::new();
+    for _ in 0..50 {
+        let read = db.read();
+        let node = read.node().expect("everybody is up");
+        assert_eq!(tally(&read, 10).await?, BTreeMap::from([(node.clone(), 10)]));
+        let row = read.query_one_raw(select(&db)).await?.expect("a row");
+        assert_eq!(row.try_get::<String>("", "name")?, node);
+        drawn.insert(node);
+    }
+    assert_eq!(drawn.len(), 4, "every node was somebody's: {drawn:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_connection_refuses_a_write_before_the_wire() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connect().await?;
+    let read = db.read();
+    let refused = read.execute_unprepared(WRITE).await.expect_err("a write");
+    assert!(Error::from_db_err(&refused).is_some_and(Error::is_refused), "{refused}");
+    let refused = read.begin_with_config(None, Some(AccessMode::ReadWrite)).await.expect_err("READ WRITE");
+    assert!(Error::from_db_err(&refused).is_some_and(Error::is_refused), "{refused}");
+    assert_eq!(nodes.count(Step::Execute) + nodes.count(Step::Begin), 0);
+    read.begin().await?.commit().await?;
+    assert_eq!(nodes.replicas[0].journal()[0].sql, "BEGIN READ ONLY");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn transactions_go_where_their_options_say() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connect().await?;
+    let read_only = Some(AccessMode::ReadOnly);
+    for (isolation, access, expected) in [
+        (None, None, "p"),
+        (None, Some(AccessMode::ReadWrite), "p"),
+        (None, read_only, "r1"),
+        (Some(IsolationLevel::RepeatableRead), read_only, "r1"),
+        (Some(IsolationLevel::Serializable), read_only, "p"),
+    ] {
+        let task_db = db.clone();
+        in_task(async move {
+            let transaction = task_db.begin_with_config(isolation, access).await?;
+            assert_eq!((transaction.node(), who(&transaction).await?.as_str()), (expected, expected));
+            assert_eq!(in_flight(&task_db), 1);
+            transaction.commit().await?;
+            assert_eq!(in_flight(&task_db), 0);
+            Ok::<_, DbErr>(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explicit_session_keeps_its_node_in_every_task_and_sessions_spread() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(3);
+    let db = nodes.connect().await?;
+    let mut kept = BTreeSet::new();
+    for _ in 0..30 {
+        let session = db.session();
+        let node = who(&session).await?;
+        for _ in 0..5 {
+            let clone = session.clone();
+            assert_eq!(in_task(async move { who(&clone).await }).await?, node);
+            assert_eq!(who(&session.read()).await?, node);
+        }
+        kept.insert(node);
+    }
+    assert_eq!(kept.len(), 3);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_hold_in_every_policy_and_can_be_changed() -> Result<(), DbErr> {
+    async fn check(policy: impl Policy + 'static) -> Result<(), DbErr> {
+        let nodes = Nodes::postgres(2);
+        let db = nodes.connected(nodes.builder().policy(policy)).await?;
+        // 2 000 reads at 3 to 1: standard deviation √(2 000 · 3/4 · 1/4) ≈ 19.4, tolerance 4 of it.
+        for (one, other) in [("r1", "r2"), ("r2", "r1")] {
+            db.set_weight(one, 3).expect("a member");
+            db.set_weight(other, 1).expect("a member");
+            let tally = tally(&db, 2_000).await?;
+            assert!(tally[one].abs_diff(1_500) < 78, "{tally:?}");
+        }
+        Ok(())
+    }
+    check(LeastInFlight).await?;
+    check(WeightedRandom).await?;
+    check(RoundRobin::default()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn round_robin_takes_turns() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(3);
+    let db = nodes.connected(nodes.builder().policy(RoundRobin::default())).await?;
+    for _ in 0..4 {
+        let turn = [who(&db).await?, who(&db).await?, who(&db).await?];
+        assert_eq!(turn, ["r1", "r2", "r3"]);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_in_flight_avoids_the_slow_replica() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    nodes.replicas[0].on(Step::QueryOne, Behaviour::Never);
+    let waiting = (0..20).map(|_| {
+        let db = db.clone();
+        tokio::spawn(async move { who(&db).await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    tokio::task::yield_now().await;
+    assert_eq!(nodes.replicas[0].running(), 1, "one was enough to see it");
+    assert_eq!(nodes.replicas[1].statements().len(), 19);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}
+
+/// A user's own: alphabetical order, backwards.
+#[derive(Debug)]
+struct LastName;
+
+impl Policy for LastName {
+    fn order(&self, candidates: &mut [Candidate<'_>], _draw: &mut Draw) {
+        candidates.sort_by(|a, b| b.name().cmp(a.name()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_own_policy_decides() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(3);
+    let db = nodes.connected(nodes.builder().policy(LastName)).await?;
+    assert_eq!(tally(&db, 20).await?.keys().collect::<Vec<_>>(), ["r3"]);
+    db.drain("r3").await.expect("idle");
+    assert_eq!(tally(&db, 20).await?.keys().collect::<Vec<_>>(), ["r2"]);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_nodes() -> Result<(), DbErr> {
+    async fn nodes_of(seed: u64) -> Result<Vec<String>, DbErr> {
+        let nodes = Nodes::postgres(3);
+        let db = nodes.connected(nodes.builder().primary_read_share(0.10).seed(seed)).await?;
+        let mut names = Vec::new();
+        for _ in 0..100 {
+            names.push(who(&db).await?);
+        }
+        Ok(names)
+    }
+    assert_eq!(nodes_of(1).await?, nodes_of(1).await?);
+    assert_ne!(nodes_of(1).await?, nodes_of(2).await?);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_primarys_draw_is_skipped_while_its_read_connections_are_busy() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    nodes.primary.set_max_connections(2);
+    let db = nodes.connected(nodes.builder().primary_read_share(1.0)).await?;
+    let first = db.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+    assert_eq!(who(&db).await?, "p");
+    let second = db.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+    assert_eq!((first.node(), second.node()), ("p", "p"));
+    assert_eq!(who(&db).await?, "r1");
+    drop(second);
+    assert_eq!(who(&db).await?, "p");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_replicas_everything_is_the_primarys_and_nothing_is_asked() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(0);
+    let db = nodes.connect().await?;
+    assert_eq!(tally(&db, 20).await?.keys().collect::<Vec<_>>(), ["p"]);
+    assert_eq!(tally(&db.read(), 20).await?.keys().collect::<Vec<_>>(), ["p"]);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(nodes.count(Step::ProbeConnect) + nodes.count(Step::ProbeAsk), 0);
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! Whose writes a read sees, to the tick.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, DbBackend, DbErr, EntityTrait};
+use sea_orm_resolver::{Consistency, DatabaseConnection};
+use testkit::scripted::Step;
+use tokio::time;
+
+use super::{NANOSECOND, Nodes, STICK, in_task, who, write};
+use crate::item;
+
+async fn connect(nodes: &Nodes) -> Result<DatabaseConnection, DbErr> {
+    nodes.connect().await
+}
+
+async fn who_in_a_task(db: &DatabaseConnection) -> Result<String, DbErr> {
+    let db = db.clone();
+    in_task(async move { who(&db).await }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_reads_its_own_writes_to_the_tick_and_others_do_not_notice() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    let writer = db.clone();
+    in_task(async move {
+        for _ in 0..3 {
+            assert_eq!(who(&writer).await?, "r1");
+            write(&writer).await?;
+            assert_eq!(who(&writer).await?, "p");
+            assert_eq!(who(&writer.read()).await?, "p");
+            assert_eq!(who_in_a_task(&writer).await?, "r1", "another task is another session");
+            time::advance(STICK - NANOSECOND).await;
+            assert_eq!(who(&writer).await?, "p");
+            time::advance(NANOSECOND).await;
+        }
+        assert_eq!(who(&writer).await?, "r1");
+        Ok::<_, DbErr>(())
+    })
+    .await?;
+    assert_eq!(who(&db).await?, "r1", "nor does what runs in no task");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_in_no_task_is_one_session() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    write(&db).await?;
+    assert_eq!(who(&db).await?, "p");
+    assert_eq!(who_in_a_task(&db).await?, "r1");
+    time::advance(STICK - NANOSECOND).await;
+    assert_eq!(who(&db).await?, "p");
+    time::advance(NANOSECOND).await;
+    assert_eq!(who(&db).await?, "r1");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_floor_is_where_the_write_ended_not_where_it_began() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    nodes.primary.on(Step::Execute, testkit::scripted::Behaviour::Slow(Duration::from_secs(5)));
+    in_task(async move {
+        write(&db).await?;
+        time::advance(STICK - NANOSECOND).await;
+        assert_eq!(who(&db).await?, "p");
+        time::advance(NANOSECOND).await;
+        assert_eq!(who(&db).await?, "r1");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explicit_session_is_the_same_in_every_task() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    let (session, other) = (db.session(), db.session());
+    let writer = session.clone();
+    in_task(async move { write(&writer).await }).await?;
+    assert_eq!(who_in_a_task(&session).await?, "p");
+    assert_eq!(who(&session.read()).await?, "p");
+    assert_eq!(who(&other).await?, "r1");
+    assert_eq!(who(&db).await?, "r1");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_gives_plain_handles_its_session() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    let session = db.session();
+    db.scope(&session, write(&db)).await?;
+    assert_eq!(who(&db).await?, "r1", "outside of the scope it is another session");
+    assert_eq!(who(&session).await?, "p");
+    let (inside, entered) = (db.clone(), session.clone());
+    let read = async move { inside.scope(&entered, who(&inside)).await };
+    assert_eq!(in_task(read).await?, "p", "entered again in another task");
+
+    let inner = db.session();
+    let nested = db.scope(&session, async { db.scope(&inner, who(&db)).await });
+    assert_eq!(nested.await?, "r1", "the innermost counts");
+
+    let elsewhere = Nodes::postgres(1);
+    let elsewhere_db = connect(&elsewhere).await?;
+    db.scope(&session, write(&elsewhere_db)).await?;
+    assert_eq!(who(&elsewhere_db).await?, "p", "a scope of one database means nothing to another");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_connection_leaves_its_node_for_the_floor_of_its_session() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    let read = db.read();
+    assert_eq!(who(&read).await?, "r1");
+    write(&db).await?;
+    assert_eq!(who(&read).await?, "p");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn process_consistency_sees_every_write_of_the_process() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    let process = db.with_consistency(Consistency::Process);
+    let writer = db.clone();
+    in_task(async move { write(&writer).await }).await?;
+    assert_eq!(who_in_a_task(&db).await?, "r1");
+    assert_eq!(who_in_a_task(&process).await?, "p");
+    time::advance(STICK - NANOSECOND).await;
+    assert_eq!(who_in_a_task(&process).await?, "p");
+    time::advance(NANOSECOND).await;
+    assert_eq!(who_in_a_task(&process).await?, "r1");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn strong_reads_are_the_primarys_and_eventual_ones_never_wait() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connect(&nodes).await?;
+    let (strong, eventual) = (db.with_consistency(Consistency::Strong), db.with_consistency(Consistency::Eventual));
+    assert_eq!(who(&strong).await?, "p");
+    write(&eventual).await?;
+    assert_eq!(who(&eventual).await?, "r1");
+    assert_eq!(who(&db).await?, "p", "the floor was recorded");
+    Ok(())
+}
+
+/// SeaORM has no RETURNING here: it writes, and reads the row back.
+#[tokio::test(start_paused = true)]
+async fn eventual_reads_do_not_lose_seaorms_own_read_back() -> Result<(), DbErr> {
+    for stick in [STICK, Duration::ZERO] {
+        let nodes = Nodes::speaking(DbBackend::MySql, 2);
+        let builder = nodes.builder().consistency(Consistency::Eventual).stick_after_write(stick);
+        let db = nodes.connected(builder).await?;
+        in_task(async move {
+            for _ in 0..10 {
+                let new = item::ActiveModel { name: Set("x".to_owned()), amount: Set(1), ..Default::default() };
+                let inserted = new.insert(&db).await?;
+                assert_eq!(inserted.name, "p", "the row that was read back is the primary's");
+                assert_ne!(who(&db).await?, "p", "and the next read goes anywhere");
+            }
+            assert_eq!(nodes.primary.count(Step::Execute), 10);
+            Ok::<_, DbErr>(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn insert_then_find_in_loops_never_misses() -> Result<(), DbErr> {
+    for backend in [DbBackend::Postgres, DbBackend::MySql] {
+        let nodes = Nodes::speaking(backend, 3);
+        let db = connect(&nodes).await?;
+        let tasks = (0..10).map(|_| {
+            let db = db.clone();
+            in_task(async move {
+                for _ in 0..20 {
+                    let new = item::ActiveModel { name: Set("x".to_owned()), amount: Set(1), ..Default::default() };
+                    let id = item::Entity::insert(new).exec(&db).await?.last_insert_id;
+                    let found = item::Entity::find_by_id(id).one(&db).await?.expect("a row");
+                    assert_eq!(found.name, "p");
+                    time::sleep(Duration::from_millis(100)).await;
+                }
+                Ok::<_, DbErr>(())
+            })
+        });
+        futures_util::future::try_join_all(tasks).await?;
+        assert_eq!(nodes.replicas.iter().map(|replica| replica.statements().len()).sum::<usize>(), 0);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_tasks_that_wrote_do_not_keep_others_from_the_replicas() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = connect(&nodes).await?;
+    let mut tally = BTreeMap::<String, usize>::new();
+    for number in 0..200 {
+        let task_db = db.clone();
+        let answer = in_task(async move {
+            if number % 2 == 0 {
+                write(&task_db).await?;
+            }
+            who(&task_db).await
+        });
+        *tally.entry(answer.await?).or_default() += 1;
+    }
+    assert_eq!(tally["p"], 100, "{tally:?}");
+    Ok(())
+}
