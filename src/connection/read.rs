@@ -33,7 +33,7 @@ pub struct ReadConn {
 
 impl ReadConn {
     pub(super) fn draw(core: Arc<Core>, context: Context) -> Self {
-        let conn = Self { core, context, kept: KeptNode::default() };
+        let conn = Self { core, context, kept: KeptNode::of_read_connection() };
         let Self { core, context, .. } = &conn;
         let now = core.now();
         let kept = conn.kept().get();
@@ -42,7 +42,7 @@ impl ReadConn {
         if let Ok(selected) =
             select_read(&core.cell().load(), core.policy.as_ref(), &request, now, &mut core.draws.draw())
         {
-            conn.kept().set(selected.node.id());
+            conn.kept().went_to(selected.node.id(), selected.how);
         }
         conn
     }

@@ -175,7 +175,7 @@ impl Core {
                 select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)
             };
             let rejected = match decided {
-                Ok(Selected { node, lane, role }) => {
+                Ok(Selected { node, lane, role, how }) => {
                     let lease = Lease::take(node, lane, role);
                     // A node that retired in between has been published without: decide again.
                     // (It looks at its running operations after it retired, we at that after we
@@ -185,8 +185,8 @@ impl Core {
                         tokio::task::yield_now().await;
                         continue;
                     }
-                    if let Some(kept) = route.kept {
-                        kept.set(lease.node().id());
+                    if let (Some(kept), Among::All) = (route.kept, route.among) {
+                        kept.went_to(lease.node().id(), how);
                     }
                     return Ok(lease);
                 }

@@ -16,7 +16,10 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::topology::{Floor, NodeId, Tick};
+use crate::{
+    routing::How,
+    topology::{Floor, NodeId, Tick},
+};
 
 /// Whose operation this is.
 #[derive(Clone, Debug)]
@@ -87,15 +90,37 @@ impl SessionState {
 
 /// The node that a session or a read connection keeps to while it stays eligible.
 #[derive(Debug, Default)]
-pub(crate) struct KeptNode(Mutex<Option<NodeId>>);
+pub(crate) struct KeptNode {
+    node: Mutex<Option<NodeId>>,
+    loyalty: Loyalty,
+}
+
+/// What becomes of the kept node when a read is forced to the primary.
+#[derive(Clone, Copy, Debug, Default)]
+enum Loyalty {
+    /// It is kept: a long session goes back to it, and to its share of the replicas, when it has
+    /// caught up.
+    #[default]
+    ToTheDrawn,
+    /// The primary is kept from then on: a read connection moves once and stays.
+    ToTheLast,
+}
 
 impl KeptNode {
-    pub(crate) fn get(&self) -> Option<NodeId> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For a read connection, which moves once and stays.
+    pub(crate) fn of_read_connection() -> Self {
+        Self { loyalty: Loyalty::ToTheLast, ..Self::default() }
     }
 
-    pub(crate) fn set(&self, node: NodeId) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
+    pub(crate) fn get(&self) -> Option<NodeId> {
+        *self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A read was sent to this node.
+    pub(crate) fn went_to(&self, node: NodeId, how: How) {
+        if let (How::Drawn, _) | (How::Forced, Loyalty::ToTheLast) = (how, self.loyalty) {
+            *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! Asks each node how it is, on a connection of its own, and hands the answers to the writer.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sea_orm::DbErr;
@@ -62,13 +68,24 @@ enum ReadOnlyCheck {
     Due,
 }
 
+/// The time between two probes of a node that is suspected again and again.
+const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
+
+/// The rhythm of a prober follows from the connection's seed, if it has one.
+fn jitter_seed(node: &Node, writer: &Writer) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    node.name().hash(&mut hasher);
+    writer.settings.seed.unwrap_or_else(|| u64::from(std::process::id())).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// How soon a node that failed a probe, and is not down yet, is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 impl Prober {
     fn new(node: Arc<Node>, writer: &Writer) -> Self {
         Self {
-            jitter: Draw::seeded(Arc::as_ptr(&node) as usize as u64),
+            jitter: Draw::seeded(jitter_seed(&node, writer)),
             node,
             link: None,
             changes: writer.cell().changes(),
@@ -136,14 +153,17 @@ impl Prober {
                 return false;
             }
             // Suspected while it was being asked: the answer may be older than the trouble.
-            if node.suspected_at() > self.asked_at && self.asked_at != Tick::default() {
-                return true;
+            if node.suspected_at() <= self.asked_at || self.asked_at == Tick::default() {
+                tokio::select! {
+                    () = &mut due => return true,
+                    () = suspected => {}
+                    _ = self.changes.changed() => continue,
+                }
             }
-            tokio::select! {
-                () = &mut due => return true,
-                () = suspected => return true,
-                _ = self.changes.changed() => {}
-            }
+            // Under load a lost primary is suspected with every write.
+            let since = writer.clock.now().since(self.asked_at);
+            time::sleep(SUSPICION_PAUSE.saturating_sub(since)).await;
+            return true;
         }
     }
 

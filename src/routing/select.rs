@@ -41,11 +41,25 @@ pub(crate) struct Selected {
     pub(crate) node: Arc<Node>,
     pub(crate) lane: Lane,
     pub(crate) role: Role,
+    pub(crate) how: How,
+}
+
+/// How a node came to be selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It is the one that was kept, or it was drawn among those that may serve the read.
+    Drawn,
+    /// The primary, because nobody else may serve this read now.
+    Forced,
 }
 
 impl Selected {
-    fn new(member: &Member, lane: Lane, role: Role) -> Self {
-        Self { node: Arc::clone(&member.node), lane, role }
+    fn drawn(member: &Member, role: Role) -> Self {
+        Self { node: Arc::clone(&member.node), lane: Lane::Read, role, how: How::Drawn }
+    }
+
+    fn forced(primary: &Member, lane: Lane) -> Self {
+        Self { node: Arc::clone(&primary.node), lane, role: Role::Primary, how: How::Forced }
     }
 }
 
@@ -63,10 +77,10 @@ pub(crate) fn select_read(
     let primary = &topology.primary;
     if topology.is_single() {
         // Nothing to choose from: even a primary that is believed to be down is the only chance.
-        return Ok(Selected::new(primary, request.alone, Role::Primary));
+        return Ok(Selected::forced(primary, request.alone));
     }
     if request.freshness == Freshness::Primary {
-        return Ok(Selected::new(primary, Lane::Write, Role::Primary));
+        return Ok(Selected::forced(primary, Lane::Write));
     }
     let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
 
@@ -75,7 +89,7 @@ pub(crate) fn select_read(
         if let Some(member) = topology.member_of(kept)
             && fit(member, role).is_ok()
         {
-            return Ok(Selected::new(member, Lane::Read, role));
+            return Ok(Selected::drawn(member, role));
         }
     }
 
@@ -83,7 +97,7 @@ pub(crate) fn select_read(
     let on_primary = share > 0.0 && draw.unit() < share;
     // When its read connections are all busy the primary's draw is skipped: writes come first.
     if on_primary && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted() {
-        return Ok(Selected::new(primary, Lane::Read, Role::Primary));
+        return Ok(Selected::drawn(primary, Role::Primary));
     }
 
     let mut rejected = SmallVec::new();
@@ -98,13 +112,13 @@ pub(crate) fn select_read(
         policy.order(&mut candidates, draw);
     }
     if let Some(first) = candidates.first() {
-        return Ok(Selected::new(first.member(), Lane::Read, Role::Replica));
+        return Ok(Selected::drawn(first.member(), Role::Replica));
     }
 
     // Fallback: no replica can serve this, so the primary's read connections do, waiting for a
     // free one if they must.
     match fit(primary, Role::Primary) {
-        Ok(()) => Ok(Selected::new(primary, Lane::Read, Role::Primary)),
+        Ok(()) => Ok(Selected::forced(primary, Lane::Read)),
         Err(why) => {
             rejected.insert(0, (primary.node.id(), why));
             Err(rejected)

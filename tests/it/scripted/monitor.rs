@@ -184,7 +184,8 @@ async fn a_connectivity_error_has_its_node_asked_at_once() -> Result<(), DbErr> 
         let now = Instant::now();
         write(&db).await.expect_err("it fails");
         nodes.primary.reached(Step::ProbeAsk, 1).await;
-        assert_eq!(Instant::now(), now, "writes cast suspicion too");
+        // Not at the same instant: a node that is suspected with every write is asked every 10 ms.
+        assert!(now.elapsed() <= Duration::from_millis(10), "writes cast suspicion too");
     }
     Ok(())
 }
