@@ -37,6 +37,10 @@ impl SecretUrl {
         if backend == DbBackend::Sqlite {
             return Ok(Self::sqlite(text));
         }
+        if !url.has_authority() {
+            // The rest would be a path, with the password somewhere in it.
+            return Err("`//` is missing after the scheme".to_owned());
+        }
         let mut password = url.password().map(|encoded| percent_decode_str(encoded).decode_utf8_lossy().into_owned());
         // Cannot fail: both schemes have an authority.
         let _ = url.set_password(None);
@@ -142,6 +146,8 @@ mod tests {
             "postgres://u:hunter2@:bad:port/x",
             "hunter2",
             "redis://u:hunter2@h/0",
+            "postgres:u:hunter2@h/x",
+            "mysql:/u:hunter2@h/x",
             "postgres://u:hun/ter2@h:99999999/x",
         ] {
             let error = SecretUrl::parse(text).expect_err("invalid");

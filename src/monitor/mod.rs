@@ -77,6 +77,12 @@ impl Monitor {
         if self.stopped.load(Ordering::Acquire) || self.running.swap(true, Ordering::AcqRel) {
             return;
         }
+        if task.is_some() {
+            // The runtime it ran on is gone, and every open connection with it.
+            for node in self.writer.cell().load_full().nodes() {
+                node.suspect(self.writer.clock.now());
+            }
+        }
         let alive = Alive(Arc::clone(&self.running));
         *task = Some(runtime.spawn(supervise(Arc::clone(&self.writer), alive)));
     }

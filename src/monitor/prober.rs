@@ -17,7 +17,7 @@ use crate::{
     driver::{Driver, Fault, ProbeLink},
     routing::Draw,
     telemetry,
-    topology::{FAILURES_TO_EJECT, Lane, Node, Observation, Observed, Reply, Tick},
+    topology::{FAILURES_TO_EJECT, Lane, Member, Node, Observation, Observed, Reply, Tick},
 };
 
 /// Watches every member of every topology to come. Ends never; it is aborted with its owner.
@@ -110,7 +110,7 @@ impl Prober {
                 telemetry::probe_panicked(node.name());
                 let reply = Reply::Failed { conclusive: false, why: "its driver panicked".into() };
                 writer.observe(&Observation { node: node.id(), reply });
-                Self { failures, ..Self::new(node, writer) }
+                Self { failures, asked_at: writer.clock.now(), ..Self::new(node, writer) }
             }
         }
     }
@@ -137,7 +137,11 @@ impl Prober {
     /// Returns when a probe is due or the node is suspected; `false` when the node has left.
     async fn wait(&mut self, writer: &Writer) -> bool {
         let interval = writer.settings.probe_interval;
-        let pause = if (1..FAILURES_TO_EJECT).contains(&self.failures) {
+        let pause = if self.asked_at == Tick::default() {
+            // At once: what `connect` learned came over a connection that is closed again, and only
+            // an open one shows a restart.
+            Duration::ZERO
+        } else if (1..FAILURES_TO_EJECT).contains(&self.failures) {
             RETRY_AFTER.min(interval)
         } else {
             // ± 20 %, so that a fleet does not ask in step.
@@ -179,6 +183,12 @@ impl Prober {
             }
             answer => answer,
         }?;
+        let topology = writer.cell().load_full();
+        let known = topology.member_of(self.node.id()).and_then(Member::incarnation);
+        if known.is_some_and(|known| known != answer.incarnation) {
+            // Every idle session belongs to the server's former life.
+            self.node.suspect(writer.clock.now());
+        }
         if self.read_only == ReadOnlyCheck::Due {
             check_read_only(&self.node, writer.settings.connect_timeout).await?;
             self.read_only = ReadOnlyCheck::Passed;

@@ -195,6 +195,8 @@ async fn an_exhausted_pool_or_a_statement_error_casts_no_suspicion() -> Result<(
     for error in [fault::pool_timed_out(), fault::pool_closed(), fault::server("42P01")] {
         let nodes = Nodes::postgres(1);
         let db = nodes.connect().await?;
+        time::sleep(Duration::from_millis(1)).await; // the monitor's first question
+        nodes.each(ScriptedNode::forget);
         nodes.on_each(Step::QueryOne, &Behaviour::Fail(error));
         who(&db).await.expect_err("everybody fails");
         time::sleep(Duration::from_millis(10)).await;
