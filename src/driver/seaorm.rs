@@ -1,6 +1,10 @@
 //! SeaORM's own handles as [`Driver`]s.
 
-use std::fmt;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use futures_util::future::{BoxFuture, FutureExt};
 #[cfg(feature = "stream")]
@@ -9,7 +13,11 @@ use futures_util::stream::StreamExt;
 use sea_orm::StreamTrait;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbBackend, DbErr, ExecResult,
-    QueryResult, RuntimeErr, Statement, TransactionOptions, TransactionTrait,
+    QueryResult, Statement, TransactionOptions, TransactionTrait,
+};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use sea_orm::{
+    RuntimeErr,
     sqlx::{self, Database, Executor, Pool},
 };
 
@@ -93,7 +101,12 @@ impl Driver for SeaOrmDriver {
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        begin_on(&self.connection, options)
+        if self.backend() != DbBackend::MySql {
+            return begin_on(&self.connection, options);
+        }
+        let connection = self.connection.clone();
+        let rest = async move { begin_on(&connection, options).await }.boxed();
+        Finishing { rest: Some(rest), is_started: false }.boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
@@ -213,6 +226,36 @@ where
         .begin_with_options(options)
         .map(|begun| begun.map(|transaction| Box::new(SeaOrmTransaction(transaction)) as Box<dyn DriverTransaction>))
         .boxed()
+}
+
+/// Goes on by itself when it is dropped midway. sqlx counts a MySQL transaction when the answer to
+/// its BEGIN is there: one that is dropped before would leave a pooled connection inside a
+/// transaction that nobody ends, or SeaORM's `SET TRANSACTION` to whoever begins next. (On
+/// PostgreSQL and SQLite sqlx itself rolls back.)
+struct Finishing<T: Send + 'static> {
+    rest: Option<BoxFuture<'static, T>>,
+    is_started: bool,
+}
+
+impl<T: Send + 'static> Future for Finishing<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.is_started = true;
+        let output = ready!(self.rest.as_mut().expect("it is not polled again when it is done").poll_unpin(cx));
+        self.rest = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<T: Send + 'static> Drop for Finishing<T> {
+    fn drop(&mut self) {
+        let Some(rest) = self.rest.take().filter(|_| self.is_started) else { return };
+        // Without a runtime the connection cannot go back to its pool either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(rest);
+        }
+    }
 }
 
 /// A physical connection beside the pool, with the pool's own options.

@@ -1,8 +1,18 @@
 //! Tests against real servers and scripted nodes. One binary: linking it is most of its cost.
 
 mod architecture;
+mod config;
+mod files;
 mod item;
+mod lost_nodes;
 mod pooling_proxy;
+mod read_only;
 mod scripted;
+mod secrets;
 mod servers;
-mod smoke;
+mod sessions;
+mod share;
+mod surface;
+mod swap;
+mod wait;
+mod who;

@@ -1,13 +1,13 @@
-//! The databases a test can ask for, and who answered.
+//! The clusters a test can ask for.
 
 use std::{collections::BTreeMap, ops::Deref};
 
 use anyhow::Result;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectOptions, DbBackend};
 use sea_orm_resolver::{Builder, DatabaseConnection, NodeConfig};
-use testkit::{Cluster, MariaDbCluster, PostgresCluster};
+use testkit::{Cluster, MariaDbCluster, PostgresCluster, Server};
 
-use crate::item;
+use crate::{item, who::Who};
 
 /// A real cluster of either kind: what is true of one must be true of the other.
 pub(crate) enum Servers {
@@ -35,13 +35,17 @@ impl Servers {
         Ok(Self::MariaDb(MariaDbCluster::start(2).await?))
     }
 
+    pub(crate) fn backend(&self) -> DbBackend {
+        match self {
+            Self::Postgres(_) => DbBackend::Postgres,
+            Self::MariaDb(_) => DbBackend::MySql,
+        }
+    }
+
     /// The primary and its replicas, named `primary`, `replica-0`, `replica-1`.
     pub(crate) fn builder(&self) -> Builder {
-        let mut builder = DatabaseConnection::builder().primary(self.primary_node());
-        for index in 0..self.replicas().len() {
-            builder = builder.replica(self.replica_node(index));
-        }
-        builder
+        let builder = DatabaseConnection::builder().primary(self.primary_node());
+        (0..self.replicas().len()).fold(builder, |builder, index| builder.replica(self.replica_node(index)))
     }
 
     pub(crate) fn primary_node(&self) -> NodeConfig {
@@ -54,41 +58,53 @@ impl Servers {
 
     /// A connection to all of them, with the `item` table on every node.
     pub(crate) async fn connect(&self) -> Result<DatabaseConnection> {
-        let db = self.builder().connect().await?;
+        self.open(self.builder()).await
+    }
+
+    /// Opens what was built, with the `item` table on every node. No session has written.
+    pub(crate) async fn open(&self, builder: Builder) -> Result<DatabaseConnection> {
+        let db = builder.connect().await?;
         item::create_table(&db.primary()).await?;
         self.wait_caught_up().await?;
         Ok(db)
     }
 
-    /// SQL that names the server that runs it, as an integer column `port`.
-    pub(crate) fn port_sql(&self) -> &'static str {
-        match self {
-            Self::Postgres(_) => "SELECT inet_server_port()::int AS port",
-            Self::MariaDb(_) => "SELECT CAST(@@port AS SIGNED) AS port",
-        }
+    /// SeaORM's own connection to the primary.
+    pub(crate) async fn plain(&self) -> Result<sea_orm::DatabaseConnection> {
+        Ok(sea_orm::Database::connect(ConnectOptions::new(self.primary().url())).await?)
     }
 
-    /// The name of the server a connection runs its statements on, by the server's own word.
-    pub(crate) async fn who_answers(&self, connection: &impl ConnectionTrait) -> Result<String> {
-        let statement = Statement::from_string(connection.get_database_backend(), self.port_sql());
-        let row = connection.query_one_raw(statement).await?.expect("one row");
-        let port = match connection.get_database_backend() {
-            DbBackend::MySql => row.try_get::<i64>("", "port")?,
-            _ => row.try_get::<i32>("", "port")?.into(),
+    pub(crate) fn who(&self) -> Who {
+        let name = |(index, server): (usize, &Server)| {
+            let name = if index == 0 { "primary".to_owned() } else { format!("replica-{}", index - 1) };
+            (server.port().to_string(), name)
         };
-        Ok(self.name_of(port))
+        Who::by_port(self.backend(), self.servers().iter().enumerate().map(name).collect())
     }
 
-    pub(crate) fn name_of(&self, port: i64) -> String {
-        if i64::from(self.primary().port()) == port {
-            return "primary".to_owned();
+    /// How many connections the application has open on a server, by that server's own word.
+    pub(crate) async fn connections(&self, server: &Server) -> Result<u64> {
+        let sql = match self {
+            Self::Postgres(_) => "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop'",
+            Self::MariaDb(_) => "SELECT count(*) FROM information_schema.processlist WHERE user = 'shop'",
+        };
+        Ok(server.query_scalar(sql).await?.parse()?)
+    }
+
+    pub(crate) async fn pause_replay(&self) -> Result<()> {
+        for replica in self.replicas() {
+            replica.pause_replay().await?;
         }
-        let index = self.replicas().iter().position(|replica| i64::from(replica.port()) == port);
-        index.map_or_else(|| format!("unknown port {port}"), |index| format!("replica-{index}"))
+        Ok(())
     }
 }
 
 /// The routed reads each member has answered.
 pub(crate) fn served_reads(db: &DatabaseConnection) -> BTreeMap<String, u64> {
     db.topology().members().map(|member| (member.name().to_owned(), member.node().served_reads())).collect()
+}
+
+/// What runs on each member now.
+pub(crate) fn in_flight(db: &DatabaseConnection) -> BTreeMap<String, u64> {
+    db.topology().members().map(|member| (member.name().to_owned(), member.node().in_flight())).collect()
 }

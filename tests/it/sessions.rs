@@ -1,0 +1,336 @@
+//! Whose writes a read sees. No replica replays anything here: a read that goes to one of them
+//! misses every row.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::Result;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, StreamTrait,
+    TransactionTrait,
+};
+use sea_orm_resolver::{Consistency, DatabaseConnection};
+use tokio::task::JoinSet;
+
+use crate::{item, servers::Servers, who::Who};
+
+const ROUNDS: i32 = 25;
+
+/// Sticks for so long that no pause of a busy machine outlasts it.
+async fn with_paused_replay(servers: &Servers) -> Result<DatabaseConnection> {
+    let sticky = servers.builder().primary_read_share(0.0).stick_after_write(Duration::from_secs(60));
+    let db = servers.open(sticky).await?;
+    servers.pause_replay().await?;
+    Ok(db)
+}
+
+/// Inserts, finds, changes, finds, through one connection.
+async fn insert_then_find(db: &DatabaseConnection) -> Result<()> {
+    for n in 0..ROUNDS {
+        let inserted = item::Entity::insert(item::new("found", n)).exec(db).await?;
+        let id = inserted.last_insert_id;
+        let found = item::Entity::find_by_id(id).one(db).await?;
+        assert_eq!(found.as_ref().map(|item| item.amount), Some(n), "round {n}");
+        assert_eq!(item::Entity::find_by_id(id).one(&db.read()).await?, found);
+        let mut changed = found.expect("just seen").into_active_model();
+        changed.amount = Set(-n);
+        let updated = changed.update(db).await?;
+        assert_eq!(updated.amount, -n);
+        assert_eq!(item::Entity::find_by_id(id).one(db).await?, Some(updated));
+        let saved = item::new("saved", n).save(db).await?;
+        assert!(item::Entity::find_by_id(saved.id.unwrap()).count(db).await? == 1);
+    }
+    Ok(())
+}
+
+async fn in_main(servers: Servers) -> Result<()> {
+    let db = with_paused_replay(&servers).await?;
+    assert!(tokio::task::try_id().is_none(), "the main future of a runtime is no task");
+    insert_then_find(&db).await
+}
+
+async fn in_tasks(servers: Servers) -> Result<()> {
+    let db = with_paused_replay(&servers).await?;
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        let db = db.clone();
+        tasks.spawn(async move { insert_then_find(&db).await });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task??;
+    }
+    Ok(())
+}
+
+async fn in_sessions_and_scopes(servers: Servers) -> Result<()> {
+    let db = with_paused_replay(&servers).await?;
+    insert_then_find(&db.session()).await?;
+    let session = db.session();
+    db.scope(&session, insert_then_find(&db)).await?;
+    // Clones of a session share it in whatever task they are used; so do scopes that enter it.
+    for n in 0..ROUNDS {
+        let session = db.session();
+        let writer = session.clone();
+        let id =
+            tokio::spawn(async move { item::new("shared", n).insert(&writer).await.map(|item| item.id) }).await??;
+        let reader = session.clone();
+        let found = tokio::spawn(async move { item::Entity::find_by_id(id).one(&reader).await }).await??;
+        assert!(found.is_some(), "round {n}");
+        assert!(db.scope(&session, item::Entity::find_by_id(id).one(&db)).await?.is_some(), "round {n}");
+        // And nobody else does: this proves that the replicas would have missed the row.
+        let stranger = db.session();
+        assert!(item::Entity::find_by_id(id).one(&stranger).await?.is_none(), "round {n}");
+        assert!(db.scope(&stranger, item::Entity::find_by_id(id).one(&db)).await?.is_none(), "round {n}");
+        let write_in_scope = item::new("scoped", n).insert(&db);
+        let id = db.scope(&stranger, write_in_scope).await?.id;
+        assert!(item::Entity::find_by_id(id).one(&stranger).await?.is_some(), "round {n}");
+    }
+    Ok(())
+}
+
+#[test]
+fn postgres_finds_what_main_inserted() -> Result<()> {
+    block_on(async { in_main(Servers::postgres().await?).await })
+}
+
+#[test]
+fn mariadb_finds_what_main_inserted() -> Result<()> {
+    block_on(async { in_main(Servers::mariadb().await?).await })
+}
+
+fn block_on(future: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_finds_what_a_task_inserted() -> Result<()> {
+    in_tasks(Servers::postgres().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_finds_what_a_task_inserted() -> Result<()> {
+    in_tasks(Servers::mariadb().await?).await
+}
+
+#[tokio::test]
+async fn postgres_finds_what_a_session_or_scope_inserted() -> Result<()> {
+    in_sessions_and_scopes(Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_finds_what_a_session_or_scope_inserted() -> Result<()> {
+    in_sessions_and_scopes(Servers::mariadb().await?).await
+}
+
+/// Every way to write counts: the first read afterwards goes to the primary.
+async fn every_write_counts(servers: Servers) -> Result<()> {
+    let db = with_paused_replay(&servers).await?;
+    let seed = item::new("seed", 0).insert(&db.primary()).await?;
+    let count = async |db: &DatabaseConnection| item::Entity::find().count(db).await;
+    assert_eq!(count(&db.session()).await?, 0, "the replicas do not know it");
+    let insert = "INSERT INTO item (name, amount) VALUES ('raw', 1)";
+
+    let session = db.session();
+    session.execute_unprepared(insert).await?;
+    assert!(count(&session).await? > 0, "execute_unprepared");
+    let session = db.session();
+    session.execute_raw(sea_orm::Statement::from_string(servers.backend(), insert)).await?;
+    assert!(count(&session).await? > 0, "execute_raw");
+    let session = db.session();
+    item::new("x", 1).insert(&session.write()).await?;
+    assert!(count(&session).await? > 0, "write()");
+    assert!(item::Entity::find().count(&session.read()).await? > 0, "read() after write()");
+    let session = db.session();
+    item::Entity::delete_by_id(seed.id).exec(&session).await?;
+    assert!(count(&session).await? > 0, "a delete");
+
+    let session = db.session();
+    let transaction = session.begin().await?;
+    assert_eq!(count(&session).await?, 0, "begun is not written");
+    item::new("x", 1).insert(&transaction).await?;
+    transaction.commit().await?;
+    assert!(count(&session).await? > 0, "a commit");
+    let session = db.session();
+    session.begin().await?.rollback().await?;
+    assert!(count(&session).await? > 0, "a rollback: some statements commit by themselves");
+    let session = db.session();
+    drop(session.begin().await?);
+    assert!(count(&session).await? > 0, "a transaction that was dropped");
+    let session = db.session();
+    session.transaction::<_, (), sea_orm::DbErr>(|_| Box::pin(async { Ok(()) })).await?;
+    assert!(count(&session).await? > 0, "a closure");
+    let session = db.session();
+    let mut rows = session
+        .stream(&sea_orm::sea_query::Query::select().expr(sea_orm::sea_query::Expr::cust("1")).to_owned())
+        .await?;
+    while futures_util::TryStreamExt::try_next(&mut rows).await?.is_some() {}
+    drop(rows);
+    session.read().begin().await?.commit().await?;
+    session.execute_unprepared("SELECT 1").await?;
+    assert_eq!(count(&session).await?, 0, "reads are no writes, wherever they run");
+    // A write whose end nobody saw may still happen.
+    let session = db.session();
+    let write = session.execute_unprepared(insert);
+    let _ = tokio::time::timeout(Duration::ZERO, write).await;
+    assert!(count(&session).await? > 0, "a write that was dropped");
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_every_write_raises_the_floor_of_its_session() -> Result<()> {
+    every_write_counts(Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_every_write_raises_the_floor_of_its_session() -> Result<()> {
+    every_write_counts(Servers::mariadb().await?).await
+}
+
+async fn consistencies(servers: Servers) -> Result<()> {
+    let db = with_paused_replay(&servers).await?;
+    let who = servers.who();
+    let eventual = db.with_consistency(Consistency::Eventual);
+    let process = db.with_consistency(Consistency::Process);
+    let strong = db.with_consistency(Consistency::Strong);
+    for n in 0..ROUNDS {
+        let writer = db.clone();
+        let id = tokio::spawn(async move { item::new("x", n).insert(&writer).await.map(|item| item.id) }).await??;
+        // This is another session than the task that wrote.
+        let find = || item::Entity::find_by_id(id);
+        assert!(find().one(&db).await?.is_none(), "session");
+        assert!(find().one(&eventual).await?.is_none(), "eventual");
+        assert!(find().one(&process).await?.is_some(), "process");
+        assert!(find().one(&process.read()).await?.is_some(), "process");
+        assert!(find().one(&strong).await?.is_some(), "strong");
+        assert_eq!(who.answers(&strong).await?, "primary");
+        // A write elsewhere, of which nothing here knows.
+        let id = item::new("elsewhere", n).insert(&db.primary()).await?.id;
+        assert!(item::Entity::find_by_id(id).one(&strong).await?.is_some(), "strong");
+        assert!(item::Entity::find_by_id(id).one(&strong.session().read()).await?.is_some(), "strong");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_each_consistency_sees_what_it_promises() -> Result<()> {
+    consistencies(Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_each_consistency_sees_what_it_promises() -> Result<()> {
+    consistencies(Servers::mariadb().await?).await
+}
+
+/// SeaORM reads back what it inserted where the database has no RETURNING.
+async fn eventual_still_reads_back(servers: Servers) -> Result<()> {
+    let db = with_paused_replay(&servers).await?.with_consistency(Consistency::Eventual);
+    for n in 0..ROUNDS {
+        for db in [&db, &db.session()] {
+            let inserted = item::new("mine", n).insert(db).await?;
+            assert_eq!(inserted.amount, n);
+            let mut changed = inserted.into_active_model();
+            changed.amount = Set(n + 1);
+            assert_eq!(changed.update(db).await?.amount, n + 1);
+        }
+        let inserted = item::new("mine", n).insert(&db).await?;
+        assert!(item::Entity::find_by_id(inserted.id).one(&db).await?.is_none(), "the program's own read is eventual");
+    }
+    let task = db.clone();
+    tokio::spawn(async move { item::new("task", 1).insert(&task).await }).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_an_eventual_insert_still_gives_its_row_back() -> Result<()> {
+    eventual_still_reads_back(Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_an_eventual_insert_still_gives_its_row_back() -> Result<()> {
+    eventual_still_reads_back(Servers::mariadb().await?).await
+}
+
+#[tokio::test]
+async fn the_writes_of_one_task_do_not_drive_the_reads_of_another_to_the_primary() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    let db = with_paused_replay(&servers).await?;
+    let writer = db.clone();
+    let writer = tokio::spawn(async move {
+        for n in 0.. {
+            if item::Entity::insert(item::new("x", n)).exec(&writer).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let who = servers.who();
+    tokio::spawn(async move {
+        for _ in 0..300 {
+            assert!(who.answers(&db).await?.starts_with("replica"));
+            assert!(who.answers(&db.read()).await?.starts_with("replica"));
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    writer.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_explicit_session_keeps_its_node_however_it_reads() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    let db = servers.connect().await?;
+    let who = servers.who();
+    let mut seen = BTreeSet::new();
+    for round in 0..40 {
+        let session = db.session();
+        // Whichever comes first draws for all.
+        let first = if round % 2 == 0 { who.answers(&session).await? } else { who.answers(&session.read()).await? };
+        for _ in 0..5 {
+            assert_eq!(who.answers(&session).await?, first);
+            assert_eq!(who.answers(&session.clone().read()).await?, first);
+            assert_eq!(session.read().node(), Some(first.clone()));
+            let transaction = session.read().begin().await?;
+            assert_eq!(transaction.node(), first);
+            transaction.commit().await?;
+        }
+        seen.insert(first);
+    }
+    assert_eq!(seen.len(), 3, "each session draws for itself: {seen:?}");
+    Ok(())
+}
+
+async fn answers_in_a_row(db: &DatabaseConnection, who: &Who) -> Result<BTreeSet<String>> {
+    let mut seen = BTreeSet::new();
+    for _ in 0..40 {
+        seen.insert(who.answers(db).await?);
+    }
+    Ok(seen)
+}
+
+#[tokio::test]
+async fn a_session_returns_to_the_replicas_when_its_time_has_passed() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    let db =
+        servers.open(servers.builder().primary_read_share(0.0).stick_after_write(Duration::from_millis(300))).await?;
+    let who = servers.who();
+    assert!(!answers_in_a_row(&db, &who).await?.contains("primary"));
+    item::new("x", 1).insert(&db).await?;
+    assert_eq!(who.answers(&db).await?, "primary");
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert!(!answers_in_a_row(&db, &who).await?.contains("primary"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_connection_in_the_same_task_is_another_world() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    let db = with_paused_replay(&servers).await?;
+    let other = servers.builder().primary_read_share(0.0).connect().await?;
+    item::new("x", 1).insert(&db).await?;
+    assert_eq!(servers.who().answers(&db).await?, "primary");
+    assert!(servers.who().answers(&other).await?.starts_with("replica"));
+    let session = db.session();
+    item::new("x", 1).insert(&session).await?;
+    assert!(db.scope(&session, servers.who().answers(&other)).await?.starts_with("replica"));
+    Ok(())
+}
