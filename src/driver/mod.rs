@@ -1,7 +1,7 @@
 //! SPEAK: what the resolver asks of a database handle, and nothing more.
 //!
 //! The rooms above know a node only through [`Driver`]: SeaORM's pools implement it
-//! ([`seaorm`]), and so do the scripted nodes of simulators and fault tests, which can fail a
+//! (`seaorm`), and so do the scripted nodes of simulators and fault tests, which can fail a
 //! BEGIN, hold a COMMIT or break a stream. SeaORM's own proxy can do none of that.
 //!
 //! Every method returns the boxed future that SeaORM made anyway, so the layer costs no

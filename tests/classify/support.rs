@@ -31,20 +31,20 @@ struct RawCase {
 
 /// One statement on one backend, and what it is.
 #[derive(Clone, Debug)]
-pub struct Case {
-    pub file: String,
-    pub sql: String,
-    pub backend: DbBackend,
-    pub read: bool,
-    pub reason: Option<String>,
-    pub text: Option<String>,
+pub(crate) struct Case {
+    pub(crate) file: String,
+    pub(crate) sql: String,
+    pub(crate) backend: DbBackend,
+    pub(crate) read: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) text: Option<String>,
 }
 
-pub const BACKENDS: [(&str, DbBackend); 3] =
+pub(crate) const BACKENDS: [(&str, DbBackend); 3] =
     [("postgres", DbBackend::Postgres), ("mysql", DbBackend::MySql), ("sqlite", DbBackend::Sqlite)];
 
 /// Every case of every file under `tests/spec/classify`.
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spec/classify");
     let mut files: Vec<_> =
         fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("readable").path()).collect();

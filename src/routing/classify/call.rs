@@ -2,10 +2,10 @@
 
 use super::called::FunctionName;
 use super::dialect::Dialect;
-use super::functions::{self, Case, Known};
+use super::functions::{self, Case, Known, Name};
 use super::keyword::Keyword;
 use super::reason::Reason;
-use super::scan::{Clause, Scan};
+use super::scan::{Clause, Scan, Step};
 use super::token::{Kind, Token};
 
 impl Token {
@@ -22,19 +22,21 @@ impl Token {
 
 impl Scan<'_, '_> {
     /// Decides about the name just read, which a parenthesis follows.
-    pub(super) fn call(&mut self) -> Result<(), Reason> {
+    pub(super) fn call(&mut self) -> Step {
         let name = self.previous;
         if self.is_no_call(name) {
             return Ok(());
         }
         if name.kind() == Kind::Escaped {
-            return Err(Reason::UnresolvedEscape { at: name.start() });
+            return self.refuse(Reason::UnresolvedEscape { at: name.start() });
         }
-        let at = self.chain.start;
+        let at = self.chain.start();
         let len = name.end() - at;
         match self.look_up(name) {
             Known::Harmless => {}
-            Known::NeedsPrimary(effect) => return Err(Reason::PrimaryFunction { effect, at, len }),
+            Known::NeedsPrimary(effect) => {
+                return self.refuse(Reason::PrimaryFunction { effect, at, len });
+            }
             Known::Unknown => {
                 if !self.is_declared(name) {
                     self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
@@ -129,7 +131,7 @@ impl Scan<'_, '_> {
         let built_in = match (self.chain.names, self.dialect) {
             (1, _) => true,
             (2, Dialect::Postgres) => {
-                let qualifier = self.text(self.chain.qualifier);
+                let qualifier = self.text(self.chain.first);
                 qualifier == b"\"pg_catalog\"" || qualifier.eq_ignore_ascii_case(b"pg_catalog")
             }
             _ => false,
@@ -137,25 +139,34 @@ impl Scan<'_, '_> {
         if !built_in {
             return Known::Unknown;
         }
-        let text = self.text(name);
-        let inside = || text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
         match (name.kind(), self.dialect) {
-            (Kind::Quoted, Dialect::Postgres) => functions::look_up(inside(), Case::Exact, self.dialect),
+            (Kind::Quoted, Dialect::Postgres) => self.built_in(name, Case::Exact),
             // Whether a quoted name may be a built-in depends on the built-in; a denied one stays denied.
-            (Kind::Quoted, Dialect::MySql) => match functions::look_up(inside(), Case::Folds, self.dialect) {
+            (Kind::Quoted, Dialect::MySql) => match self.built_in(name, Case::Folds) {
                 Known::Harmless => Known::Unknown,
                 other => other,
             },
-            (Kind::Quoted, Dialect::Sqlite) => functions::look_up(inside(), Case::Folds, self.dialect),
-            _ => functions::look_up(text, Case::Folds, self.dialect),
+            (Kind::Quoted, Dialect::Sqlite) => self.built_in(name, Case::Folds),
+            _ => self.built_in(name, Case::Word),
         }
     }
 
+    /// What is known about a name, without its quotes.
+    pub(super) fn built_in(&self, name: Token, case: Case) -> Known {
+        functions::look_up(self.to_look_up(name, case), self.dialect)
+    }
+
+    pub(super) fn to_look_up(&self, name: Token, case: Case) -> Name<'_> {
+        let quotes = usize::from(case != Case::Word);
+        let rest = self.sql.as_bytes().get(name.start() + quotes..);
+        Name { rest: rest.unwrap_or_default(), length: name.len() - 2 * quotes, case }
+    }
+
     fn is_declared(&self, name: Token) -> bool {
-        let (start, names) = (self.chain.start, self.chain.names);
+        let (start, names) = (self.chain.start(), self.chain.names);
         let qualifier = match names {
             1 => None,
-            2 => self.sql.get(self.chain.qualifier.start()..self.chain.qualifier.end()),
+            2 => self.sql.get(self.chain.first.start()..self.chain.first.end()),
             // Longer chains and fields of values are nothing that a declaration names.
             _ => self.sql.get(start..name.start()),
         };

@@ -106,7 +106,7 @@ impl<F: Fn(&FunctionName<'_>) -> bool> KnownFunctions for F {
 
 /// Knows no user function.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct BuiltInsOnly;
+pub(crate) struct BuiltInsOnly;
 
 impl KnownFunctions for BuiltInsOnly {
     fn is_harmless(&self, _call: &FunctionName<'_>) -> bool {

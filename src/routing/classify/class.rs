@@ -1,70 +1,121 @@
-//! The class of each byte as the first of a token.
+//! What a byte begins, in each dialect.
 
-/// The class of a first byte; bit 7 says that the byte goes on a word.
-pub(super) type Class = u8;
-pub(super) const WORD: Class = 0x80;
-pub(super) const SPACE: Class = 1;
-pub(super) const LETTER: Class = 2 | WORD;
-pub(super) const DIGIT: Class = 3 | WORD;
-pub(super) const HIGH: Class = 4 | WORD;
-pub(super) const DOLLAR: Class = 5 | WORD;
-pub(super) const OPERATOR: Class = 6;
-pub(super) const QUOTE: Class = 7;
-pub(super) const DOUBLE: Class = 8;
-pub(super) const BACKTICK: Class = 9;
-pub(super) const OPEN: Class = 10;
-pub(super) const CLOSE: Class = 11;
-pub(super) const COMMA: Class = 12;
-pub(super) const DOT: Class = 13;
-pub(super) const SEMICOLON: Class = 14;
-pub(super) const DASH: Class = 15;
-pub(super) const SLASH: Class = 16;
-pub(super) const HASH: Class = 17;
-pub(super) const QUESTION: Class = 18;
-pub(super) const AT: Class = 19;
-pub(super) const COLON: Class = 20;
-pub(super) const OPEN_BRACKET: Class = 21;
-pub(super) const CLOSE_BRACKET: Class = 22;
-pub(super) const BRACE: Class = 23;
-/// Begins no token of any dialect.
-pub(super) const BAD: Class = 24;
+use super::dialect::Dialect;
 
-static CLASS: [Class; 256] = {
-    let mut class = [BAD; 256];
+/// What a byte begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Class {
+    /// Nothing in this dialect; also the end of the text.
+    Bad,
+    Space,
+    /// A word.
+    Letter,
+    /// A name in double quotes.
+    Quoted,
+    /// A name in backticks.
+    Backtick,
+    Comma,
+    Dot,
+    Open,
+    Close,
+    Operator,
+    Digit,
+    /// A literal.
+    Quote,
+    /// A literal or a name, by the reading.
+    Double,
+    Semicolon,
+    /// An operator or a comment.
+    Dash,
+    Slash,
+    /// A comment.
+    Hash,
+    /// `?` and what may follow.
+    Question,
+    /// `$1` or `$tag$` on PostgreSQL.
+    Dollar,
+    /// `$a`, `@a`, `:a` on SQLite.
+    Parameter,
+    /// `@` on MySQL.
+    At,
+    /// `:` on MySQL and PostgreSQL.
+    Colon,
+    /// `[` on SQLite.
+    Bracket,
+    /// `]` on PostgreSQL.
+    CloseBracket,
+    /// A byte order mark or a word, on SQLite.
+    Mark,
+}
+
+/// The classes of all bytes in one dialect.
+pub(super) type Classes = [Class; 256];
+
+/// The classes of all bytes in `dialect`.
+pub(super) fn classes(dialect: Dialect) -> &'static Classes {
+    static POSTGRES: Classes = table(Dialect::Postgres);
+    static MYSQL: Classes = table(Dialect::MySql);
+    static SQLITE: Classes = table(Dialect::Sqlite);
+    match dialect {
+        Dialect::Postgres => &POSTGRES,
+        Dialect::MySql => &MYSQL,
+        Dialect::Sqlite => &SQLITE,
+    }
+}
+
+const fn table(dialect: Dialect) -> Classes {
+    let mut classes = [Class::Bad; 256];
     let mut byte = 0;
     while byte < 256 {
-        class[byte] = match byte as u8 {
-            b' ' | b'\t'..=b'\r' => SPACE,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
-            b'0'..=b'9' => DIGIT,
-            0x80.. => HIGH,
-            b'$' => DOLLAR,
-            b'\'' => QUOTE,
-            b'"' => DOUBLE,
-            b'`' => BACKTICK,
-            b'(' => OPEN,
-            b')' => CLOSE,
-            b',' => COMMA,
-            b'.' => DOT,
-            b';' => SEMICOLON,
-            b'-' => DASH,
-            b'/' => SLASH,
-            b'#' => HASH,
-            b'?' => QUESTION,
-            b'@' => AT,
-            b':' => COLON,
-            b'[' => OPEN_BRACKET,
-            b']' => CLOSE_BRACKET,
-            b'{' | b'}' => BRACE,
-            b'!' | b'%' | b'&' | b'*' | b'+' | b'<' | b'=' | b'>' | b'^' | b'|' | b'~' => OPERATOR,
-            _ => BAD,
-        };
+        classes[byte] = class(byte as u8, dialect);
         byte += 1;
     }
-    class
-};
+    classes
+}
 
-#[inline]
-pub(super) fn class(byte: u8) -> Class {
-    CLASS[usize::from(byte)]
+const fn class(byte: u8, dialect: Dialect) -> Class {
+    match (byte, dialect) {
+        (b' ' | b'\t'..=b'\r', _) => Class::Space,
+        (b'a'..=b'z' | b'A'..=b'Z' | b'_', _) => Class::Letter,
+        (0xEF, Dialect::Sqlite) => Class::Mark,
+        (0x80.., _) => Class::Letter,
+        (b'0'..=b'9', _) => Class::Digit,
+        (b'\'', _) => Class::Quote,
+        (b'"', Dialect::MySql) => Class::Double,
+        (b'"', _) => Class::Quoted,
+        (b'`', Dialect::Postgres) => Class::Operator,
+        (b'`', _) => Class::Backtick,
+        (b'(', _) => Class::Open,
+        (b')', _) => Class::Close,
+        (b',', _) => Class::Comma,
+        (b'.', _) => Class::Dot,
+        (b';', _) => Class::Semicolon,
+        (b'-', _) => Class::Dash,
+        (b'/', _) => Class::Slash,
+        (b'$', Dialect::Postgres) => Class::Dollar,
+        (b'$', Dialect::MySql) => Class::Letter,
+        (b'$' | b'@' | b':', Dialect::Sqlite) => Class::Parameter,
+        (b'#', Dialect::Postgres) => Class::Operator,
+        (b'#', Dialect::MySql) => Class::Hash,
+        // A placeholder, and on PostgreSQL an operator of JSON.
+        (b'?', Dialect::Postgres) => Class::Operator,
+        (b'?', _) => Class::Question,
+        (b'@', Dialect::Postgres) => Class::Operator,
+        (b'@', Dialect::MySql) => Class::At,
+        (b':', _) => Class::Colon,
+        (b'[', Dialect::Postgres) => Class::Operator,
+        // On MySQL a quoted name in one mode of MariaDB, an error elsewhere.
+        (b'[', Dialect::Sqlite) => Class::Bracket,
+        (b']', Dialect::Postgres) => Class::CloseBracket,
+        // {d '2020-01-01'}, {fn now()}
+        (b'{' | b'}', Dialect::MySql) => Class::Operator,
+        (b'!' | b'%' | b'&' | b'*' | b'+' | b'<' | b'=' | b'>' | b'^' | b'|' | b'~', _) => Class::Operator,
+        _ => Class::Bad,
+    }
+}
+
+/// Does the byte go on a word?
+pub(super) const fn goes_on_word(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80..)
 }

@@ -1,24 +1,27 @@
 //! The words that decide something.
 
+use super::chunk;
+
 /// A word that decides something, in any case of its letters; every other word is `None`.
 #[rustfmt::skip]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Keyword {
     None,
-    // verbs
-    Select, Values, Table, With, Explain, Describe, Desc, Show, Pragma, Copy,
-    Insert, Update, Delete, Merge, Replace,
+    // with a rule of their own in queries: `Token::has_rule` counts on Select and Update being the ends
+    Select, Values, Table, With, From, Join, StraightJoin, On, Where, Having, Order, Limit, Offset, Fetch, Window,
+    Union, Intersect, Except, By, For, Into, Procedure, CalcFoundRows, Share,
+    // verbs that modify data: `Token::is_dml` counts on Update and Replace being the ends
+    Update, Insert, Delete, Merge, Replace,
+    // other verbs
+    Explain, Describe, Desc, Show, Pragma, Copy,
     // locking
-    For, No, Key, Share, Lock, In,
+    No, Key, Lock, In,
     // sequences
     Next, Previous, Value, Nextval, Currval,
-    // clauses that decide
-    Into, Procedure, CalcFoundRows,
     // structure
-    As, Not, Materialized, Recursive, Search, Cycle, From, Distinct, Join, On, Using, Where, Group, By, Having,
-    Order, Limit, Offset, Fetch, Window, Union, Intersect, Except, Lateral, Tablesample, Partition,
-    Left, Right, Inner, Outer, Cross, Full, Natural, StraightJoin, Only, Sets, Set,
+    As, Not, Materialized, Recursive, Search, Cycle, Distinct, Using, Group, Lateral, Tablesample, Partition,
+    Left, Right, Inner, Outer, Cross, Full, Natural, Only, Sets, Set,
     // followed by a parenthesis in one place only
     Over, Filter, Repeatable, Columns, Passing, Escape, Ilike, Like, Zone, Operator, Varying, Second, Rollup, Cube,
     First, Uescape, SystemTime,
@@ -74,47 +77,43 @@ static WORDS: &[(&str, Keyword)] = &[
     ("pg_temp", Keyword::PgTemp),
 ];
 
-const SLOTS: usize = 1024;
-
-#[derive(Clone, Copy)]
-struct Slot {
-    key: u64,
-    length: u8,
-    place: u8,
+/// The beginning and the length of a word as one number, the beginning folded by [`chunk::fold`].
+const fn key(beginning: u64, length: usize) -> u64 {
+    beginning ^ length as u64
 }
 
-/// Open addressing, built by the compiler; an empty slot has length 0.
-static INDEX: [Slot; SLOTS] = {
-    let mut index = [Slot { key: 0, length: 0, place: 0 }; SLOTS];
+/// Found by trying: with it no two keywords share a slot, as the compiler checks when it fills the index.
+const MULTIPLIER: u64 = 0x1440_CD85_827A_8485;
+
+const fn slot(key: u64) -> usize {
+    (key.wrapping_mul(MULTIPLIER) >> 54) as usize
+}
+
+/// The place in [`KEYS`], one more than in [`WORDS`]; 0, where no word is, in the slots that most words meet.
+static INDEX: [u8; 1024] = {
+    let mut index = [0; 1024];
     let mut place = 0;
     while place < WORDS.len() {
-        let word = WORDS[place].0.as_bytes();
-        let (mut key, mut at) = (0_u64, 0);
-        while at < word.len() {
-            key = push(key, word[at]);
-            at += 1;
-        }
-        let mut slot = slot_of(key, word.len());
-        while index[slot].length != 0 {
-            slot = (slot + 1) & (SLOTS - 1);
-        }
-        index[slot] = Slot { key, length: word.len() as u8, place: place as u8 };
+        let slot = slot(KEYS[place + 1].0);
+        assert!(index[slot] == 0, "two keywords in one slot");
+        index[slot] = place as u8 + 1;
         place += 1;
     }
     index
 };
 
-/// Adds a byte to the key of a word: the last eight bytes, letters folded.
-///
-/// Folding by one bit keeps letters apart from everything else: only letters have a letter's folded value.
-#[inline]
-pub(super) const fn push(key: u64, byte: u8) -> u64 {
-    (key << 8) | (byte | 0x20) as u64
-}
-
-const fn slot_of(key: u64, length: usize) -> usize {
-    ((key ^ length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54) as usize
-}
+/// The keys of the words, and their keywords; none at place 0, for no word has the key 0.
+static KEYS: [(u64, Keyword); WORDS.len() + 1] = {
+    let mut keys = [(0, Keyword::None); WORDS.len() + 1];
+    let mut place = 0;
+    while place < WORDS.len() {
+        let word = WORDS[place].0.as_bytes();
+        let beginning = chunk::first(chunk::fold(chunk::of(word, 0)), word.len());
+        keys[place + 1] = (key(beginning, word.len()), WORDS[place].1);
+        place += 1;
+    }
+    keys
+};
 
 /// The keywords by their number.
 static KEYWORDS: [Keyword; 128] = {
@@ -134,26 +133,28 @@ impl Keyword {
         KEYWORDS[usize::from(number & 127)]
     }
 
-    /// The keyword that `word` is; `key` is made of its bytes by [`push`].
+    /// The keyword that a word of less than eight bytes is; `chunk` begins with it.
     #[inline]
-    pub(super) fn of(word: &[u8], key: u64) -> Self {
-        if word.len() > 19 {
-            return Self::None;
+    pub(super) fn short(chunk: u64, length: usize) -> Self {
+        let key = key(chunk::first(chunk::fold(chunk), length), length);
+        let (known, keyword) = KEYS[usize::from(INDEX[slot(key)])];
+        match known == key {
+            true => keyword,
+            false => Self::None,
         }
-        let mut slot = slot_of(key, word.len());
-        loop {
-            let found = INDEX[slot];
-            if found.length == 0 {
-                return Self::None;
-            }
-            if found.key == key && usize::from(found.length) == word.len() {
-                let (text, keyword) = WORDS[usize::from(found.place)];
-                if word.len() <= 8 || text.as_bytes().eq_ignore_ascii_case(word) {
-                    return keyword;
-                }
-            }
-            slot = (slot + 1) & (SLOTS - 1);
+    }
+
+    /// The keyword that a longer word is; `beginning` is its first eight bytes.
+    pub(super) fn long(beginning: u64, word: &[u8]) -> Self {
+        let key = key(chunk::fold(beginning), word.len());
+        let place = usize::from(INDEX[slot(key)]);
+        if KEYS[place].0 == key
+            && let Some((text, keyword)) = WORDS.get(place.wrapping_sub(1))
+            && text.as_bytes().eq_ignore_ascii_case(word)
+        {
+            return *keyword;
         }
+        Self::None
     }
 
     /// Can a word like this be the end of an operand (a column, a table, an alias)?

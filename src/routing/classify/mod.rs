@@ -3,28 +3,43 @@
 //! A read is what is positively recognised as one in every way the server may read the text;
 //! everything else is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases.
 //!
-//! [`lexer`] makes tokens, [`scan`] follows them through a query, [`forms`] knows the statements that are
-//! not queries, [`call`] decides about a name before a parenthesis, [`functions`] holds the tables.
+//! [`lexer`] makes tokens, and [`literal`], [`number`] and [`comment`] find their ends; [`chunk`] reads eight
+//! bytes at once for them. [`scan`] is where a text is followed to its end: [`query`] through queries, with
+//! [`clause`] for the keywords, [`parenthesis`], [`with`] and [`call`] for a name before a parenthesis; [`forms`]
+//! through the statements that are not queries. [`functions`] holds the tables.
 
 mod call;
 mod called;
+mod chunk;
 mod class;
+mod clause;
+mod comment;
+mod copy;
 mod dialect;
+mod explain;
 mod forms;
 mod functions;
 mod keyword;
 mod lexer;
+mod literal;
+mod number;
+mod parenthesis;
+mod phase;
+mod pragma;
+mod query;
 mod reason;
 mod scan;
+mod show;
 mod token;
 mod with;
 
 use sea_orm::DbBackend;
 
-pub use called::{BuiltInsOnly, FunctionName, KnownFunctions};
+pub use called::{FunctionName, KnownFunctions};
 pub use functions::Effect;
 pub use reason::Reason;
 
+use called::BuiltInsOnly;
 use dialect::Dialect;
 use scan::Scan;
 

@@ -15,39 +15,106 @@ pub enum Reason {
     /// Nothing but white space, comments and semicolons.
     Empty,
     /// A statement that is not one of the reads.
-    Verb { at: usize, len: usize },
+    Verb {
+        /// Where its verb begins.
+        at: usize,
+        /// How long the verb is.
+        len: usize,
+    },
     /// A form of `SHOW`, `PRAGMA`, `COPY`, `EXPLAIN` or `DESCRIBE` that is not known to only read.
-    Form { verb: &'static str, at: usize },
+    Form {
+        /// The statement's verb.
+        verb: &'static str,
+        /// Where the token is that is not known.
+        at: usize,
+    },
     /// A data-modifying statement inside or after `WITH`.
-    DataModifyingCte { at: usize, len: usize },
+    DataModifyingCte {
+        /// Where its verb begins.
+        at: usize,
+        /// How long the verb is.
+        len: usize,
+    },
     /// `FOR UPDATE` and its kin.
-    LockingClause { clause: &'static str, at: usize },
+    LockingClause {
+        /// The words of the clause, in upper case.
+        clause: &'static str,
+        /// Where its last word begins.
+        at: usize,
+    },
     /// `INTO`: a table, a file, variables.
-    SelectInto { at: usize },
+    SelectInto {
+        /// Where `INTO` begins.
+        at: usize,
+    },
     /// A part of a `SELECT` that has an effect on the session or runs a procedure.
-    SideEffect { clause: &'static str, at: usize },
+    SideEffect {
+        /// The word, in upper case.
+        clause: &'static str,
+        /// Where it begins.
+        at: usize,
+    },
     /// `@x`, `@@session.x`, `:=`, or a temporary schema.
-    SessionVariable { at: usize },
+    SessionVariable {
+        /// Where it begins.
+        at: usize,
+    },
     /// `NEXT VALUE FOR s`, `s.nextval`.
-    SequenceValue { at: usize },
+    SequenceValue {
+        /// Where it begins.
+        at: usize,
+    },
     /// A call of a built-in that needs the primary.
-    PrimaryFunction { effect: Effect, at: usize, len: usize },
+    PrimaryFunction {
+        /// Why it needs the primary.
+        effect: Effect,
+        /// Where its name, with what qualifies it, begins.
+        at: usize,
+        /// How long the name is.
+        len: usize,
+    },
     /// A call of a function not known to be harmless; nothing else stands in the way of a read.
-    UnknownFunction { at: usize, len: usize },
+    UnknownFunction {
+        /// Where its name, with what qualifies it, begins.
+        at: usize,
+        /// How long the name is.
+        len: usize,
+    },
     /// A call of a name whose escapes are not resolved.
-    UnresolvedEscape { at: usize },
+    UnresolvedEscape {
+        /// Where the name begins.
+        at: usize,
+    },
     /// `/*! … */` or `/*M! … */`: the server executes its inside.
-    ExecutableComment { at: usize },
+    ExecutableComment {
+        /// Where it begins.
+        at: usize,
+    },
     /// Where this literal ends depends on a setting of the server, and one reading is no read.
-    AmbiguousLiteral { at: usize },
+    AmbiguousLiteral {
+        /// Where it begins.
+        at: usize,
+    },
     /// A literal, name or comment that does not end.
-    Unterminated { at: usize },
+    Unterminated {
+        /// Where it begins.
+        at: usize,
+    },
     /// A byte that begins no token of the dialect.
-    UnexpectedByte { at: usize },
+    UnexpectedByte {
+        /// Where it is.
+        at: usize,
+    },
     /// Parentheses that do not match, or a statement that breaks off.
-    Incomplete { at: usize },
+    Incomplete {
+        /// Where the token is that cannot come.
+        at: usize,
+    },
     /// A construction that must be followed, nested deeper than is followed.
-    TooDeep { at: usize },
+    TooDeep {
+        /// Where it begins.
+        at: usize,
+    },
     /// Four gigabytes or more.
     TooLong,
     /// A backend that this library does not know.

@@ -1,14 +1,12 @@
 //! `WITH`: its members and the statement they belong to.
 
 use super::keyword::Keyword;
-use super::reason::Reason;
-use super::scan::{Clause, Scan};
+use super::scan::{Clause, Scan, Step};
 use super::token::{Kind, Token};
 
 impl Scan<'_, '_> {
     /// A word or a quoted name in a `WITH` list.
-    pub(super) fn with_name(&mut self, token: Token) -> Result<(), Reason> {
-        let (at, len) = (token.start(), token.end() - token.start());
+    pub(super) fn with_name(&mut self, token: Token) -> Step {
         match (self.clause, token.keyword()) {
             (Clause::WithName, Keyword::Recursive) if self.previous.keyword() == Keyword::With => {}
             (Clause::WithName, _) => self.clause = Clause::WithBody,
@@ -17,30 +15,28 @@ impl Scan<'_, '_> {
                 self.clause = Clause::Expressions;
             }
             (Clause::WithNext | Clause::WithSearch, keyword) if keyword.is_dml() => {
-                return Err(Reason::DataModifyingCte { at, len });
+                return self.modifies(token);
             }
             (Clause::WithNext, Keyword::Search | Keyword::Cycle) => self.clause = Clause::WithSearch,
             // The next member after a SEARCH or CYCLE clause, perhaps with a list of columns.
             (Clause::WithNext | Clause::WithSearch, Keyword::As) => self.clause = Clause::WithBody,
             (Clause::WithSearch, _) => {}
-            (Clause::WithNext, _) => return Err(Reason::Verb { at, len }),
-            _ => return Err(Reason::Incomplete { at }),
+            (Clause::WithNext, _) => return self.verb_refused(token),
+            _ => return self.incomplete(token),
         }
         Ok(())
     }
 
     /// A parenthesis in a `WITH` list: columns, the body of a member, or the main statement.
-    pub(super) fn open_with(&mut self, token: Token) -> Result<(), Reason> {
+    pub(super) fn open_with(&mut self, token: Token) -> Step {
         match self.clause {
             Clause::WithBody if matches!(self.previous.keyword(), Keyword::As | Keyword::Materialized) => {
                 self.clause = Clause::WithNext;
-                self.push(Clause::Arguments);
-                self.expects_query = true;
+                self.push(Clause::QueryStart);
             }
             Clause::WithNext => {
                 self.clause = Clause::Expressions;
-                self.push(Clause::Arguments);
-                self.expects_query = true;
+                self.push(Clause::QueryStart);
             }
             Clause::WithBody if matches!(self.previous.kind(), Kind::Word | Kind::Quoted | Kind::Escaped) => {
                 self.push(Clause::Arguments);
@@ -52,7 +48,7 @@ impl Scan<'_, '_> {
                 }
                 self.push(Clause::Arguments);
             }
-            _ => return Err(Reason::Incomplete { at: token.start() }),
+            _ => return self.incomplete(token),
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! What is known about functions: the built-ins of a dialect, and what the caller declares.
 
+mod built_ins;
 mod mysql;
 mod postgres;
 mod sqlite;
 
 use super::dialect::Dialect;
+use built_ins::BuiltIns;
 
 /// Why a built-in function needs the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +28,28 @@ pub enum Effect {
     RunsText,
 }
 
+static POSTGRES: BuiltIns = BuiltIns {
+    harmless: &postgres::HARMLESS,
+    denied: &postgres::DENIED,
+    index: &built_ins::index::<8192>(&postgres::HARMLESS, &postgres::DENIED),
+    beginnings: &built_ins::beginnings::<POSTGRES_NAMES>(&postgres::HARMLESS, &postgres::DENIED),
+};
+static MYSQL: BuiltIns = BuiltIns {
+    harmless: &mysql::HARMLESS,
+    denied: &mysql::DENIED,
+    index: &built_ins::index::<2048>(&mysql::HARMLESS, &mysql::DENIED),
+    beginnings: &built_ins::beginnings::<MYSQL_NAMES>(&mysql::HARMLESS, &mysql::DENIED),
+};
+static SQLITE: BuiltIns = BuiltIns {
+    harmless: &sqlite::HARMLESS,
+    denied: &sqlite::DENIED,
+    index: &built_ins::index::<512>(&sqlite::HARMLESS, &sqlite::DENIED),
+    beginnings: &built_ins::beginnings::<SQLITE_NAMES>(&sqlite::HARMLESS, &sqlite::DENIED),
+};
+const POSTGRES_NAMES: usize = postgres::HARMLESS.len() + postgres::DENIED.len();
+const MYSQL_NAMES: usize = mysql::HARMLESS.len() + mysql::DENIED.len();
+const SQLITE_NAMES: usize = sqlite::HARMLESS.len() + sqlite::DENIED.len();
+
 /// What is known about a called name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
@@ -37,111 +61,68 @@ pub(super) enum Known {
 /// How the case of a name counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Case {
-    /// An unquoted name: folded.
+    /// An unquoted name: folded, and made of the bytes of words only.
+    Word,
+    /// A quoted name that is folded all the same.
     Folds,
     /// A quoted name on PostgreSQL: as it stands.
     Exact,
 }
 
+/// A name to look up: the first `length` bytes of `rest`.
+///
+/// With what follows it in the text, so that eight bytes can be loaded from its start.
+#[derive(Clone, Copy)]
+pub(super) struct Name<'sql> {
+    pub(super) rest: &'sql [u8],
+    pub(super) length: usize,
+    pub(super) case: Case,
+}
+
 /// Looks a name up among the built-ins of `dialect`.
-pub(super) fn look_up(name: &[u8], case: Case, dialect: Dialect) -> Known {
-    let (harmless, denied): (bool, &[(&str, Effect)]) = match dialect {
-        Dialect::Postgres => (postgres::HARMLESS_INDEX.contains(&postgres::HARMLESS, name, case), &postgres::DENIED),
-        Dialect::MySql => (mysql::HARMLESS_INDEX.contains(&mysql::HARMLESS, name, case), &mysql::DENIED),
-        Dialect::Sqlite => (sqlite::HARMLESS_INDEX.contains(&sqlite::HARMLESS, name, case), &sqlite::DENIED),
+pub(super) fn look_up(name: Name<'_>, dialect: Dialect) -> Known {
+    let built_ins = match dialect {
+        Dialect::Postgres => &POSTGRES,
+        Dialect::MySql => &MYSQL,
+        Dialect::Sqlite => &SQLITE,
     };
-    if harmless {
-        return Known::Harmless;
-    }
-    match denied_effect(denied, name, case) {
-        Some(effect) => Known::NeedsPrimary(effect),
-        None => Known::Unknown,
-    }
+    built_ins.look_up(name)
+}
+
+/// Can this be one of the names that [`attribute_call`] is for?
+///
+/// Asked for every name after a dot, so the usual answer (no) must be cheap.
+#[inline]
+pub(super) fn may_be_attribute_call(first: u8, last: u8, length: usize) -> bool {
+    let shape = &POSTGRES_DENIED[usize::from(first & 31)];
+    (shape.lengths >> (length & 63)) & (shape.last_letters >> (last & 31)) & 1 != 0
 }
 
 /// The effect of a PostgreSQL built-in that can be called without parentheses, as `(x).nextval`.
-///
-/// Asked for every name after a dot, so the usual answer (no) comes from two table look-ups.
-pub(super) fn attribute_call(name: &[u8], case: Case) -> Option<Effect> {
-    let (&first, length) = (name.first()?, name.len().min(63));
-    let letter = (first | 0x20).wrapping_sub(b'a');
-    let lengths = POSTGRES_DENIED_LENGTHS.get(usize::from(letter))?;
-    if (lengths >> length) & 1 == 0 {
-        return None;
+pub(super) fn attribute_call(name: Name<'_>) -> Option<Effect> {
+    match POSTGRES.look_up(name) {
+        Known::NeedsPrimary(effect) => Some(effect),
+        _ => None,
     }
-    denied_effect(&postgres::DENIED, name, case)
 }
 
-/// For each first letter, the lengths that occur among the denied names, one bit each.
-static POSTGRES_DENIED_LENGTHS: [u64; 26] = {
-    let mut lengths = [0_u64; 26];
+/// What the denied names look like that begin with one letter: a bit for each length, and for each last letter.
+#[derive(Clone, Copy)]
+struct Shape {
+    lengths: u64,
+    last_letters: u64,
+}
+
+/// By the low five bits of the first byte, which are the same for a letter in both cases.
+static POSTGRES_DENIED: [Shape; 32] = {
+    let mut shapes = [Shape { lengths: 0, last_letters: 0 }; 32];
     let mut at = 0;
     while at < postgres::DENIED.len() {
         let name = postgres::DENIED[at].0.as_bytes();
-        lengths[(name[0] - b'a') as usize] |= 1 << name.len();
+        let shape = &mut shapes[(name[0] & 31) as usize];
+        shape.lengths |= 1 << name.len();
+        shape.last_letters |= 1 << (name[name.len() - 1] & 31);
         at += 1;
     }
-    lengths
+    shapes
 };
-
-fn denied_effect(denied: &[(&str, Effect)], name: &[u8], case: Case) -> Option<Effect> {
-    let found = denied.binary_search_by(|(known, _)| {
-        known.bytes().cmp(name.iter().map(|byte| match case {
-            Case::Folds => byte.to_ascii_lowercase(),
-            Case::Exact => *byte,
-        }))
-    });
-    found.ok().map(|at| denied[at].1)
-}
-
-/// An open-addressing index over a list of lower-case names, built by the compiler.
-///
-/// Measured against binary search over the 1 900 names of PostgreSQL: a third of its time.
-pub(super) struct NameIndex<const SLOTS: usize> {
-    /// One more than the place in the list; 0 is an empty slot.
-    slots: [u16; SLOTS],
-}
-
-impl<const SLOTS: usize> NameIndex<SLOTS> {
-    const fn of(names: &[&str]) -> Self {
-        assert!(SLOTS.is_power_of_two() && names.len() * 2 <= SLOTS && names.len() < u16::MAX as usize);
-        let mut slots = [0_u16; SLOTS];
-        let mut at = 0;
-        while at < names.len() {
-            let mut slot = hash(names[at].as_bytes()) & (SLOTS - 1);
-            while slots[slot] != 0 {
-                slot = (slot + 1) & (SLOTS - 1);
-            }
-            slots[slot] = at as u16 + 1;
-            at += 1;
-        }
-        Self { slots }
-    }
-
-    fn contains(&self, names: &[&str], name: &[u8], case: Case) -> bool {
-        let mut slot = hash(name) & (SLOTS - 1);
-        while self.slots[slot] != 0 {
-            let known = names[usize::from(self.slots[slot]) - 1].as_bytes();
-            let same = match case {
-                Case::Folds => known.eq_ignore_ascii_case(name),
-                Case::Exact => known == name,
-            };
-            if same {
-                return true;
-            }
-            slot = (slot + 1) & (SLOTS - 1);
-        }
-        false
-    }
-}
-
-/// Length, both ends and the middle: names longer than the longest built-in cost no more than others.
-const fn hash(name: &[u8]) -> usize {
-    let mut hash: u32 = name.len() as u32;
-    let mut at = 0;
-    while at < name.len() && at < 40 {
-        hash = (hash ^ (name[at] | 0x20) as u32).wrapping_mul(0x0100_0193);
-        at += 1;
-    }
-    (hash ^ (hash >> 15)) as usize
-}

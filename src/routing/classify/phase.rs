@@ -1,0 +1,58 @@
+//! Where in a statement the scan is.
+
+/// Where in a statement the scan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Start,
+    /// In a query: every rule applies.
+    Query,
+    Explain,
+    /// `EXPLAIN (` on PostgreSQL: options, or a query.
+    ExplainOpen,
+    ExplainOptions,
+    /// `EXPLAIN FORMAT` on MySQL: `=` comes.
+    ExplainFormat,
+    ExplainFormatValue,
+    /// `DESCRIBE t`: a dot or one column may come.
+    Describe,
+    DescribeName,
+    DescribeEnd,
+    /// `SHOW` on PostgreSQL: words.
+    ShowSetting,
+    ShowSettingEnd,
+    /// `SHOW` on MySQL: what is shown comes.
+    Show,
+    /// `SHOW TABLE`, `SHOW PROCEDURE`: only with `STATUS`.
+    ShowStatus,
+    /// `SHOW TABLES …`: scanned like a query, for its `WHERE`.
+    ShowRest,
+    ShowVariables,
+    Pragma,
+    /// The name was read; the flags say what may come.
+    PragmaName(PragmaForms),
+    PragmaValue,
+    Copy,
+    CopyTable,
+    CopyQuery,
+    CopyTo,
+    CopyStdout,
+    CopyOptions,
+}
+
+impl Phase {
+    pub(super) const fn is_query(self) -> bool {
+        matches!(self, Self::Query | Self::CopyQuery | Self::ShowRest | Self::ShowVariables)
+    }
+
+    pub(super) const fn is_show(self) -> bool {
+        matches!(self, Self::ShowRest | Self::ShowVariables)
+    }
+}
+
+/// Which forms of a pragma only read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PragmaForms {
+    None,
+    WithoutValue,
+    Both,
+}

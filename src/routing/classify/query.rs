@@ -1,0 +1,320 @@
+//! The tokens of a query: most of them mean nothing, and cost accordingly.
+
+use super::chunk;
+use super::class::Class;
+use super::dialect::Dialect;
+use super::functions::{self, Case};
+use super::keyword::Keyword;
+use super::lexer::long_word;
+use super::phase::Phase;
+use super::reason::Reason;
+use super::scan::{Clause, Refused, Scan, Step};
+use super::token::{Kind, Token};
+
+impl Scan<'_, '_> {
+    /// Follows a query up to the token that does not belong to it.
+    ///
+    /// The classes that queries are made of are decided here; all else goes the long way round.
+    pub(super) fn query(&mut self) -> Result<Token, Refused> {
+        let (text, classes) = (self.sql.as_bytes(), self.lexer.classes);
+        let mut at = self.lexer.at;
+        loop {
+            let mut byte = byte_at(text, at);
+            if byte == b' ' {
+                at += 1;
+                byte = byte_at(text, at);
+            }
+            match classes[usize::from(byte)] {
+                Class::Quoted => {
+                    if let Some(end) = self.quoted_names(text, at, b'"')? {
+                        at = end;
+                        continue;
+                    }
+                }
+                Class::Backtick => {
+                    if let Some(end) = self.quoted_names(text, at, b'`')? {
+                        at = end;
+                        continue;
+                    }
+                }
+                Class::Letter => {
+                    let chunk = chunk::load(text, at);
+                    let length = chunk::word_bytes(chunk);
+                    // One letter may be the prefix of a literal.
+                    if length > 1 || !matches!(byte_at(text, at + 1), b'\'' | b'&') {
+                        let (keyword, end) = match length < 8 {
+                            true => (Keyword::short(chunk, length), at + length),
+                            false => long_word(text, at, chunk),
+                        };
+                        self.name(Token::new(Kind::Word, keyword, at, end))?;
+                        at = end;
+                        continue;
+                    }
+                }
+                Class::Comma if self.clause.is_ordinary() => {
+                    if self.clause == Clause::JoinCondition {
+                        self.clause = Clause::Tables;
+                    }
+                    self.advance(Token::single(Kind::Comma, at));
+                    at += 1;
+                    continue;
+                }
+                Class::Dot if self.clause.is_ordinary() && !byte_at(text, at + 1).is_ascii_digit() => {
+                    self.dot(Token::single(Kind::Dot, at))?;
+                    at += 1;
+                    continue;
+                }
+                Class::Open => {
+                    self.open(Token::single(Kind::Open, at))?;
+                    at += 1;
+                    // What `open` does after another one among arguments.
+                    while byte_at(text, at) == b'(' && self.clause == Clause::Arguments {
+                        self.push(Clause::Arguments);
+                        self.advance(Token::single(Kind::Open, at));
+                        at += 1;
+                    }
+                    continue;
+                }
+                // There the last one ends the query.
+                Class::Close if self.phase != Phase::CopyQuery => {
+                    self.close(Token::single(Kind::Close, at))?;
+                    at += 1;
+                    while byte_at(text, at) == b')' {
+                        self.close(Token::single(Kind::Close, at))?;
+                        at += 1;
+                    }
+                    continue;
+                }
+                Class::Operator if self.clause.is_ordinary() => {
+                    self.advance(Token::single(Kind::Operator, at));
+                    at += 1;
+                    continue;
+                }
+                Class::Dollar if self.clause.is_ordinary() && byte_at(text, at + 1).is_ascii_digit() => {
+                    let mut end = at + 2;
+                    while byte_at(text, end).is_ascii_digit() {
+                        end += 1;
+                    }
+                    self.advance(Token::new(Kind::Parameter, Keyword::None, at, end));
+                    at = end;
+                    continue;
+                }
+                Class::Space => {
+                    at += 1;
+                    continue;
+                }
+                Class::Bad if at == text.len() => return Ok(self.lexer.token(Kind::End, at, at)),
+                _ => {}
+            }
+            if let Some(end) = self.next_in_query(at)? {
+                return Ok(end);
+            }
+            at = self.lexer.at;
+        }
+    }
+
+    /// A quoted name; gives its end, if it has one.
+    ///
+    /// With it what may follow of `"a"."b" AS "c"`, which is what the select lists of SeaORM are made of.
+    /// The same rules see the same tokens as elsewhere; it is only known beforehand what they are.
+    #[inline(always)]
+    fn quoted_names(&mut self, text: &[u8], start: usize, quote: u8) -> Result<Option<usize>, Refused> {
+        let Some(mut end) = chunk::find_close(text, start + 1, quote) else {
+            return Ok(None);
+        };
+        self.name(Token::new(Kind::Quoted, Keyword::None, start, end))?;
+        if byte_at(text, end) == b'.'
+            && byte_at(text, end + 1) == quote
+            && self.clause.is_ordinary()
+            && let Some(last) = chunk::find_close(text, end + 2, quote)
+        {
+            self.advance(Token::single(Kind::Dot, end));
+            self.name(Token::new(Kind::Quoted, Keyword::None, end + 1, last))?;
+            end = last;
+        }
+        const AS: u64 = chunk::of(b" AS ", 0);
+        if chunk::first(chunk::load(text, end), 4) == AS
+            && byte_at(text, end + 4) == quote
+            && self.clause.is_ordinary()
+            && let Some(last) = chunk::find_close(text, end + 5, quote)
+        {
+            self.name(Token::new(Kind::Word, Keyword::As, end + 1, end + 3))?;
+            self.name(Token::new(Kind::Quoted, Keyword::None, end + 4, last))?;
+            end = last;
+        }
+        Ok(Some(end))
+    }
+
+    /// Takes any token at this place; gives it back if it does not belong to the query.
+    #[inline(never)]
+    fn next_in_query(&mut self, at: usize) -> Result<Option<Token>, Refused> {
+        let name_end = match self.previous.is_name() {
+            true => self.previous.end(),
+            false => usize::MAX,
+        };
+        self.lexer.resume(at, name_end);
+        let token = self.lexer.next();
+        match token.kind() {
+            Kind::End | Kind::Semicolon | Kind::Stop => return Ok(Some(token)),
+            Kind::Word | Kind::Quoted | Kind::Escaped => self.name(token)?,
+            Kind::Open => self.open(token)?,
+            Kind::Close => self.close(token)?,
+            _ => self.other(token)?,
+        }
+        match self.phase.is_query() {
+            true => Ok(None),
+            false => Ok(Some(self.lexer.next())),
+        }
+    }
+
+    /// A token that is no name and no parenthesis.
+    fn other(&mut self, mut token: Token) -> Step {
+        match token.kind() {
+            Kind::Dot if self.clause != Clause::QueryStart => return self.dot(token),
+            Kind::Comma => match self.clause {
+                Clause::JoinCondition => self.clause = Clause::Tables,
+                Clause::WithNext => self.clause = Clause::WithName,
+                Clause::WithName | Clause::WithBody => return self.incomplete(token),
+                _ => {}
+            },
+            Kind::At | Kind::AtAt | Kind::Assign => self.variable(&mut token)?,
+            Kind::Text if self.phase == Phase::ShowVariables => self.shown_variable(token)?,
+            _ if self.clause.is_with() && self.clause != Clause::WithSearch => {
+                return self.incomplete(token);
+            }
+            _ => {}
+        }
+        if self.clause == Clause::QueryStart {
+            return self.incomplete(token);
+        }
+        self.advance(token);
+        Ok(())
+    }
+
+    #[inline]
+    fn dot(&mut self, token: Token) -> Step {
+        if !self.previous.is_name() {
+            self.chain.names = 9;
+        } else if self.previous.is_keyword(Keyword::PgTemp) {
+            self.temporary()?;
+        }
+        self.advance(token);
+        Ok(())
+    }
+
+    /// A name in a schema that belongs to the session.
+    #[cold]
+    fn temporary(&mut self) -> Step {
+        match self.dialect {
+            Dialect::Postgres => {
+                let at = self.previous.start();
+                self.refuse(Reason::SessionVariable { at })
+            }
+            Dialect::MySql | Dialect::Sqlite => Ok(()),
+        }
+    }
+
+    /// A word or a quoted name. Where the grammar wants a name, its keyword is taken away.
+    #[inline(always)]
+    fn name(&mut self, mut token: Token) -> Step {
+        let previous = self.previous;
+        if previous.is(Kind::Dot) {
+            if self.may_act(token) {
+                self.field(token)?;
+            }
+            token.forget_keyword();
+            self.chain.go_on(token);
+        } else {
+            self.chain.begin(previous, token);
+            if previous.is_word(Keyword::As) && self.clause != Clause::WithBody {
+                token.forget_keyword();
+            }
+        }
+        if self.dialect == Dialect::Sqlite {
+            self.pragma_table(token)?;
+        }
+        if !self.clause.is_ordinary() {
+            self.first_name(token)?;
+        } else if previous.is_dml() {
+            self.after_verb(token)?;
+        } else if token.has_rule() {
+            self.keyword(token)?;
+        }
+        self.before_previous = previous;
+        self.previous = token;
+        Ok(())
+    }
+
+    /// A name where a query begins or in a `WITH` list.
+    #[cold]
+    fn first_name(&mut self, token: Token) -> Step {
+        match self.clause {
+            Clause::QueryStart => self.begin_query(token),
+            _ => self.with_name(token),
+        }
+    }
+
+    /// A name after `(INSERT`, which is a verb unless the name goes on with an expression.
+    #[cold]
+    fn after_verb(&mut self, token: Token) -> Step {
+        if self.before_previous.is(Kind::Open) && !token.keyword().continues_expression() {
+            return self.modifies(self.previous);
+        }
+        self.keyword(token)
+    }
+
+    /// Can a name after a dot be more than a column?
+    #[inline(always)]
+    fn may_act(&self, token: Token) -> bool {
+        match self.dialect {
+            Dialect::Postgres => {
+                let quotes = usize::from(token.is(Kind::Quoted));
+                let (first, last) = (token.start() + quotes, token.end() - quotes - 1);
+                let text = self.sql.as_bytes();
+                match (text.get(first), text.get(last)) {
+                    (Some(one), Some(other)) => {
+                        token.is(Kind::Escaped) || functions::may_be_attribute_call(*one, *other, last + 1 - first)
+                    }
+                    _ => false,
+                }
+            }
+            Dialect::MySql => token.is_keyword(Keyword::Nextval) || token.is_keyword(Keyword::Currval),
+            Dialect::Sqlite => false,
+        }
+    }
+
+    /// A name after a dot: a column, unless it is one of the names that act when they are written so.
+    #[cold]
+    fn field(&mut self, token: Token) -> Step {
+        match (self.dialect, token.kind()) {
+            // `s.nextval`
+            (Dialect::MySql, _) => self.refuse(Reason::SequenceValue { at: token.start() }),
+            (_, Kind::Escaped) => self.refuse(Reason::UnresolvedEscape { at: token.start() }),
+            (_, Kind::Quoted) => self.attribute(token, Case::Exact),
+            _ => self.attribute(token, Case::Word),
+        }
+    }
+
+    /// `('s'::regclass).nextval` is a call: PostgreSQL takes `x.f` for `f(x)` if x has no column f.
+    fn attribute(&mut self, token: Token, case: Case) -> Step {
+        match functions::attribute_call(self.to_look_up(token, case)) {
+            Some(effect) if !self.is_followed_by_parenthesis(token) => {
+                let (at, len) = (token.start(), token.len());
+                self.refuse(Reason::PrimaryFunction { effect, at, len })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks past white space only: a comment in between changes the reason, not the intent.
+    fn is_followed_by_parenthesis(&self, token: Token) -> bool {
+        let rest = self.sql.as_bytes().get(token.end()..).unwrap_or_default();
+        rest.iter().take(16).find(|byte| !byte.is_ascii_whitespace()) == Some(&b'(')
+    }
+}
+
+/// The byte at a place; NUL, which begins no token, stands for the end.
+#[inline]
+fn byte_at(text: &[u8], at: usize) -> u8 {
+    text.get(at).copied().unwrap_or(0)
+}
