@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{DbErr, Statement};
+use smallvec::SmallVec;
 use tokio::time;
 use tracing::Instrument;
 
@@ -16,7 +17,7 @@ use crate::{
     Error,
     driver::{Driver, Fault},
     error::Kind,
-    routing::{Freshness, ReadRequest, Selected, select_read},
+    routing::{Freshness, ReadRequest, Rejected, Selected, select_read},
     telemetry,
     topology::{Floor, Lane, Lease, Node, NodeId, Role, Tick},
 };
@@ -160,56 +161,70 @@ impl Core {
         route: ReadRoute<'_>,
         tried: Option<NodeId>,
     ) -> Result<Lease, DbErr> {
-        let Asked { at: started, freshness } = asked;
-        let mut now = started;
-        let mut changes = None;
+        match self.decide(asked, route, tried, asked.at) {
+            Ok(lease) => Ok(lease),
+            // Boxed, so that the future of every read is not as large as that of the rare one that waits.
+            Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await,
+        }
+    }
+
+    /// Decides on the current snapshot and takes the lease.
+    fn decide(
+        &self,
+        asked: Asked,
+        route: ReadRoute<'_>,
+        tried: Option<NodeId>,
+        now: Tick,
+    ) -> Result<Lease, SmallVec<[Rejected; 4]>> {
+        let kept = route.kept.and_then(KeptNode::get);
+        let request = ReadRequest { freshness: asked.freshness, tried, kept, alone: route.alone };
         loop {
-            let request =
-                ReadRequest { freshness, tried, kept: route.kept.and_then(KeptNode::get), alone: route.alone };
-            let decided = {
+            let Selected { node, lane, role, how } = {
                 let topology = self.cell().load();
                 if !topology.is_single() {
                     self.monitor.ensure_running();
                 }
                 let mut draw = self.draws.draw();
-                select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)
+                select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?
             };
-            let rejected = match decided {
-                Ok(Selected { node, lane, role, how }) => {
-                    let lease = Lease::take(node, lane, role);
-                    // A node that retired in between has been published without: decide again.
-                    // (It looks at its running operations after it retired, we at that after we
-                    // are one of them, so one of the two always sees the other.)
-                    if lease.node().is_retired() {
-                        drop(lease);
-                        tokio::task::yield_now().await;
-                        continue;
-                    }
-                    if let (Some(kept), Among::All) = (route.kept, route.among) {
-                        kept.went_to(lease.node().id(), how);
-                    }
-                    return Ok(lease);
-                }
+            let lease = Lease::take(node, lane, role);
+            // A node that retired in between has been published without: decide again. (It looks
+            // at its running operations after it retired, we at that after we are one of them, so
+            // one of the two always sees the other.)
+            if lease.node().is_retired() {
+                std::thread::yield_now();
+                continue;
+            }
+            if let (Some(kept), Among::All) = (route.kept, route.among) {
+                kept.went_to(lease.node().id(), how);
+            }
+            return Ok(lease);
+        }
+    }
+
+    #[cold]
+    async fn wait_for_node(&self, asked: Asked, route: ReadRoute<'_>, tried: Option<NodeId>) -> Result<Lease, DbErr> {
+        let timeout = self.settings().read_selection_timeout;
+        // Mark seen, decide, then wait: a change between the two is not missed.
+        let mut changes = self.cell().changes();
+        loop {
+            let now = self.now();
+            let rejected = match self.decide(asked, route, tried, now) {
+                Ok(lease) => return Ok(lease),
                 Err(rejected) => rejected,
             };
-            // Mark seen, decide, then wait: a change between the two is not missed.
-            let Some(changes) = &mut changes else {
-                changes = Some(self.cell().changes());
-                continue;
-            };
-            telemetry::read_waits(*changes.borrow());
-            // Floors pass with time, not with a publication, so look again now and then.
-            let left = self.settings().read_selection_timeout.saturating_sub(now.since(started));
-            let _ = time::timeout(left.min(LOOK_AGAIN), changes.changed()).await;
-            now = self.now();
-            if now.since(started) >= self.settings().read_selection_timeout {
+            let waited = now.since(asked.at);
+            if waited >= timeout {
                 let topology = self.cell().load();
                 let rejected = rejected
                     .iter()
                     .filter_map(|(id, why)| Some((topology.member_of(*id)?.name().to_owned(), why.to_string())))
                     .collect();
-                return Err(Error::new(Kind::NoEligibleNode { waited: now.since(started), rejected }).into());
+                return Err(Error::new(Kind::NoEligibleNode { waited, rejected }).into());
             }
+            telemetry::read_waits(*changes.borrow());
+            // Floors pass with time, not with a publication, so look again now and then.
+            let _ = time::timeout((timeout - waited).min(LOOK_AGAIN), changes.changed()).await;
         }
     }
 

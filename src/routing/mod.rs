@@ -11,4 +11,4 @@ pub use classify::{Classification, Effect, FunctionName, Intent, KnownFunctions,
 pub use draw::Draw;
 pub(crate) use draw::DrawSource;
 pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
-pub(crate) use select::{Freshness, How, ReadRequest, Selected, select_read};
+pub(crate) use select::{Freshness, How, ReadRequest, Rejected, Selected, select_read};
