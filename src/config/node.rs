@@ -19,7 +19,9 @@ use crate::driver::{Driver, SecretUrl};
 /// **Closures.** A `ConnectOptions` keeps its closures, with one exception: on MySQL and MariaDB the
 /// pool's `after_connect` is the resolver's in read-only sessions, because that is where they are
 /// made read-only; use [`on_connect`](Self::on_connect) there. SeaORM's
-/// `ConnectOptions::after_connect` runs once for each of the two pools of a node.
+/// `ConnectOptions::after_connect` runs once for each of the two pools of a node; one that asks the
+/// database needs the node to be up at `connect`, even if it is a replica. (SeaORM's
+/// `record_stmt_in_spans` reaches the read-write pool only: it cannot be said of a pool.)
 ///
 /// **Passwords.** A URL is taken apart and its password never printed. `ConnectOptions` hold
 /// theirs in a form that SeaORM itself would log at TRACE; the resolver keeps that from every

@@ -164,19 +164,20 @@ impl Monitor {
         }
         let after = self.set_rotation(name, Rotation::Drained)?;
         let node = &after.member(name).expect("it was just changed").node;
-        node.set_retired(true);
         drain::wait_until_idle(node, self.writer.settings.drain_timeout).await
     }
 
     /// Puts a drained member back into rotation.
     pub(crate) fn resume(&self, name: &str) -> Result<(), Error> {
-        let after = self.set_rotation(name, Rotation::In)?;
-        after.member(name).expect("it was just changed").node.set_retired(false);
-        Ok(())
+        self.set_rotation(name, Rotation::In).map(drop)
     }
 
     fn set_rotation(&self, name: &str, rotation: Rotation) -> Result<Arc<Topology>, Error> {
-        self.change_member(name, |member| member.rotation = rotation)
+        self.change_member(name, |member| {
+            member.rotation = rotation;
+            // Under the writer's lock, so that of a drain and a resume at once one wins in both places.
+            member.node.set_retired(rotation == Rotation::Drained);
+        })
     }
 
     pub(crate) fn set_weight(&self, name: &str, weight: NonZeroU32) -> Result<(), Error> {
