@@ -151,6 +151,16 @@ impl NodeConfig {
         })
     }
 
+    /// Adds labels, for policies. Default: none.
+    #[must_use]
+    pub fn tags<I>(self, tags: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.with(|settings| settings.tags.extend(tags.into_iter().map(Into::into)))
+    }
+
     /// The most connections of each of the node's pools. Default: what the `ConnectOptions` say,
     /// else sqlx's 10 (SQLite: 1 for writing, 4 for reading). The primary's read-only pool takes
     /// half, see `Config::primary_read_connections`.

@@ -187,6 +187,11 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
         }
         Source::Options(options) => {
             let url = parse(options.get_url())?;
+            if options.get_url().trim_start().get(..8).is_some_and(|start| start.eq_ignore_ascii_case("mariadb:")) {
+                // SeaORM would repeat the URL, password and all, in its error.
+                let problem = "SeaORM's ConnectOptions know this protocol as `mysql://`";
+                return Err(Error::config(format!("{field}.url"), problem));
+            }
             Located {
                 readable: format!("{options:?}"),
                 default_name: url.default_name.clone(),

@@ -78,15 +78,16 @@ impl Core {
 
     /// What a read in this context asks of its node.
     pub(super) fn freshness(&self, context: &Context, now: Tick) -> Freshness {
+        // SeaORM's own read-back of a row it just wrote must find it whatever was asked for, and
+        // however short a session sticks.
+        if context.consistency != Consistency::Strong && self.floors.take_read_back(&context.session, now) {
+            return self.past(Floor::open(now, Tick::NEVER));
+        }
         match context.consistency {
             Consistency::Strong => Freshness::Primary,
             Consistency::Process => self.past(self.floors.of_process()),
             Consistency::Session => {
                 self.floors.of_session(&context.session, now).map_or(Freshness::Any, |floor| self.past(floor))
-            }
-            // SeaORM's own read-back of a row it just wrote must find it whatever was asked for.
-            Consistency::Eventual if self.floors.take_read_back(&context.session, now) => {
-                self.past(Floor::open(now, Tick::NEVER))
             }
             Consistency::Eventual => Freshness::Any,
         }

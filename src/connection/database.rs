@@ -224,7 +224,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         primary: primary.member,
         replicas,
         primary_read_share: settings.primary_read_share,
-        believed_for: settings.probe_interval * 3,
+        believed_for: settings.probe_interval.saturating_mul(3),
     };
     let watched = !topology.is_single();
     let core = Core::new(Arc::new(Writer::new(topology, settings, clock)), policy, seed, backend);

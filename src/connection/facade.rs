@@ -12,7 +12,7 @@ use super::{
     database::Builder,
     read::ReadConn,
     run::{Effect, ReadRoute, Supply},
-    session::{self, Session, SessionRef},
+    session::{self, Handle},
     surface::{self, Origin, Route, Routed, finish, implement_seaorm_traits},
     transaction::DatabaseTransaction,
     write::WriteConn,
@@ -37,14 +37,6 @@ pub struct DatabaseConnection {
     consistency: Consistency,
 }
 
-/// Whose operations a handle's operations are.
-#[derive(Clone)]
-enum Handle {
-    /// The enclosing scope's, the running task's, or the process's.
-    Implicit,
-    Session(Arc<Session>),
-}
-
 impl DatabaseConnection {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let consistency = core.settings().consistency;
@@ -59,7 +51,7 @@ impl DatabaseConnection {
     /// A connection for reads: one node, drawn by the primary read share and the policy, and kept
     /// for the life of the value. Takes no connection from a pool until a statement runs.
     pub fn read(&self) -> ReadConn {
-        ReadConn::draw(Arc::clone(&self.core), self.context())
+        ReadConn::draw(Arc::clone(&self.core), &self.context())
     }
 
     /// A connection whose every statement goes to the primary.
@@ -145,7 +137,8 @@ impl DatabaseConnection {
     /// No replica has this name; or operations still run after the drain time-out: they go on.
     ///
     /// # Cancel safety
-    /// The replica has left as soon as the future was polled; draining goes on without it.
+    /// The replica leaves when it is this change's turn (another change may be connecting nodes); from
+    /// then on draining goes on without the future.
     pub async fn remove_replica(&self, name: impl AsRef<str>) -> Result<(), Error> {
         self.core.monitor.remove_replica(name.as_ref()).await
     }
@@ -279,11 +272,7 @@ impl Routed for DatabaseConnection {
     }
 
     fn context(&self) -> Context {
-        let session = match &self.session {
-            Handle::Implicit => SessionRef::current(self.core.id),
-            Handle::Session(session) => SessionRef::Explicit(Arc::clone(session)),
-        };
-        Context { session, consistency: self.consistency }
+        Context { session: self.session.current(self.core.id), consistency: self.consistency }
     }
 
     fn route<'a>(&'a self, context: &'a Context, sql: &str, origin: Origin) -> Result<Route<'a>, Error> {

@@ -7,11 +7,12 @@ use sea_orm::{AccessMode, DbBackend, IsolationLevel, TransactionOptions};
 use super::{
     core::{Context, Core},
     run::{Among, ReadRoute, Supply},
-    session::KeptNode,
+    session::{Handle, KeptNode},
     surface::{self, Origin, Route, Routed, implement_seaorm_traits},
 };
 use crate::{
     Error,
+    config::Consistency,
     error::Kind,
     routing::{Intent, ReadRequest, classify, select_read},
     topology::Lane,
@@ -24,17 +25,21 @@ use crate::{
 /// or is down, and left for good when the session writes something it may not have. What is not a
 /// plain read is refused before it reaches a server, with an error that
 /// [`Error::from_db_err`](crate::Error::from_db_err) gives back; `begin` and `transaction` start
-/// READ ONLY transactions. Its sessions are read-only in the database too.
+/// READ ONLY transactions. Its sessions are read-only in the database too (but for `sqlite::memory:`, whose
+/// one pool cannot be).
 pub struct ReadConn {
     core: Arc<Core>,
-    context: Context,
+    session: Handle,
+    consistency: Consistency,
     kept: KeptNode,
 }
 
 impl ReadConn {
-    pub(super) fn draw(core: Arc<Core>, context: Context) -> Self {
-        let conn = Self { core, context, kept: KeptNode::of_read_connection() };
-        let Self { core, context, .. } = &conn;
+    pub(super) fn draw(core: Arc<Core>, context: &Context) -> Self {
+        let session = Handle::made_by(context.session.clone());
+        let consistency = context.consistency;
+        let conn = Self { core, session, consistency, kept: KeptNode::of_read_connection() };
+        let core = &conn.core;
         let now = core.now();
         let kept = conn.kept().get();
         let request = ReadRequest { freshness: core.freshness(context, now), tried: None, kept, alone: Lane::Read };
@@ -50,7 +55,7 @@ impl ReadConn {
     /// An explicit session has one node, however it reads: two would show it an older state after
     /// a newer one.
     fn kept(&self) -> &KeptNode {
-        self.context.session.kept().unwrap_or(&self.kept)
+        self.session.kept().unwrap_or(&self.kept)
     }
 
     /// The name of the node it keeps to now; `None` while no node is eligible.
@@ -75,7 +80,7 @@ impl Routed for ReadConn {
     }
 
     fn context(&self) -> Context {
-        self.context.clone()
+        Context { session: self.session.current(self.core.id), consistency: self.consistency }
     }
 
     fn route<'a>(&'a self, _context: &'a Context, sql: &str, _origin: Origin) -> Result<Route<'a>, Error> {

@@ -107,8 +107,8 @@ impl Core {
             let lease = self.choose(asked, route, tried).await?;
             // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM.
             let attempts = match (lease.lane(), tried) {
-                (Lane::Read, None) => Attempts::More,
-                (Lane::Read, Some(_)) | (Lane::Write, _) => Attempts::Last,
+                (Lane::Read, None) if !self.cell().load().is_single() => Attempts::More,
+                (Lane::Read | Lane::Write, _) => Attempts::Last,
             };
             let span = telemetry::route_span(&lease);
             let (error, fault) = match until_down(&lease, run(lease.driver(), attempts)).instrument(span).await {
@@ -134,7 +134,8 @@ impl Core {
     pub(super) fn may_retry(&self, fault: Fault, attempts: Attempts) -> bool {
         attempts == Attempts::More
             && fault.is_worth_another_node()
-            && self.budget.withdraw(self.now(), self.reads_served())
+            // What a lost node ran moves, all of it: that is bounded by itself and happens once.
+            && (fault == Fault::NodeDown || self.budget.withdraw(self.now(), self.reads_served()))
     }
 
     /// The typed error of a read for which no read-only session came free in time.
@@ -287,7 +288,7 @@ impl Failed {
                 let fault = Fault::of(&error);
                 (error, fault)
             }
-            Self::NodeWentDown => (Error::new(Kind::WentDown { node: node.name().to_owned() }).into(), Fault::Broken),
+            Self::NodeWentDown => (Error::new(Kind::WentDown { node: node.name().to_owned() }).into(), Fault::NodeDown),
         }
     }
 }

@@ -50,6 +50,40 @@ impl SessionRef {
     }
 }
 
+/// Whose operations a handle's operations are.
+#[derive(Clone, Debug)]
+pub(crate) enum Handle {
+    /// The enclosing scope's, the running task's, or the process's: decided by each operation.
+    Implicit,
+    Session(Arc<Session>),
+}
+
+impl Handle {
+    /// For a handle that is made by code of this session: what is explicit goes along with it.
+    pub(crate) fn made_by(session: SessionRef) -> Self {
+        match session {
+            SessionRef::Explicit(session) => Self::Session(session),
+            SessionRef::Task(_) | SessionRef::Process => Self::Implicit,
+        }
+    }
+
+    /// The session of an operation that begins now.
+    pub(crate) fn current(&self, core: CoreId) -> SessionRef {
+        match self {
+            Self::Implicit => SessionRef::current(core),
+            Self::Session(session) => SessionRef::Explicit(Arc::clone(session)),
+        }
+    }
+
+    /// The node of an explicit session.
+    pub(crate) fn kept(&self) -> Option<&KeptNode> {
+        match self {
+            Self::Implicit => None,
+            Self::Session(session) => Some(&session.kept),
+        }
+    }
+}
+
 /// Names a connection, so that a scope of one database means nothing to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CoreId(u64);

@@ -7,10 +7,12 @@ use sea_orm::{DbBackend, TransactionOptions};
 use super::{
     core::{Context, Core},
     run::{Effect, Supply},
+    session::Handle,
     surface::{self, Origin, Route, Routed, implement_seaorm_traits},
 };
 use crate::{
     Error,
+    config::Consistency,
     routing::{Intent, classify},
 };
 
@@ -18,12 +20,13 @@ use crate::{
 /// [`DatabaseConnection::write`](crate::DatabaseConnection::write).
 pub struct WriteConn {
     core: Arc<Core>,
-    context: Context,
+    session: Handle,
+    consistency: Consistency,
 }
 
 impl WriteConn {
     pub(super) fn new(core: Arc<Core>, context: Context) -> Self {
-        Self { core, context }
+        Self { core, session: Handle::made_by(context.session), consistency: context.consistency }
     }
 
     /// The dialect of the nodes.
@@ -38,7 +41,7 @@ impl Routed for WriteConn {
     }
 
     fn context(&self) -> Context {
-        self.context.clone()
+        Context { session: self.session.current(self.core.id), consistency: self.consistency }
     }
 
     fn route<'a>(&'a self, _context: &'a Context, sql: &str, _origin: Origin) -> Result<Route<'a>, Error> {

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     },
     /// The connection broke, or the server is going away. Perhaps executed.
     Broken,
+    /// The node was believed to be down before the operation came back. Perhaps executed.
+    NodeDown,
     /// A hot standby cancelled the read because it conflicts with replay. Not the node's fault.
     #[cfg(feature = "postgres")]
     RecoveryConflict,

@@ -85,9 +85,9 @@ impl Opener {
             Self::Adopted(connection) if access.is_read_only() => read_only_sibling(connection, lane, access),
             Self::Adopted(connection) => Ok(Arc::new(SeaOrmDriver::adopted(connection.clone()))),
             Self::Url(url) => connect(connect_options(url, lane, access), lane, access).await,
-            Self::Options(options, _) => {
+            Self::Options(options, url) => {
                 let mut options = options.as_ref().clone();
-                apply(&mut options, lane, access);
+                apply(&mut options, url.backend, lane, access);
                 // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
                 // records them on a TRACE span. Without a subscriber there is none to record it.
                 let connecting = connect(options, lane, access);
@@ -118,20 +118,21 @@ fn connect_options(url: &SecretUrl, lane: &LaneOptions, access: Access) -> Conne
             _ => drop(password),
         }
     }
-    apply(&mut options, lane, access);
+    apply(&mut options, url.backend, lane, access);
     options
 }
 
 /// Fills in what the lane says. Only slots with a getter are touched: the closures a user put
 /// into the options stay.
-fn apply(options: &mut ConnectOptions, lane: &LaneOptions, access: Access) {
+fn apply(options: &mut ConnectOptions, backend: DbBackend, lane: &LaneOptions, access: Access) {
     options.connect_lazy(true);
     if let Some(max) = lane.max_connections {
         options.max_connections(max);
     }
     // A pool that is only the template of another must open nothing: what it opened early would
     // not be read-only. `resize` gives the number back.
-    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || lane.statement_timeout.is_some();
+    let timed_by_hook = lane.statement_timeout.is_some() && backend == DbBackend::MySql;
+    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || timed_by_hook;
     if is_template {
         options.min_connections(0);
     } else if let Some(min) = lane.min_connections {
@@ -195,6 +196,9 @@ fn read_only_sibling(
     access: Access,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     use sea_orm::DatabaseConnectionType as Kind;
+    // The user's pool waits as long as its user likes; reads of ours have a time of their own.
+    let acquire_timeout = lane.acquire_timeout.or(Some(lane.default_acquire_timeout));
+    let lane = &LaneOptions { acquire_timeout, ..lane.clone() };
     let _ = (lane, access);
     #[cfg(feature = "postgres")]
     if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
@@ -222,13 +226,22 @@ fn no_driver(backend: DbBackend) -> DbErr {
     )))
 }
 
-/// The size of a pool that is made from the options of another.
+/// What a lane says of a pool that is made from the options of another.
 pub(super) fn resize<DB: sqlx::Database>(mut options: PoolOptions<DB>, lane: &LaneOptions) -> PoolOptions<DB> {
     if let Some(max) = lane.max_connections {
         options = options.max_connections(max);
     }
     if let Some(min) = lane.min_connections {
         options = options.min_connections(min);
+    }
+    if let Some(timeout) = lane.acquire_timeout {
+        options = options.acquire_timeout(timeout);
+    }
+    if let Some(timeout) = lane.idle_timeout {
+        options = options.idle_timeout(timeout);
+    }
+    if let Some(lifetime) = lane.max_lifetime {
+        options = options.max_lifetime(lifetime);
     }
     options
 }

@@ -156,12 +156,6 @@ impl Monitor {
     /// Keeps a member out of rotation until [`resume`](Self::resume), and waits until its
     /// operations are done.
     pub(crate) async fn drain(&self, name: &str) -> Result<(), Error> {
-        if self.writer.cell().load().primary.name() == name {
-            let problem = format!(
-                "`{name}` is the primary and takes the writes; `set_primary_read_share(0.0)` keeps reads off it"
-            );
-            return Err(Error::config("name", problem));
-        }
         let after = self.set_rotation(name, Rotation::Drained)?;
         let node = &after.member(name).expect("it was just changed").node;
         drain::wait_until_idle(node, self.writer.settings.drain_timeout).await
@@ -173,10 +167,19 @@ impl Monitor {
     }
 
     fn set_rotation(&self, name: &str, rotation: Rotation) -> Result<Arc<Topology>, Error> {
-        self.change_member(name, |member| {
+        self.writer.update(|topology| {
+            if rotation == Rotation::Drained && topology.primary.name() == name {
+                let problem = format!(
+                    "`{name}` is the primary and takes the writes; `set_primary_read_share(0.0)` keeps reads off it"
+                );
+                return Err(Error::config("name", problem));
+            }
+            let mut next = topology.clone();
+            let member = next.member_mut(name).ok_or_else(|| unknown(topology, name))?;
             member.rotation = rotation;
             // Under the writer's lock, so that of a drain and a resume at once one wins in both places.
             member.node.set_retired(rotation == Rotation::Drained);
+            Ok(next)
         })
     }
 

@@ -68,6 +68,9 @@ enum ReadOnlyCheck {
     Due,
 }
 
+/// Who asks for more wants no probes; a timer cannot be set for ever.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 86_400);
+
 /// The time between two probes of a node that is suspected again and again.
 const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
 
@@ -136,7 +139,7 @@ impl Prober {
 
     /// Returns when a probe is due or the node is suspected; `false` when the node has left.
     async fn wait(&mut self, writer: &Writer) -> bool {
-        let interval = writer.settings.probe_interval;
+        let interval = writer.settings.probe_interval.min(LONGEST_INTERVAL);
         let pause = if self.asked_at == Tick::default() {
             // At once: what `connect` learned came over a connection that is closed again, and only
             // an open one shows a restart.

@@ -34,6 +34,12 @@ impl Writer {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.cell.load_full();
         let mut next = change(&before)?;
+        if next.is_single() {
+            // Nobody asks it any more, so nothing is believed against it.
+            next.primary.health = Health::Up;
+            next.primary.failed_probes = 0;
+            next.primary.last_failure = None;
+        }
         next.generation = before.generation + 1;
         let after = Arc::new(next);
         self.cell.publish(Arc::clone(&after));

@@ -30,8 +30,8 @@ pub(crate) struct ReadRequest {
     pub(crate) tried: Option<NodeId>,
     /// The node a session or read connection keeps to while it stays eligible.
     pub(crate) kept: Option<NodeId>,
-    /// Without replicas: whether the read still asks for a session that is read-only in the
-    /// database (`db.read()`), or for what SeaORM alone would do (`&db`).
+    /// Where nobody but the primary comes into question: whether the read still asks for a session
+    /// that is read-only in the database (`db.read()`), or for what SeaORM alone would do (`&db`).
     pub(crate) alone: Lane,
 }
 
@@ -80,7 +80,8 @@ pub(crate) fn select_read(
         return Ok(Selected::forced(primary, request.alone));
     }
     if request.freshness == Freshness::Primary {
-        return Ok(Selected::forced(primary, Lane::Write));
+        // On the read-write pool, but for a read connection, which stays on read-only sessions.
+        return Ok(Selected::forced(primary, request.alone));
     }
     let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
 
@@ -117,7 +118,10 @@ pub(crate) fn select_read(
 
     // Fallback: no replica can serve this, so the primary's read connections do, waiting for a
     // free one if they must.
-    match fit(primary, Role::Primary) {
+    // It may be the one that failed the read: a connection of it broke, and its idle ones have been
+    // checked since.
+    let once_more = ReadRequest { tried: None, ..*request };
+    match fit_for(topology, primary, Role::Primary, &once_more, now) {
         Ok(()) => Ok(Selected::forced(primary, Lane::Read)),
         Err(why) => {
             rejected.insert(0, (primary.node.id(), why));
