@@ -1,6 +1,7 @@
 //! Faults and routing with scripted nodes, under tokio's paused clock.
 
 mod cancel;
+mod corners;
 mod eligible;
 mod monitor;
 mod outcome;
