@@ -13,7 +13,7 @@ use super::{
     read::ReadConn,
     run::{Effect, ReadRoute, Supply},
     session::{self, Handle},
-    surface::{self, Origin, Route, Routed, finish, implement_seaorm_traits},
+    surface::{self, Route, Routed, finish, implement_seaorm_traits},
     transaction::DatabaseTransaction,
     write::WriteConn,
 };
@@ -275,15 +275,11 @@ impl Routed for DatabaseConnection {
         Context { session: self.session.current(self.core.id), consistency: self.consistency }
     }
 
-    fn route<'a>(&'a self, context: &'a Context, sql: &str, origin: Origin) -> Result<Route<'a>, Error> {
-        let intent = classify(sql, self.core.backend).intent;
-        Ok(match (intent, origin) {
-            (Intent::Read, Origin::Built) => {
-                Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() })
-            }
-            (Intent::Read, Origin::Raw) => Route::Primary(Effect::Nothing),
-            (Intent::Write, _) if self.core.backend.support_returning() => Route::Primary(Effect::Written),
-            (Intent::Write, _) => Route::Primary(Effect::WrittenWithoutReturning),
+    fn route<'a>(&'a self, context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
+        Ok(match classify(sql, self.core.backend).intent {
+            Intent::Read => Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }),
+            Intent::Write if self.core.backend.support_returning() => Route::Primary(Effect::Written),
+            Intent::Write => Route::Primary(Effect::WrittenWithoutReturning),
         })
     }
 

@@ -8,7 +8,7 @@ use super::{
     core::{Context, Core},
     run::{Among, ReadRoute, Supply},
     session::{Handle, KeptNode},
-    surface::{self, Origin, Route, Routed, implement_seaorm_traits},
+    surface::{self, Route, Routed, implement_seaorm_traits},
 };
 use crate::{
     Error,
@@ -83,7 +83,7 @@ impl Routed for ReadConn {
         Context { session: self.session.current(self.core.id), consistency: self.consistency }
     }
 
-    fn route<'a>(&'a self, _context: &'a Context, sql: &str, _origin: Origin) -> Result<Route<'a>, Error> {
+    fn route<'a>(&'a self, _context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
         let classification = classify(sql, self.core.backend);
         match classification.intent {
             Intent::Read => Ok(Route::Read(self.anywhere())),

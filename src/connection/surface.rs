@@ -18,15 +18,6 @@ use super::{
 };
 use crate::{Error, driver::Driver};
 
-/// Where a statement came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// SeaORM built it from one of its statement types.
-    Built,
-    /// Text that somebody wrote.
-    Raw,
-}
-
 /// Where an operation goes.
 pub(super) enum Route<'a> {
     Read(ReadRoute<'a>),
@@ -39,7 +30,7 @@ pub(super) trait Routed: Sync {
     fn core(&self) -> &Arc<Core>;
     /// Whose operation this is; called when the operation begins.
     fn context(&self) -> Context;
-    fn route<'a>(&'a self, context: &'a Context, sql: &str, origin: Origin) -> Result<Route<'a>, Error>;
+    fn route<'a>(&'a self, context: &'a Context, sql: &str) -> Result<Route<'a>, Error>;
     /// Where a transaction runs; may change the options.
     fn route_transaction<'a>(
         &'a self,
@@ -53,12 +44,11 @@ type Operation<T> = for<'d> fn(&'d dyn Driver, Statement) -> BoxFuture<'d, Resul
 async fn run<R: Routed, T>(
     handle: &R,
     mut supply: Supply<'_>,
-    origin: Origin,
     operation: Operation<T>,
     refuse: fn(Error) -> DbErr,
 ) -> Result<T, DbErr> {
     let context = handle.context();
-    let (value, _lease) = match handle.route(&context, supply.sql(), origin).map_err(refuse)? {
+    let (value, _lease) = match handle.route(&context, supply.sql()).map_err(refuse)? {
         Route::Read(route) => {
             let asked = handle.core().ask(&context, route);
             handle.core().read(asked, route, |driver, more| operation(driver, supply.next(more))).await?
@@ -71,24 +61,16 @@ async fn run<R: Routed, T>(
     Ok(value)
 }
 
-pub(super) async fn execute<R: Routed>(handle: &R, supply: Supply<'_>, origin: Origin) -> Result<ExecResult, DbErr> {
-    run(handle, supply, origin, |driver, statement| driver.execute(statement), Error::into_exec).await
+pub(super) async fn execute<R: Routed>(handle: &R, supply: Supply<'_>) -> Result<ExecResult, DbErr> {
+    run(handle, supply, |driver, statement| driver.execute(statement), Error::into_exec).await
 }
 
-pub(super) async fn query_one<R: Routed>(
-    handle: &R,
-    supply: Supply<'_>,
-    origin: Origin,
-) -> Result<Option<QueryResult>, DbErr> {
-    run(handle, supply, origin, |driver, statement| driver.query_one(statement), Error::into_query).await
+pub(super) async fn query_one<R: Routed>(handle: &R, supply: Supply<'_>) -> Result<Option<QueryResult>, DbErr> {
+    run(handle, supply, |driver, statement| driver.query_one(statement), Error::into_query).await
 }
 
-pub(super) async fn query_all<R: Routed>(
-    handle: &R,
-    supply: Supply<'_>,
-    origin: Origin,
-) -> Result<Vec<QueryResult>, DbErr> {
-    run(handle, supply, origin, |driver, statement| driver.query_all(statement), Error::into_query).await
+pub(super) async fn query_all<R: Routed>(handle: &R, supply: Supply<'_>) -> Result<Vec<QueryResult>, DbErr> {
+    run(handle, supply, |driver, statement| driver.query_all(statement), Error::into_query).await
 }
 
 pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Result<ExecResult, DbErr> {
@@ -98,7 +80,6 @@ pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Resu
     run(
         handle,
         Supply::Raw(Some(statement)),
-        Origin::Raw,
         |driver, statement| async move { driver.execute_unprepared(&statement.sql).await }.boxed(),
         Error::into_exec,
     )
@@ -106,14 +87,10 @@ pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Resu
 }
 
 #[cfg(feature = "stream")]
-pub(super) async fn stream<R: Routed>(
-    handle: &R,
-    statement: Statement,
-    origin: Origin,
-) -> Result<RowStream<'static>, DbErr> {
+pub(super) async fn stream<R: Routed>(handle: &R, statement: Statement) -> Result<RowStream<'static>, DbErr> {
     let context = handle.context();
     let core = handle.core();
-    match handle.route(&context, &statement.sql, origin).map_err(Error::into_query)? {
+    match handle.route(&context, &statement.sql).map_err(Error::into_query)? {
         Route::Read(route) => RowStream::open_read(core, &context, route, statement).await,
         Route::Primary(effect) => {
             let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Unknown);
@@ -202,7 +179,7 @@ macro_rules! implement_seaorm_traits {
             }
 
             async fn execute_raw(&self, stmt: sea_orm::Statement) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
-                surface::execute(self, Supply::Raw(Some(stmt)), Origin::Raw).await
+                surface::execute(self, Supply::Raw(Some(stmt))).await
             }
 
             async fn execute<S: sea_orm::StatementBuilder>(
@@ -210,7 +187,7 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::execute(self, Supply::Built { first: Some(again()), again: &again }, Origin::Built).await
+                surface::execute(self, Supply::Built { first: Some(again()), again: &again }).await
             }
 
             async fn execute_unprepared(&self, sql: &str) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
@@ -221,7 +198,7 @@ macro_rules! implement_seaorm_traits {
                 &self,
                 stmt: sea_orm::Statement,
             ) -> Result<Option<sea_orm::QueryResult>, sea_orm::DbErr> {
-                surface::query_one(self, Supply::Raw(Some(stmt)), Origin::Raw).await
+                surface::query_one(self, Supply::Raw(Some(stmt))).await
             }
 
             async fn query_one<S: sea_orm::StatementBuilder>(
@@ -229,14 +206,14 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<Option<sea_orm::QueryResult>, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::query_one(self, Supply::Built { first: Some(again()), again: &again }, Origin::Built).await
+                surface::query_one(self, Supply::Built { first: Some(again()), again: &again }).await
             }
 
             async fn query_all_raw(
                 &self,
                 stmt: sea_orm::Statement,
             ) -> Result<Vec<sea_orm::QueryResult>, sea_orm::DbErr> {
-                surface::query_all(self, Supply::Raw(Some(stmt)), Origin::Raw).await
+                surface::query_all(self, Supply::Raw(Some(stmt))).await
             }
 
             async fn query_all<S: sea_orm::StatementBuilder>(
@@ -244,7 +221,7 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<Vec<sea_orm::QueryResult>, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::query_all(self, Supply::Built { first: Some(again()), again: &again }, Origin::Built).await
+                surface::query_all(self, Supply::Built { first: Some(again()), again: &again }).await
             }
 
             fn support_returning(&self) -> bool {
@@ -268,7 +245,7 @@ macro_rules! implement_seaorm_traits {
                 &'a self,
                 stmt: sea_orm::Statement,
             ) -> std::pin::Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, sea_orm::DbErr>> + 'a + Send>> {
-                Box::pin(surface::stream(self, stmt, Origin::Raw))
+                Box::pin(surface::stream(self, stmt))
             }
 
             fn stream<'a, S: sea_orm::StatementBuilder + Sync>(
@@ -276,7 +253,7 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> std::pin::Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, sea_orm::DbErr>> + 'a + Send>> {
                 let stmt = sea_orm::StreamTrait::get_database_backend(self).build(stmt);
-                Box::pin(surface::stream(self, stmt, Origin::Built))
+                Box::pin(surface::stream(self, stmt))
             }
         }
 

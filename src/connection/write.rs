@@ -8,7 +8,7 @@ use super::{
     core::{Context, Core},
     run::{Effect, Supply},
     session::Handle,
-    surface::{self, Origin, Route, Routed, implement_seaorm_traits},
+    surface::{self, Route, Routed, implement_seaorm_traits},
 };
 use crate::{
     Error,
@@ -44,7 +44,7 @@ impl Routed for WriteConn {
         Context { session: self.session.current(self.core.id), consistency: self.consistency }
     }
 
-    fn route<'a>(&'a self, _context: &'a Context, sql: &str, _origin: Origin) -> Result<Route<'a>, Error> {
+    fn route<'a>(&'a self, _context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
         // A plain read raises no floor; where it runs is not in question, so no read-back either.
         Ok(Route::Primary(match classify(sql, self.core.backend).intent {
             Intent::Read => Effect::Nothing,

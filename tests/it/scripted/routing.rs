@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{
-    AccessMode, ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, IsolationLevel, StreamTrait, TransactionTrait,
+    AccessMode, ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, IsolationLevel, Statement, StreamTrait,
+    TransactionTrait,
 };
 use sea_orm_resolver::{Candidate, Draw, Error, LeastInFlight, Policy, RoundRobin, WeightedRandom};
-use testkit::scripted::{Behaviour, Step};
+use testkit::scripted::{Behaviour, ScriptedNode, Step};
 
 use super::{Nodes, WRITE, in_flight, in_task, select, tally, who, write};
 use crate::item;
@@ -49,23 +50,31 @@ async fn a_tenth_of_the_reads_is_the_primarys_and_the_ends_of_the_share_are_exac
 }
 
 #[tokio::test(start_paused = true)]
-async fn raw_text_and_writes_go_to_the_primary() -> Result<(), DbErr> {
+async fn reads_go_to_replicas_and_writes_to_the_primary_however_they_are_written() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = nodes.connect().await?;
-    for _ in 0..20 {
-        let row = db.query_one_raw(select(&db)).await?.expect("a row");
-        assert_eq!(row.try_get::<String>("", "name")?, "p");
+    db.set_primary_read_share(0.0).expect("a share");
+    let statement = |sql: &str| Statement::from_string(db.get_database_backend(), sql);
+    for _ in 0..10 {
+        db.query_one_raw(select(&db)).await?.expect("a row");
+        db.query_all_raw(select(&db)).await?;
+        db.execute_unprepared("SELECT 1; SELECT 2").await?;
+        db.stream_raw(select(&db)).await?;
     }
+    assert_eq!(nodes.primary.statements(), Vec::<String>::new());
+    let replicas = |what: fn(&ScriptedNode) -> usize| nodes.replicas.iter().map(|node| what(node)).sum::<usize>();
+    assert_eq!(replicas(|replica| replica.statements().len()), 30);
+    assert_eq!(replicas(|replica| replica.count(Step::StreamOpen)), 10);
+
     write(&db).await?;
     let new = item::ActiveModel { name: Set("x".to_owned()), amount: Set(1), ..Default::default() };
     item::Entity::insert(new).exec(&db).await?;
     item::Entity::delete_by_id(1).exec(&db).await?;
-    db.stream_raw(select(&db)).await?;
-    for replica in &nodes.replicas {
-        assert_eq!(replica.statements(), Vec::<String>::new());
-        assert_eq!(replica.count(Step::StreamOpen), 0);
+    for sql in ["SELECT 1 FOR UPDATE", "SELECT 1; DELETE FROM item", "SET work_mem = 1", "SELECT nextval('s')"] {
+        db.query_all_raw(statement(sql)).await?;
     }
-    assert_eq!(nodes.primary.statements().len(), 23);
+    assert_eq!(nodes.primary.statements().len(), 7);
+    assert_eq!(replicas(|replica| replica.statements().len()), 30);
     Ok(())
 }
 
