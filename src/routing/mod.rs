@@ -2,13 +2,19 @@
 //! random numbers in, a decision out. Nothing here waits, reads a clock, logs or allocates on the
 //! way of a statement.
 
+mod catalogue;
 mod classify;
 mod draw;
+mod judge;
+mod memo;
 mod policy;
+mod refused;
 mod select;
 
 pub use classify::{Classification, Effect, FunctionName, Intent, KnownFunctions, Reason, classify, classify_with};
 pub use draw::Draw;
 pub(crate) use draw::DrawSource;
+pub use judge::{DecidedBy, StatementRoute};
+pub(crate) use judge::{Judge, Refusal, Verdict, may_be_allowed};
 pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
 pub(crate) use select::{Freshness, How, ReadRequest, Rejected, Selected, select_read};

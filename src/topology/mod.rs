@@ -10,6 +10,7 @@ mod node;
 mod observe;
 mod role;
 mod snapshot;
+mod swap;
 mod table;
 mod tick;
 
@@ -25,6 +26,7 @@ pub(crate) use observe::{FAILURES_TO_EJECT, Observation, Reply};
 pub(crate) use role::Observed;
 pub use role::Role;
 pub(crate) use snapshot::SnapshotCell;
+pub(crate) use swap::Swap;
 pub(crate) use tick::Tick;
 
 /// An immutable picture of the cluster as this process believes it to be: one primary, its

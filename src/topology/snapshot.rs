@@ -2,34 +2,29 @@
 
 use std::{fmt, sync::Arc};
 
-use arc_swap::{ArcSwapAny, Guard};
 use tokio::sync::watch;
 
-use super::Topology;
-
-/// arc-swap's own strategy has an open soundness report on weakly ordered CPUs (its issue 210):
-/// there the slower one, which takes a lock, is used instead.
-#[cfg(target_arch = "x86_64")]
-type Strategy = arc_swap::DefaultStrategy;
-#[cfg(not(target_arch = "x86_64"))]
-type Strategy = std::sync::RwLock<()>;
+use super::{
+    Topology,
+    swap::{Guard, Swap},
+};
 
 /// Holds the current topology. Readers load without waiting; whoever needs a change waits on
 /// [`changes`](Self::changes): mark seen, load and decide, *then* wait.
 pub(crate) struct SnapshotCell {
-    current: ArcSwapAny<Arc<Topology>, Strategy>,
+    current: Swap<Arc<Topology>>,
     generation: watch::Sender<u64>,
 }
 
 impl SnapshotCell {
     pub(crate) fn new(topology: Topology) -> Self {
         let generation = watch::Sender::new(topology.generation);
-        Self { current: ArcSwapAny::new(Arc::new(topology)), generation }
+        Self { current: Swap::new(Arc::new(topology)), generation }
     }
 
     /// The current snapshot, for a decision. Must not live across an `.await`: it can hold up a
     /// writer.
-    pub(crate) fn load(&self) -> Guard<Arc<Topology>, Strategy> {
+    pub(crate) fn load(&self) -> Guard<Arc<Topology>> {
         self.current.load()
     }
 

@@ -59,6 +59,11 @@ impl<'sql> FunctionName<'sql> {
         std::str::from_utf8(target).ok()
     }
 
+    /// Is `schema`, as the catalogue stores it, what stands before the last dot?
+    pub(crate) fn is_in(&self, schema: &str) -> bool {
+        self.qualifier.is_some_and(|written| self.part_is(written, schema))
+    }
+
     fn part_is(&self, written: &str, declared: &str) -> bool {
         match unquote(written) {
             Some((inside, true)) if self.case_matters => inside == declared,

@@ -29,6 +29,7 @@ mod pragma;
 mod query;
 mod reason;
 mod scan;
+mod shape;
 mod show;
 mod token;
 mod with;
@@ -38,6 +39,7 @@ use sea_orm::DbBackend;
 pub use called::{FunctionName, KnownFunctions};
 pub use functions::Effect;
 pub use reason::Reason;
+pub(crate) use shape::{Shape, Statements, shape_of};
 
 use called::BuiltInsOnly;
 use dialect::Dialect;

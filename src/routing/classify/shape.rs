@@ -1,0 +1,187 @@
+//! The shape of a statement: its text without what changes from one run to the next.
+
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+
+use sea_orm::DbBackend;
+
+use super::{
+    dialect::{Dialect, Reading},
+    lexer::Lexer,
+    token::{Kind, TOO_LONG, Token},
+};
+
+/// Statements of one shape differ in their literals, parameters, white space, comments and the case of
+/// their words. A list of literals counts as one literal.
+///
+/// Sixty-four bits under a key of this process (SipHash 1-3, `std`'s own): two shapes that fall together
+/// cost one of them a trip to the primary, or a refusal by its read-only session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shape(u64);
+
+/// How many statements a text holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Statements {
+    /// At the most one, however the server may read the text.
+    One,
+    Several,
+}
+
+/// The shape of a text and how many statements it holds; `None` where the lexer cannot follow it.
+pub(crate) fn shape_of(sql: &str, backend: DbBackend, keys: &RandomState) -> Option<(Shape, Statements)> {
+    let dialect = Dialect::of(backend)?;
+    if sql.len() >= TOO_LONG {
+        return None;
+    }
+    let mut shape = None;
+    let mut statements = Statements::One;
+    for reading in dialect.readings() {
+        let mut writer = Writer::new(sql, dialect, *reading, keys);
+        let complete = writer.run();
+        if writer.statements > 1 {
+            statements = Statements::Several;
+        }
+        // The usual reading comes first; it has to make sense, the others only may.
+        if shape.is_none() && !complete {
+            return None;
+        }
+        shape.get_or_insert_with(|| Shape(writer.hasher.finish()));
+        if writer.lexer.ambiguous.is_none() {
+            break;
+        }
+    }
+    shape.map(|shape| (shape, statements))
+}
+
+/// Writes one reading of a text into a hasher.
+struct Writer<'sql> {
+    sql: &'sql [u8],
+    lexer: Lexer<'sql>,
+    hasher: DefaultHasher,
+    last: Last,
+    statements: usize,
+}
+
+/// What was read last, as far as it matters for what is written next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// Nothing of the present statement.
+    Start,
+    Literal,
+    /// A comma after a literal: if another literal follows, neither is written.
+    CommaAfterLiteral,
+    Other,
+}
+
+impl<'sql> Writer<'sql> {
+    fn new(sql: &'sql str, dialect: Dialect, reading: Reading, keys: &RandomState) -> Self {
+        Self {
+            sql: sql.as_bytes(),
+            lexer: Lexer::new(sql, dialect, reading),
+            hasher: keys.build_hasher(),
+            last: Last::Start,
+            statements: 0,
+        }
+    }
+
+    /// Reads to the end; `false` if the lexer stops before.
+    fn run(&mut self) -> bool {
+        loop {
+            let token = self.lexer.next();
+            match token.kind() {
+                Kind::End => return true,
+                Kind::Stop => return false,
+                Kind::Semicolon => self.last = Last::Start,
+                _ => self.token(token),
+            }
+        }
+    }
+
+    fn token(&mut self, token: Token) {
+        if self.last == Last::Start {
+            self.statements += 1;
+            self.hasher.write_u8(b';');
+        }
+        let is_literal = matches!(token.kind(), Kind::Text | Kind::Number | Kind::Parameter);
+        self.last = match (self.last, is_literal) {
+            (Last::CommaAfterLiteral, true) => Last::Literal,
+            (_, true) => {
+                self.hasher.write_u8(b'?');
+                Last::Literal
+            }
+            (Last::Literal, false) if token.is(Kind::Comma) => Last::CommaAfterLiteral,
+            (last, false) => {
+                if last == Last::CommaAfterLiteral {
+                    self.hasher.write_u8(b',');
+                }
+                self.word(token);
+                Last::Other
+            }
+        };
+    }
+
+    fn word(&mut self, token: Token) {
+        let text = self.sql.get(token.start()..token.end()).unwrap_or_default();
+        if token.kind() == Kind::Word {
+            // In pieces: a hasher that is handed single bytes takes several times as long.
+            let mut folded = [0; 64];
+            for piece in text.chunks(folded.len()) {
+                let folded = &mut folded[..piece.len()];
+                folded.copy_from_slice(piece);
+                folded.make_ascii_lowercase();
+                self.hasher.write(folded);
+            }
+        } else {
+            self.hasher.write(text);
+        }
+        // No token begins with a space: two tokens are not one.
+        self.hasher.write_u8(b' ');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(sql: &str, keys: &RandomState) -> Shape {
+        shape_of(sql, DbBackend::Postgres, keys).expect("it can be followed").0
+    }
+
+    #[test]
+    fn what_changes_from_run_to_run_is_no_part_of_a_shape() {
+        let keys = RandomState::new();
+        let one = shape("SELECT name FROM item WHERE id = 7 AND kind IN (1, 2, 3) AND note = 'x'", &keys);
+        for same in [
+            "select  Name\nFROM item where id=$1 and kind in ($2,$3) and note = $4;",
+            "SELECT name FROM item WHERE id = 8 AND kind IN (1) AND note = E'\\'y' -- traceparent=00-1",
+            "/* a */ SELECT name FROM item WHERE id = 1e3 AND kind IN ($1) AND note = '' ; ;",
+        ] {
+            assert_eq!(shape(same, &keys), one, "{same}");
+        }
+        for other in [
+            "SELECT name FROM item WHERE id = 7 AND kind IN (1, 2, 3)",
+            "SELECT name FROM items WHERE id = 7 AND kind IN (1, 2, 3) AND note = 'x'",
+            "SELECT \"Name\" FROM item WHERE id = 7 AND kind IN (1, 2, 3) AND note = 'x'",
+            "SELECT na me FROM item WHERE id = 7 AND kind IN (1, 2, 3) AND note = 'x'",
+            "SELECT name FROM item WHERE id = 7 AND kind IN (1, x, 3) AND note = 'x'",
+            "SELECT name FROM item; WHERE id = 7 AND kind IN (1, 2, 3) AND note = 'x'",
+        ] {
+            assert_ne!(shape(other, &keys), one, "{other}");
+        }
+    }
+
+    #[test]
+    fn several_statements_are_seen_in_every_reading() {
+        let keys = RandomState::new();
+        let count = |sql, backend| shape_of(sql, backend, &keys).map(|(_, statements)| statements);
+        for one in ["SELECT 1", "SELECT 1;", ";;SELECT ';'; -- ;\n;", "", "/* ; */ SELECT 1"] {
+            assert_eq!(count(one, DbBackend::Postgres), Some(Statements::One), "{one}");
+        }
+        for several in ["SELECT 1; SELECT 2", "SELECT 1;;SELECT 2;", r"SELECT 'a\'; SELECT 2 --'"] {
+            assert_eq!(count(several, DbBackend::Postgres), Some(Statements::Several), "{several}");
+        }
+        assert_eq!(count(r#"SELECT "a; SELECT 1; ""#, DbBackend::MySql), Some(Statements::One));
+        assert_eq!(count(r#"SELECT "a\"; SELECT 1; -- ""#, DbBackend::MySql), Some(Statements::Several));
+        assert_eq!(count("SELECT 'a", DbBackend::Postgres), None);
+        assert_eq!(count("SELECT /*! 1 */", DbBackend::MySql), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! Where statements belong: what their text says, corrected by what the configuration and the servers
+//! said about them.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    fmt,
+    hash::RandomState,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use sea_orm::DbBackend;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Classification, FunctionName, Intent, KnownFunctions, Reason,
+    catalogue::Catalogue,
+    classify::{Shape, Statements, shape_of},
+    classify_with,
+    memo::{Memo, Seen, Worth},
+    refused::Refused,
+};
+use crate::topology::{Swap, Tick};
+
+/// Where a statement belongs, and who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) intent: Intent,
+    /// What its text says.
+    pub(crate) reason: Reason,
+    pub(crate) decided_by: DecidedBy,
+}
+
+/// Who decided where a statement belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DecidedBy {
+    /// Its text.
+    Text,
+    /// A rule of the configuration for statements of its shape.
+    Configuration,
+    /// A server refused a statement of its shape as a read within the last ten minutes.
+    Server,
+    /// A server that is no primary could not run a statement of its shape within the last ten minutes.
+    Standby,
+}
+
+/// Why a server did not run a statement that looked like a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It writes, and the session is read-only.
+    Writes,
+    /// A standby cannot run it, and a primary can.
+    NotOnStandby,
+}
+
+/// Where the configuration sends statements of one shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatementRoute {
+    /// To the primary, though it is a read.
+    Primary,
+    /// Wherever a read may run, though it is not known to be one.
+    Replica,
+}
+
+/// Says where statements belong. Shared by the handles, which ask, and the monitor, which has the
+/// database's catalogue of functions loaded.
+pub(crate) struct Judge {
+    backend: DbBackend,
+    keys: RandomState,
+    memo: Memo,
+    catalogue: Swap<Arc<Catalogue>>,
+    /// Counts the catalogues.
+    epoch: AtomicU64,
+    /// Whether a function was called that no catalogue lists.
+    missed: AtomicBool,
+    rules: HashMap<Shape, StatementRoute>,
+    refused: Refused,
+}
+
+impl Judge {
+    /// `rules` are shapes with where they go; one whose text cannot be followed is given back.
+    pub(crate) fn new<'a>(
+        backend: DbBackend,
+        harmless_functions: &[String],
+        rules: impl IntoIterator<Item = (&'a str, StatementRoute)>,
+    ) -> Self {
+        let keys = RandomState::new();
+        let rules =
+            rules.into_iter().filter_map(|(text, route)| Some((shape_of(text, backend, &keys)?.0, route))).collect();
+        Self {
+            backend,
+            keys,
+            memo: Memo::new(),
+            catalogue: Swap::new(Arc::new(Catalogue::declared(harmless_functions))),
+            epoch: AtomicU64::new(0),
+            missed: AtomicBool::new(false),
+            rules,
+            refused: Refused::default(),
+        }
+    }
+
+    /// Where a statement belongs. Takes no lock and allocates nothing for a text that comes again and
+    /// again, as long as no server refused anything.
+    pub(crate) fn verdict(&self, sql: &str, now: Tick) -> Verdict {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        self.memo.with(
+            sql,
+            epoch,
+            || self.read(sql),
+            |seen| {
+                let Classification { intent, reason } = seen.classification;
+                let by_text = Verdict { intent, reason, decided_by: DecidedBy::Text };
+                if self.rules.is_empty() && self.refused.is_empty() {
+                    return by_text;
+                }
+                let shape = seen.shape.get_or_init(|| shape_of(sql, self.backend, &self.keys));
+                let exception = shape.and_then(|(shape, statements)| self.exception(shape, statements, intent, now));
+                exception.map_or(by_text, |(intent, decided_by)| Verdict { intent, reason, decided_by })
+            },
+        )
+    }
+
+    fn read(&self, sql: &str) -> Seen {
+        let catalogue = self.catalogue.load();
+        let asked = Asked { catalogue: &catalogue, unlisted: Cell::new(false) };
+        let classification = classify_with(sql, self.backend, &asked);
+        // Only PostgreSQL has a catalogue that says what a function does.
+        let worth = if asked.unlisted.get() && self.backend == DbBackend::Postgres {
+            self.missed.store(true, Ordering::Relaxed);
+            Worth::AskingAgain
+        } else {
+            Worth::Keeping
+        };
+        Seen { classification, shape: OnceLock::new(), worth }
+    }
+
+    fn exception(
+        &self,
+        shape: Shape,
+        statements: Statements,
+        intent: Intent,
+        now: Tick,
+    ) -> Option<(Intent, DecidedBy)> {
+        if let Some(route) = self.rules.get(&shape) {
+            let intent = match route {
+                StatementRoute::Primary => Intent::Write,
+                StatementRoute::Replica => Intent::Read,
+            };
+            return Some((intent, DecidedBy::Configuration));
+        }
+        if intent == Intent::Write || statements == Statements::Several {
+            return None;
+        }
+        self.refused.find(shape, now).map(|refusal| match refusal {
+            Refusal::Writes => (Intent::Write, DecidedBy::Server),
+            Refusal::NotOnStandby => (Intent::Write, DecidedBy::Standby),
+        })
+    }
+
+    /// Whether a text is one statement, however a server may read it.
+    pub(crate) fn is_one_statement(&self, sql: &str) -> bool {
+        shape_of(sql, self.backend, &self.keys).is_some_and(|(_, statements)| statements == Statements::One)
+    }
+
+    /// A server did not run this as a read; `true` if that is news about statements of its shape.
+    pub(crate) fn was_refused(&self, sql: &str, refusal: Refusal, now: Tick) -> bool {
+        shape_of(sql, self.backend, &self.keys).is_some_and(|(shape, _)| self.refused.remember(shape, refusal, now))
+    }
+
+    /// Whether a function was called that the catalogue does not list; asks once.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
+    }
+
+    /// The database listed its functions; `true` if that is another list than before.
+    pub(crate) fn learn(&self, listing: &str) -> bool {
+        let known = self.catalogue.load_full();
+        let next = known.with_listing(listing);
+        if known.is_same_listing(&next) {
+            return false;
+        }
+        self.catalogue.store(Arc::new(next));
+        // After the store: what was read with the old list is then of an old epoch.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+}
+
+/// The catalogue, and whether it was asked for something that it does not list.
+struct Asked<'a> {
+    catalogue: &'a Catalogue,
+    unlisted: Cell<bool>,
+}
+
+impl KnownFunctions for Asked<'_> {
+    fn is_harmless(&self, call: &FunctionName<'_>) -> bool {
+        let is_harmless = self.catalogue.is_harmless(call);
+        if !is_harmless && !self.catalogue.lists(call) {
+            self.unlisted.set(true);
+        }
+        is_harmless
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge")
+            .field("backend", &self.backend)
+            .field("rules", &self.rules.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a rule may send statements of this kind to a replica: those that write or lock for certain
+/// may not, those that perhaps do, or whose answer belongs to a node, may.
+pub(crate) fn may_be_allowed(reason: Reason) -> bool {
+    match reason {
+        Reason::PlainRead
+        | Reason::Empty
+        | Reason::Form { .. }
+        | Reason::SessionVariable { .. }
+        | Reason::PrimaryFunction { .. }
+        | Reason::UnknownFunction { .. }
+        | Reason::UnresolvedEscape { .. }
+        | Reason::AmbiguousLiteral { .. }
+        | Reason::UnexpectedByte { .. }
+        | Reason::TooDeep { .. } => true,
+        _ => false,
+    }
+}
