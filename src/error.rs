@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Config { field: String, problem: String },
     /// A statement that is not a plain read was given to a read connection.
     Refused { reason: String },
+    /// A server refused to write in a READ ONLY transaction or on a read connection.
+    ReadOnly { node: String, refusal: DbErr },
     /// No member was eligible until the selection time-out.
     NoEligibleNode { waited: Duration, rejected: Vec<(String, String)> },
     /// A node did not answer while it was being connected.
@@ -44,6 +46,10 @@ impl Error {
 
     pub(crate) fn config(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::new(Kind::Config { field: field.into(), problem: problem.into() })
+    }
+
+    pub(crate) fn read_only(node: impl Into<String>, refusal: DbErr) -> Self {
+        Self::new(Kind::ReadOnly { node: node.into(), refusal })
     }
 
     pub(crate) fn unreachable(node: impl Into<String>, problem: impl fmt::Display) -> Self {
@@ -78,9 +84,10 @@ impl Error {
     }
 
     /// A write, or something not recognised as a plain read, was given to a
-    /// [`ReadConn`](crate::ReadConn). Nothing was sent to a server.
+    /// [`ReadConn`](crate::ReadConn) and not sent to a server; or a server refused a write in a READ ONLY
+    /// transaction or on a read connection (then [`source`](std::error::Error::source) is what it said).
     pub fn is_refused(&self) -> bool {
-        matches!(*self.kind, Kind::Refused { .. })
+        matches!(*self.kind, Kind::Refused { .. } | Kind::ReadOnly { .. })
     }
 
     /// No member could serve the operation within the selection time-out. Nothing was executed.
@@ -113,6 +120,7 @@ impl Error {
         match &*self.kind {
             Kind::Unreachable { node, .. }
             | Kind::NotReadOnly { node }
+            | Kind::ReadOnly { node, .. }
             | Kind::WentDown { node }
             | Kind::DrainTimedOut { node, .. } => Some(node),
             Kind::UnknownNode { name, .. } => Some(name),
@@ -139,7 +147,8 @@ impl From<Error> for DbErr {
     /// Refusals become `Query`, everything else `Conn`.
     fn from(error: Error) -> Self {
         match *error.kind {
-            Kind::Refused { .. } => error.into_query(),
+            Kind::Refused { .. } | Kind::ReadOnly { refusal: DbErr::Query(_), .. } => error.into_query(),
+            Kind::ReadOnly { .. } => error.into_exec(),
             Kind::Config { .. }
             | Kind::NoEligibleNode { .. }
             | Kind::Unreachable { .. }
@@ -151,7 +160,15 @@ impl From<Error> for DbErr {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// What the server said, where it was the server that refused.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.kind {
+            Kind::ReadOnly { refusal, .. } => Some(refusal),
+            _ => None,
+        }
+    }
+}
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,6 +184,11 @@ impl fmt::Display for Error {
                 f,
                 "a read connection takes only plain reads, and this statement is not one: {reason}; \
                  use `db.write()`, or `&db`, which routes each statement by what it is"
+            ),
+            Kind::ReadOnly { node, refusal } => write!(
+                f,
+                "node `{node}` refused to write, because the session is read-only ({refusal}); use `db.write()`, or \
+                 a transaction that is not READ ONLY"
             ),
             Kind::NoEligibleNode { waited, rejected } => {
                 write!(f, "no node could serve this within {}", humantime::format_duration(*waited))?;

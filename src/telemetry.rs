@@ -25,6 +25,30 @@ pub(crate) fn read_retried(node: &str, fault: impl fmt::Debug) {
     debug!(target: "sea_orm_resolver::route", node, ?fault, "read runs again on another node");
 }
 
+/// A server did not run what looked like a read, for the first time in ten minutes. Fields: `node`,
+/// `refusal`, `statement` (without its values).
+pub(crate) fn refused(node: &str, refusal: impl fmt::Debug, statement: &str) {
+    warn!(
+        target: "sea_orm_resolver::route", node, ?refusal, statement,
+        "a server refused to run this as a read; statements of its shape go to the primary for ten minutes"
+    );
+}
+
+/// What a server refused runs on the primary. Fields: `node` (that refused).
+pub(crate) fn read_overruled(node: &str) {
+    debug!(target: "sea_orm_resolver::route", node, "refused as a read, runs on the primary");
+}
+
+/// The database listed its user functions, and others than before. Fields: `functions`.
+pub(crate) fn functions_listed(functions: usize) {
+    debug!(target: "sea_orm_resolver::route", functions, "user functions are known");
+}
+
+/// The database did not list its user functions: calls of them go to the primary. Fields: `why`.
+pub(crate) fn functions_not_listed(why: impl fmt::Display) {
+    warn!(target: "sea_orm_resolver::route", %why, "the user functions could not be listed; calls of them go to the primary");
+}
+
 /// A read found no eligible node and waits for a change. Fields: `generation`.
 pub(crate) fn read_waits(generation: u64) {
     trace!(target: "sea_orm_resolver::route", generation, "no eligible node, waiting for a change");

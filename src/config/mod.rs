@@ -4,6 +4,7 @@ mod consistency;
 mod duration;
 mod env;
 mod node;
+mod statement;
 mod validate;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use consistency::Consistency;
 pub(crate) use node::weight;
 pub use node::{NodeConfig, Ping};
+pub use statement::{StatementRoute, StatementRule};
 pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share};
 
 /// Everything a connection can be told, with a default for all of it but the primary.
@@ -26,6 +28,10 @@ pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share}
 ///     primary = "postgres://shop:secret@db-1/shop"
 ///     primary_read_share = 0.10
 ///     consistency = "session"
+///
+///     [[statements]]
+///     shape = "SELECT * FROM daily_report WHERE day = ?"
+///     route = "primary"
 ///
 ///     [[replicas]]
 ///     url = "postgres://shop:secret@db-2/shop"
@@ -55,6 +61,13 @@ pub struct Config {
     /// The most connections the primary opens for reads. Default: half of its `max_connections`,
     /// at least 2. They are opened on demand and keep reads from starving writes.
     pub primary_read_connections: Option<u32>,
+    /// Functions that are harmless to call on a replica: they neither write, nor lock, nor depend on the
+    /// session. Names as the database stores them, `full_name` or `shop.price_of`. On PostgreSQL the
+    /// catalogue says it of functions that are marked `IMMUTABLE` or `STABLE`; elsewhere a statement that
+    /// calls a function which is not built in goes to the primary unless it is named here. Default: none.
+    pub harmless_functions: Vec<String>,
+    /// Where statements of given shapes go, whatever their text says. Default: none.
+    pub statements: Vec<StatementRule>,
     /// How a replica is chosen. Default: `least_in_flight`.
     pub policy: PolicyKind,
     /// Which writes a read must see. Default: `session`.
@@ -100,6 +113,8 @@ impl Default for Config {
             replicas: Vec::new(),
             primary_read_share: 0.10,
             primary_read_connections: None,
+            harmless_functions: Vec::new(),
+            statements: Vec::new(),
             policy: PolicyKind::default(),
             consistency: Consistency::default(),
             stick_after_write: Duration::from_secs(1),

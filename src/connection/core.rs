@@ -1,6 +1,10 @@
 //! What all handles of one connection share.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use sea_orm::DbBackend;
 
@@ -12,7 +16,7 @@ use crate::{
     config::{Consistency, Settings},
     driver::Fault,
     monitor::{Monitor, Writer},
-    routing::{DrawSource, Freshness, Policy},
+    routing::{DrawSource, Freshness, Judge, Policy},
     telemetry,
     topology::{Floor, Lane, Node, SnapshotCell, Tick, Topology},
 };
@@ -28,6 +32,7 @@ pub(crate) struct Core {
     pub(super) draws: DrawSource,
     pub(super) floors: Floors,
     pub(super) budget: RetryBudget,
+    pub(super) overruled: AtomicU64,
     pub(super) backend: DbBackend,
 }
 
@@ -48,6 +53,7 @@ impl Core {
             draws: DrawSource::new(seed),
             floors: Floors::new(stick_after_write),
             budget: RetryBudget::new(),
+            overruled: AtomicU64::new(0),
             backend,
         }
     }
@@ -62,6 +68,10 @@ impl Core {
 
     pub(super) fn cell(&self) -> &SnapshotCell {
         self.monitor.writer().cell()
+    }
+
+    pub(super) fn judge(&self) -> &Judge {
+        &self.monitor.writer().judge
     }
 
     pub(super) fn topology(&self) -> Arc<Topology> {

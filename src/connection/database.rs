@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use sea_orm::DbErr;
+use sea_orm::{DbBackend, DbErr};
 
 use super::{core::Core, facade::DatabaseConnection};
 use crate::{
     Error,
     clock::Clock,
-    config::{Config, Consistency, NodeConfig, PolicyKind, Settings, check_together, plan_nodes},
+    config::{
+        Config, Consistency, NodeConfig, PolicyKind, Settings, StatementRoute, StatementRule, check_together,
+        plan_nodes,
+    },
     monitor::{FirstAnswer, Writer, connect_all},
-    routing::{LeastInFlight, Policy, RoundRobin, WeightedRandom},
+    routing::{BadRule, Intent, Judge, LeastInFlight, Policy, RoundRobin, WeightedRandom},
     telemetry,
     topology::{Role, Topology},
 };
@@ -84,6 +87,22 @@ impl Builder {
     /// See [`Config::primary_read_connections`].
     pub fn primary_read_connections(mut self, connections: u32) -> Self {
         self.config.primary_read_connections = Some(connections);
+        self
+    }
+
+    /// Names functions that are harmless to call on a replica; see [`Config::harmless_functions`].
+    pub fn harmless_functions<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.config.harmless_functions.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sends statements of the shape of `sql` somewhere; see [`StatementRule`].
+    pub fn statement(mut self, sql: impl Into<String>, route: StatementRoute) -> Self {
+        self.config.statements.push(StatementRule::new(sql, route));
         self
     }
 
@@ -217,6 +236,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         replicas.push(replica.member);
     }
 
+    let judge = judge(&config, backend)?;
     let policy = policy.unwrap_or_else(|| named_policy(settings.policy));
     let seed = settings.seed.unwrap_or_else(rand_seed);
     let topology = Topology {
@@ -227,11 +247,36 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         believed_for: settings.probe_interval.saturating_mul(3),
     };
     let watched = !topology.is_single();
-    let core = Core::new(Arc::new(Writer::new(topology, settings, clock)), policy, seed, backend);
+    let core = Core::new(Arc::new(Writer::new(topology, settings, clock, Arc::new(judge))), policy, seed, backend);
     if watched {
         core.monitor.ensure_running();
     }
     Ok(DatabaseConnection::new(Arc::new(core)))
+}
+
+fn judge(config: &Config, backend: DbBackend) -> Result<Judge, Error> {
+    for (index, name) in config.harmless_functions.iter().enumerate() {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || "()\"`;".contains(c)) {
+            let problem = format!("`{name}` is not a name such as `full_name` or `shop.price_of`");
+            return Err(Error::config(format!("harmless_functions[{index}]"), problem));
+        }
+    }
+    let rules = config.statements.iter().map(|rule| {
+        let intent = match rule.route {
+            StatementRoute::Primary => Intent::Write,
+            StatementRoute::Replica => Intent::Read,
+        };
+        (rule.shape.as_str(), intent)
+    });
+    Judge::new(backend, &config.harmless_functions, rules).map_err(|(index, problem)| {
+        let problem = match problem {
+            BadRule::Empty => "it holds no statement".to_owned(),
+            BadRule::Unreadable => "its end cannot be found; close every literal, name and comment".to_owned(),
+            BadRule::Writes(reason) => format!("it can only run on the primary: {reason}"),
+            BadRule::Contradicts => "another rule for the same shape says otherwise".to_owned(),
+        };
+        Error::config(format!("statements[{index}].shape"), problem)
+    })
 }
 
 fn named_policy(kind: PolicyKind) -> Arc<dyn Policy> {

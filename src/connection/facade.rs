@@ -1,6 +1,10 @@
 //! The facade: a drop-in for SeaORM's `DatabaseConnection`.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+};
 
 use sea_orm::{
     AccessMode, DbBackend, DbErr, IsolationLevel, Schema, SchemaBuilder, TransactionError, TransactionOptions,
@@ -21,7 +25,7 @@ use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
     monitor::SwapReport,
-    routing::{Intent, classify},
+    routing::Intent,
     topology::{Lane, Topology},
 };
 
@@ -100,6 +104,13 @@ impl DatabaseConnection {
     /// What this process believes about the nodes now. `Display` prints a table.
     pub fn topology(&self) -> Arc<Topology> {
         self.core.topology()
+    }
+
+    /// Reads that a server refused to run as reads and that the primary ran, since the connection was
+    /// opened. Each shape of statement is tried again after ten minutes; many more than that mean that a
+    /// function is marked `STABLE` and writes.
+    pub fn overruled_reads(&self) -> u64 {
+        self.core.overruled.load(Ordering::Relaxed)
     }
 
     /// Makes `nodes` the replicas, atomically: new nodes are connected and have to answer first,
@@ -276,7 +287,7 @@ impl Routed for DatabaseConnection {
     }
 
     fn route<'a>(&'a self, context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
-        Ok(match classify(sql, self.core.backend).intent {
+        Ok(match self.core.judge().verdict(sql, self.core.now()).intent {
             Intent::Read => Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }),
             Intent::Write if self.core.backend.support_returning() => Route::Primary(Effect::Written),
             Intent::Write => Route::Primary(Effect::WrittenWithoutReturning),

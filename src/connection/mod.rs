@@ -1,5 +1,6 @@
 //! HOLD: what the user holds, and how an operation runs on the node that was decided for it.
 
+mod arbiter;
 mod budget;
 mod core;
 mod database;

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use sea_orm::{AccessMode, DbBackend, IsolationLevel, TransactionOptions};
 
 use super::{
+    arbiter::{IfRefused, refused_before},
     core::{Context, Core},
     run::{Among, ReadRoute, Supply},
     session::{Handle, KeptNode},
@@ -14,7 +15,7 @@ use crate::{
     Error,
     config::Consistency,
     error::Kind,
-    routing::{Intent, ReadRequest, classify, select_read},
+    routing::{DecidedBy, Intent, ReadRequest, select_read},
     topology::Lane,
 };
 
@@ -69,8 +70,13 @@ impl ReadConn {
         self.core.backend
     }
 
+    fn on_primary(&self) -> ReadRoute<'_> {
+        ReadRoute { among: Among::Primary, ..self.anywhere() }
+    }
+
     fn anywhere(&self) -> ReadRoute<'_> {
-        ReadRoute { kept: Some(self.kept()), alone: Lane::Read, among: Among::All }
+        let if_refused = IfRefused::StayReadOnly;
+        ReadRoute { kept: Some(self.kept()), alone: Lane::Read, among: Among::All, if_refused }
     }
 }
 
@@ -84,12 +90,18 @@ impl Routed for ReadConn {
     }
 
     fn route<'a>(&'a self, _context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
-        let classification = classify(sql, self.core.backend);
-        match classification.intent {
-            Intent::Read => Ok(Route::Read(self.anywhere())),
+        let verdict = self.core.judge().verdict(sql, self.core.now());
+        match (verdict.intent, verdict.decided_by) {
+            (Intent::Read, _) => Ok(Route::Read(self.anywhere())),
+            (Intent::Write, DecidedBy::Server) => Err(refused_before()),
+            // It reads, and only the primary can, or shall, run it.
+            (Intent::Write, DecidedBy::Standby) => Ok(Route::Read(self.on_primary())),
+            (Intent::Write, DecidedBy::Configuration) if verdict.is_read_by_text() => {
+                Ok(Route::Read(self.on_primary()))
+            }
             // The caller vouches for functions we know nothing of; the server refuses what writes.
-            Intent::Write if classification.reason.is_unknown_function() => Ok(Route::Read(self.anywhere())),
-            Intent::Write => Err(Error::new(Kind::Refused { reason: classification.reason.to_string() })),
+            (Intent::Write, _) if verdict.reason.is_unknown_function() => Ok(Route::Read(self.anywhere())),
+            (Intent::Write, _) => Err(Error::new(Kind::Refused { reason: verdict.reason.to_string() })),
         }
     }
 

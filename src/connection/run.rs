@@ -10,6 +10,7 @@ use tokio::time;
 use tracing::Instrument;
 
 use super::{
+    arbiter::{IfRefused, Refused, Unserved},
     core::{Context, Core},
     session::{KeptNode, SessionRef},
 };
@@ -17,7 +18,7 @@ use crate::{
     Error,
     driver::{Driver, Fault},
     error::Kind,
-    routing::{Freshness, ReadRequest, Rejected, Selected, select_read},
+    routing::{Freshness, How, ReadRequest, Rejected, Selected, select_read},
     telemetry,
     topology::{Floor, Lane, Lease, Node, NodeId, Role, Tick},
 };
@@ -33,12 +34,13 @@ pub(super) struct ReadRoute<'a> {
     /// The primary's pool that is used while there are no replicas.
     pub(super) alone: Lane,
     pub(super) among: Among,
+    pub(super) if_refused: IfRefused,
 }
 
 impl ReadRoute<'_> {
     /// Any member, and without replicas what SeaORM alone would do.
     pub(super) fn anywhere() -> Self {
-        Self { kept: None, alone: Lane::Write, among: Among::All }
+        Self { kept: None, alone: Lane::Write, among: Among::All, if_refused: IfRefused::RunOnPrimary }
     }
 }
 
@@ -53,7 +55,7 @@ pub(super) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Among {
     All,
-    /// What no standby can run: a serializable transaction.
+    /// What no standby can run (a serializable transaction, an unlogged table).
     Primary,
 }
 
@@ -98,20 +100,27 @@ impl Core {
     ///
     /// # Cancel safety
     /// Dropping the future gives its place on the node back; the server may go on with the read.
-    pub(super) async fn read<T, F>(&self, asked: Asked, route: ReadRoute<'_>, mut run: F) -> Result<(T, Lease), DbErr>
+    pub(super) async fn read<T, F>(
+        &self,
+        asked: Asked,
+        route: ReadRoute<'_>,
+        mut run: F,
+    ) -> Result<(T, Lease), Unserved>
     where
         F: for<'d> FnMut(&'d dyn Driver, Attempts) -> BoxFuture<'d, Result<T, DbErr>>,
     {
         let mut tried = None;
+        let mut is_second = false;
         loop {
-            let lease = self.choose(asked, route, tried).await?;
-            // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM.
-            let attempts = match (lease.lane(), tried) {
-                (Lane::Read, None) if !self.cell().load().is_single() => Attempts::More,
-                (Lane::Read | Lane::Write, _) => Attempts::Last,
+            let Chosen { lease, how } = self.choose(asked, route, tried).await.map_err(Unserved::Failed)?;
+            // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM. Elsewhere
+            // even the last attempt keeps the statement: the server may refuse it.
+            let attempts = match lease.lane() {
+                Lane::Read => Attempts::More,
+                Lane::Write => Attempts::Last,
             };
             let span = telemetry::route_span(&lease);
-            let (error, fault) = match until_down(&lease, run(lease.driver(), attempts)).instrument(span).await {
+            let (error, fault) = match until_down(&lease, run(&**lease.driver(), attempts)).instrument(span).await {
                 Ok(value) => {
                     lease.served();
                     return Ok((value, lease));
@@ -119,23 +128,28 @@ impl Core {
                 Err(failed) => failed.on(lease.node()),
             };
             self.suspect(lease.node(), fault);
-            if !self.may_retry(fault, attempts) {
-                let is_routed = lease.lane() == Lane::Read;
-                return Err(match fault {
-                    Fault::Exhausted if is_routed => self.nobody_is_free(&lease, asked.at),
+            if let Some(refusal) = Self::refusal(&lease, fault) {
+                return Err(Unserved::Refused(Refused { error, refusal, lease }));
+            }
+            if attempts == Attempts::Last || how == How::Alone || is_second || !self.may_retry(fault) {
+                return Err(Unserved::Failed(match (fault, lease.lane()) {
+                    (Fault::Exhausted, Lane::Read) => self.nobody_is_free(&lease, asked.at),
                     _ => error,
-                });
+                }));
             }
             telemetry::read_retried(lease.node().name(), fault);
-            tried = Some(lease.node().id());
+            tried = unfit_for_more(&lease, fault);
+            is_second = true;
         }
     }
 
-    pub(super) fn may_retry(&self, fault: Fault, attempts: Attempts) -> bool {
-        attempts == Attempts::More
-            && fault.is_worth_another_node()
-            // What a lost node ran moves, all of it: that is bounded by itself and happens once.
-            && (fault == Fault::NodeDown || self.budget.withdraw(self.now(), self.reads_served()))
+    pub(super) fn may_retry(&self, fault: Fault) -> bool {
+        match fault {
+            // What a lost node ran moves, all of it: that is bounded by itself and happens once. So does
+            // what waited for a pool that was closed.
+            Fault::NodeDown | Fault::Closed => true,
+            _ => fault.is_worth_another_node() && self.budget.withdraw(self.now(), self.reads_served()),
+        }
     }
 
     /// The typed error of a read for which no read-only session came free in time.
@@ -161,9 +175,9 @@ impl Core {
         asked: Asked,
         route: ReadRoute<'_>,
         tried: Option<NodeId>,
-    ) -> Result<Lease, DbErr> {
+    ) -> Result<Chosen, DbErr> {
         match self.decide(asked, route, tried, asked.at) {
-            Ok(lease) => Ok(lease),
+            Ok(chosen) => Ok(chosen),
             // Boxed, so that the future of every read is not as large as that of the rare one that waits.
             Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await,
         }
@@ -176,7 +190,7 @@ impl Core {
         route: ReadRoute<'_>,
         tried: Option<NodeId>,
         now: Tick,
-    ) -> Result<Lease, SmallVec<[Rejected; 4]>> {
+    ) -> Result<Chosen, SmallVec<[Rejected; 4]>> {
         let kept = route.kept.and_then(KeptNode::get);
         let request = ReadRequest { freshness: asked.freshness, tried, kept, alone: route.alone };
         loop {
@@ -199,19 +213,19 @@ impl Core {
             if let (Some(kept), Among::All) = (route.kept, route.among) {
                 kept.went_to(lease.node().id(), how);
             }
-            return Ok(lease);
+            return Ok(Chosen { lease, how });
         }
     }
 
     #[cold]
-    async fn wait_for_node(&self, asked: Asked, route: ReadRoute<'_>, tried: Option<NodeId>) -> Result<Lease, DbErr> {
+    async fn wait_for_node(&self, asked: Asked, route: ReadRoute<'_>, tried: Option<NodeId>) -> Result<Chosen, DbErr> {
         let timeout = self.settings().read_selection_timeout;
         // Mark seen, decide, then wait: a change between the two is not missed.
         let mut changes = self.cell().changes();
         loop {
             let now = self.now();
             let rejected = match self.decide(asked, route, tried, now) {
-                Ok(lease) => return Ok(lease),
+                Ok(chosen) => return Ok(chosen),
                 Err(rejected) => rejected,
             };
             let waited = now.since(asked.at);
@@ -265,7 +279,7 @@ impl Core {
     {
         let lease = self.choose_primary().await;
         let mark = WriteMark::begin(Arc::clone(self), session, effect, Certainty::Unknown);
-        let result = run(lease.driver()).instrument(telemetry::route_span(&lease)).await;
+        let result = run(&**lease.driver()).instrument(telemetry::route_span(&lease)).await;
         match &result {
             Ok(_) => lease.served(),
             Err(error) => self.suspect(lease.node(), Fault::of(error)),
@@ -273,6 +287,18 @@ impl Core {
         mark.ended(&result);
         result.map(|value| (value, lease))
     }
+}
+
+/// The place a read was given.
+pub(super) struct Chosen {
+    pub(super) lease: Lease,
+    pub(super) how: How,
+}
+
+/// The node that the next attempt avoids: not one that closed this pool because it has a new one.
+pub(super) fn unfit_for_more(lease: &Lease, fault: Fault) -> Option<NodeId> {
+    let has_another_pool = !Arc::ptr_eq(lease.driver(), &lease.node().driver(lease.lane()));
+    (fault != Fault::Closed || !has_another_pool).then(|| lease.node().id())
 }
 
 /// Why an attempt at a read has no answer.

@@ -152,7 +152,7 @@ impl KeptNode {
 
     /// A read was sent to this node.
     pub(crate) fn went_to(&self, node: NodeId, how: How) {
-        if let (How::Drawn, _) | (How::Forced, Loyalty::ToTheLast) = (how, self.loyalty) {
+        if let (How::Drawn, _) | (How::Forced | How::Alone, Loyalty::ToTheLast) = (how, self.loyalty) {
             *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
         }
     }

@@ -11,33 +11,36 @@ use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use sea_orm::{DbErr, QueryResult, Statement};
 
 use super::{
+    arbiter::{AfterRefusal, Refused, Unserved},
     core::{Context, Core},
-    run::{Asked, Attempts, Failed, ReadRoute, WriteMark, until_down},
+    run::{Asked, Certainty, Chosen, Effect, Failed, ReadRoute, WriteMark, unfit_for_more, until_down},
 };
 use crate::{
     driver::{Fault, Rows},
+    routing::Refusal,
     telemetry,
-    topology::{Lane, Lease, Node},
+    topology::{Lane, Lease, Node, NodeId},
 };
 
 /// The rows of one statement.
 ///
 /// As with SeaORM, the statement goes out when the stream is first polled. A routed read that
-/// loses its node *before its first row* runs once more on another node; after the first row the
-/// error comes through, because rows that were seen cannot be taken back.
+/// loses its node *before its first row* runs once more on another node, and one that a server refuses
+/// as a write runs on the primary; after the first row the error comes through, because rows that were
+/// seen cannot be taken back.
 ///
 /// The stream holds its place on the node until it is dropped, also through a swap or a drain.
 pub struct RowStream<'a> {
     state: State<'a>,
 }
 
-/// The second attempt on its way.
-type Reopening = BoxFuture<'static, Result<Hopeful, DbErr>>;
+/// Another attempt on its way.
+type Reopening = BoxFuture<'static, Result<State<'static>, DbErr>>;
 
 enum State<'a> {
     /// A routed read that can still lose its node without anybody noticing.
     BeforeFirstRow(Box<Hopeful>),
-    /// The second attempt is being opened.
+    /// Another attempt is being opened.
     Reopening(Reopening),
     /// Nothing runs again from here on.
     Flowing(Flow<'a>),
@@ -50,15 +53,25 @@ struct Hopeful {
     lease: Lease,
     down: BoxFuture<'static, ()>,
     core: Arc<Core>,
-    /// What a second attempt needs; `None` for the second one.
-    chance: Option<Chance>,
+    again: Again,
 }
 
-struct Chance {
+/// What another attempt needs.
+struct Again {
     context: Context,
     asked: Asked,
-    alone: Lane,
-    again: Statement,
+    route: ReadRoute<'static>,
+    statement: Statement,
+    /// Whether the node of this attempt is the first one.
+    is_first: bool,
+}
+
+impl Again {
+    /// The route, with the node that an explicit session keeps to. (That of a read connection is not
+    /// known here: the stream can outlive it.)
+    fn route(&self) -> ReadRoute<'_> {
+        ReadRoute { kept: self.context.session.kept(), ..self.route }
+    }
 }
 
 struct Flow<'a> {
@@ -78,23 +91,23 @@ impl RowStream<'static> {
         route: ReadRoute<'_>,
         statement: Statement,
     ) -> Result<Self, DbErr> {
+        let mut first = Some(statement.clone());
+        let mut attempts = 0;
         let asked = core.ask(context, route);
-        let again = statement.clone();
-        let mut first = Some(statement);
-        let mut attempts = Attempts::More;
-        let (rows, lease) = core
-            .read(asked, route, |driver, more| {
-                attempts = more;
-                driver.stream(first.take().unwrap_or_else(|| again.clone()))
-            })
-            .await?;
-        if lease.lane() == Lane::Write {
-            return Ok(Self { state: State::Flowing(Flow::new(rows, Arc::clone(core), lease, None)) });
-        }
-        // A read that found its node in a second attempt has had its chance.
-        let chance =
-            (attempts == Attempts::More).then(|| Chance { context: context.clone(), asked, alone: route.alone, again });
-        Ok(Self { state: State::BeforeFirstRow(Box::new(Hopeful::new(rows, Arc::clone(core), lease, chance))) })
+        let read = core.read(asked, route, |driver, _| {
+            attempts += 1;
+            driver.stream(first.take().unwrap_or_else(|| statement.clone()))
+        });
+        let (rows, lease) = read.await.map_err(Unserved::into_error)?;
+        let core = Arc::clone(core);
+        let state = if lease.lane() == Lane::Write {
+            State::Flowing(Flow::new(rows, core, lease, None))
+        } else {
+            let route = ReadRoute { kept: None, ..route };
+            let again = Again { context: context.clone(), asked, route, statement, is_first: attempts == 1 };
+            State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again)))
+        };
+        Ok(Self { state })
     }
 
     /// The rows of something that is not a plain read: it runs once.
@@ -112,38 +125,64 @@ impl<'a> RowStream<'a> {
 }
 
 impl Hopeful {
-    fn new(rows: Rows<'static>, core: Arc<Core>, lease: Lease, chance: Option<Chance>) -> Self {
+    fn new(rows: Rows<'static>, core: Arc<Core>, lease: Lease, again: Again) -> Self {
         let node = Arc::clone(lease.node());
         let down = async move { node.down().wait().await }.boxed();
-        Self { rows, lease, down, core, chance }
+        Self { rows, lease, down, core, again }
     }
 
-    /// Gives this attempt up and opens another on another node, if that may be.
-    fn retry(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
+    /// Gives this attempt up and opens another, if that may be.
+    fn once_more(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
         self.core.suspect(self.lease.node(), fault);
-        let Self { rows, lease, core, chance, .. } = self;
-        let Some(chance) = chance.filter(|_| core.may_retry(fault, Attempts::More)) else { return Err(error) };
+        match Core::refusal(&self.lease, fault) {
+            Some(refusal) => self.after_refusal(error, refusal),
+            None => self.retry(error, fault),
+        }
+    }
+
+    /// On another node.
+    fn retry(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
+        let Self { rows, lease, core, again, .. } = self;
+        if core.topology().is_single() || !again.is_first || !core.may_retry(fault) {
+            return Err(error);
+        }
         telemetry::read_retried(lease.node().name(), fault);
         drop(rows);
-        let tried = lease.node().id();
+        let tried = unfit_for_more(&lease, fault);
         drop(lease);
-        Ok(async move {
-            let Chance { context, asked, alone, again } = chance;
-            let route = ReadRoute { kept: context.session.kept(), alone, ..ReadRoute::anywhere() };
-            let lease = core.choose(Asked { at: core.now(), ..asked }, route, Some(tried)).await?;
-            match until_down(&lease, lease.driver().stream(again)).await {
-                Ok(rows) => {
-                    lease.served();
-                    Ok(Self::new(rows, core, lease, None))
-                }
-                Err(failed) => {
-                    let (error, fault) = failed.on(lease.node());
-                    core.suspect(lease.node(), fault);
-                    Err(error)
+        Ok(reopen(core, Again { is_first: false, ..again }, tried).boxed())
+    }
+
+    /// Where a statement runs that a server refused.
+    fn after_refusal(self, error: DbErr, refusal: Refusal) -> Result<Reopening, DbErr> {
+        let Self { rows, lease, core, mut again, .. } = self;
+        drop(rows);
+        let refused = Refused { error, refusal, lease };
+        match core.after_refusal(again.route, &refused, &again.statement.sql) {
+            AfterRefusal::RunOnPrimary => Ok(async move {
+                let session = again.context.session.clone();
+                let mark = WriteMark::begin(Arc::clone(&core), session, Effect::Written, Certainty::Unknown);
+                let lease = core.choose_primary().await;
+                core.was_overruled(&again.statement.sql, &refused);
+                match lease.driver().stream(again.statement).await {
+                    Ok(rows) => Ok(State::Flowing(Flow::new(rows, core, lease, Some(mark)))),
+                    Err(error) => {
+                        core.suspect(lease.node(), Fault::of(&error));
+                        let error = Err(error);
+                        mark.ended(&error);
+                        error
+                    }
                 }
             }
+            .boxed()),
+            AfterRefusal::ReadOnPrimary(route) => {
+                again.asked = core.ask(&again.context, route);
+                again.route = route;
+                core.was_overruled(&again.statement.sql, &refused);
+                Ok(reopen(core, again, None).boxed())
+            }
+            AfterRefusal::Fail => Err(refused.into_error(again.route)),
         }
-        .boxed())
     }
 
     /// A row, the end, or what became of this attempt.
@@ -151,6 +190,23 @@ impl Hopeful {
         match self.rows.poll_next_unpin(cx) {
             Poll::Ready(item) => Poll::Ready(item.transpose().map_err(Failed::Itself)),
             Poll::Pending => self.down.poll_unpin(cx).map(|()| Err(Failed::NodeWentDown)),
+        }
+    }
+}
+
+/// Opens another attempt of a routed read.
+async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
+    let asked = Asked { at: core.now(), ..again.asked };
+    let Chosen { lease, .. } = core.choose(asked, again.route(), tried).await?;
+    match until_down(&lease, lease.driver().stream(again.statement.clone())).await {
+        Ok(rows) => {
+            lease.served();
+            Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again))))
+        }
+        Err(failed) => {
+            let (error, fault) = failed.on(lease.node());
+            core.suspect(lease.node(), fault);
+            Err(error)
         }
     }
 }
@@ -198,7 +254,7 @@ impl Stream for RowStream<'_> {
                     }
                     Poll::Ready(Err(failed)) => {
                         let (error, fault) = failed.on(hopeful.lease.node());
-                        match hopeful.retry(error, fault) {
+                        match hopeful.once_more(error, fault) {
                             Ok(reopening) => self.state = State::Reopening(reopening),
                             Err(error) => return Poll::Ready(Some(Err(error))),
                         }
@@ -209,7 +265,7 @@ impl Stream for RowStream<'_> {
                         self.state = State::Reopening(reopening);
                         return Poll::Pending;
                     }
-                    Poll::Ready(Ok(hopeful)) => self.state = State::BeforeFirstRow(Box::new(hopeful)),
+                    Poll::Ready(Ok(state)) => self.state = state,
                     Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 },
                 State::Flowing(mut flow) => {

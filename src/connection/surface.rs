@@ -12,9 +12,10 @@ use sea_orm::{
 #[cfg(feature = "stream")]
 use super::stream::RowStream;
 use super::{
+    arbiter::{AfterRefusal, Refused, Unserved},
     core::{Context, Core},
     run::{Attempts, Certainty, Effect, ReadRoute, Supply, WriteMark},
-    transaction::DatabaseTransaction,
+    transaction::{Access, DatabaseTransaction},
 };
 use crate::{Error, driver::Driver};
 
@@ -48,17 +49,57 @@ async fn run<R: Routed, T>(
     refuse: fn(Error) -> DbErr,
 ) -> Result<T, DbErr> {
     let context = handle.context();
-    let (value, _lease) = match handle.route(&context, supply.sql()).map_err(refuse)? {
+    let core = handle.core();
+    match handle.route(&context, supply.sql()).map_err(refuse)? {
         Route::Read(route) => {
-            let asked = handle.core().ask(&context, route);
-            handle.core().read(asked, route, |driver, more| operation(driver, supply.next(more))).await?
+            let asked = core.ask(&context, route);
+            match core.read(asked, route, |driver, more| operation(driver, supply.next(more))).await {
+                Ok((value, _lease)) => Ok(value),
+                Err(Unserved::Failed(error)) => Err(error),
+                // Boxed, so that the future of every read is not as large as that of the rare one.
+                Err(Unserved::Refused(refused)) => {
+                    let statement = supply.next(Attempts::Last);
+                    Box::pin(run_refused(core, &context, route, refused, statement, operation)).await
+                }
+            }
         }
         Route::Primary(effect) => {
             let statement = supply.next(Attempts::Last);
-            handle.core().write(context.session, effect, |driver: &dyn Driver| operation(driver, statement)).await?
+            let written = core.write(context.session, effect, |driver: &dyn Driver| operation(driver, statement));
+            written.await.map(|(value, _lease)| value)
         }
-    };
-    Ok(value)
+    }
+}
+
+/// What becomes of a read that a server refused.
+async fn run_refused<T>(
+    core: &Arc<Core>,
+    context: &Context,
+    route: ReadRoute<'_>,
+    refused: Refused,
+    statement: Statement,
+    operation: Operation<T>,
+) -> Result<T, DbErr> {
+    match core.after_refusal(route, &refused, &statement.sql) {
+        AfterRefusal::RunOnPrimary => {
+            let sql = statement.sql.clone();
+            let session = context.session.clone();
+            let written = core.write(session, Effect::Written, |driver: &dyn Driver| operation(driver, statement));
+            let (value, _lease) = written.await?;
+            core.was_overruled(&sql, &refused);
+            Ok(value)
+        }
+        AfterRefusal::ReadOnPrimary(route) => {
+            let sql = statement.sql.clone();
+            let mut supply = Supply::Raw(Some(statement));
+            let asked = core.ask(context, route);
+            let read = core.read(asked, route, |driver, more| operation(driver, supply.next(more)));
+            let (value, _lease) = read.await.map_err(Unserved::into_error)?;
+            core.was_overruled(&sql, &refused);
+            Ok(value)
+        }
+        AfterRefusal::Fail => Err(refused.into_error(route)),
+    }
 }
 
 pub(super) async fn execute<R: Routed>(handle: &R, supply: Supply<'_>) -> Result<ExecResult, DbErr> {
@@ -114,10 +155,12 @@ pub(super) async fn begin<R: Routed>(
 ) -> Result<DatabaseTransaction, DbErr> {
     let context = handle.context();
     let core = handle.core();
+    let access = Access::asked(&options);
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
-            let (inner, lease) = core.read(core.ask(&context, route), route, |driver, _| driver.begin(options)).await?;
-            Ok(DatabaseTransaction::new(inner, lease, None, Arc::clone(core)))
+            let begun = core.read(core.ask(&context, route), route, |driver, _| driver.begin(options)).await;
+            let (inner, lease) = begun.map_err(Unserved::into_error)?;
+            Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, Arc::clone(core)))
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
@@ -125,7 +168,7 @@ pub(super) async fn begin<R: Routed>(
                 .write(context.session.clone(), Effect::Nothing, |driver: &dyn Driver| driver.begin(options))
                 .await?;
             let mark = WriteMark::begin(Arc::clone(core), context.session, effect, Certainty::Known);
-            Ok(DatabaseTransaction::new(inner, lease, Some(mark), Arc::clone(core)))
+            Ok(DatabaseTransaction::new(inner, lease, access, Some(mark), Arc::clone(core)))
         }
     }
 }

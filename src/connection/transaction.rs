@@ -2,6 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use futures_util::future::{BoxFuture, FutureExt};
 use sea_orm::{
     AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
     TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
@@ -27,19 +28,54 @@ use crate::{
 pub struct DatabaseTransaction {
     inner: Box<dyn DriverTransaction>,
     lease: Lease,
+    access: Access,
     /// Of the outermost read-write transaction only: a nested commit is a savepoint's release.
     mark: Option<WriteMark>,
     core: Arc<Core>,
 }
 
+/// What a transaction may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+impl Access {
+    /// What the options ask for.
+    pub(super) fn asked(options: &TransactionOptions) -> Self {
+        match options.access_mode {
+            Some(AccessMode::ReadOnly) => Self::ReadOnly,
+            _ => Self::ReadWrite,
+        }
+    }
+}
+
+type Operation<T> = for<'d> fn(&'d dyn DriverTransaction, Statement) -> BoxFuture<'d, Result<T, DbErr>>;
+
 impl DatabaseTransaction {
     pub(super) fn new(
         inner: Box<dyn DriverTransaction>,
         lease: Lease,
+        access: Access,
         mark: Option<WriteMark>,
         core: Arc<Core>,
     ) -> Self {
-        Self { inner, lease, mark, core }
+        Self { inner, lease, access, mark, core }
+    }
+
+    /// Runs a statement on the transaction's connection.
+    async fn run<T>(&self, statement: Statement, operation: Operation<T>) -> Result<T, DbErr> {
+        if self.access == Access::ReadWrite {
+            return self.noted(operation(self.inner.as_ref(), statement).await);
+        }
+        // Known from another time: then the transaction is not even broken off.
+        self.core.refuse_known(&statement.sql)?;
+        let sql = statement.sql.clone();
+        self.noted(operation(self.inner.as_ref(), statement).await).map_err(|error| match Fault::of(&error) {
+            Fault::ReadOnlySession => self.core.refused_in_transaction(&self.lease, &sql, error),
+            _ => error,
+        })
     }
 
     /// Has the node asked how it is when the connection broke.
@@ -61,7 +97,7 @@ impl DatabaseTransaction {
     /// # Cancel safety
     /// As with a lost connection: the outcome is unknown.
     pub async fn commit(self) -> Result<(), DbErr> {
-        let Self { inner, lease, mut mark, core } = self;
+        let Self { inner, lease, mut mark, core, .. } = self;
         if let Some(mark) = &mut mark {
             mark.is_uncertain_now();
         }
@@ -77,7 +113,7 @@ impl DatabaseTransaction {
     /// # Errors
     /// When the connection is lost; the server then rolls back by itself.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        let Self { inner, lease, mark, core } = self;
+        let Self { inner, lease, mark, core, .. } = self;
         let result = inner.rollback().await;
         drop(mark);
         result.inspect_err(|error| core.suspect(lease.node(), Fault::of(error)))
@@ -140,19 +176,21 @@ impl ConnectionTrait for DatabaseTransaction {
     }
 
     async fn execute_raw(&self, stmt: Statement) -> Result<ExecResult, DbErr> {
-        self.noted(self.inner.execute(stmt).await)
+        self.run(stmt, |inner, stmt| inner.execute(stmt)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.noted(self.inner.execute_unprepared(sql).await)
+        // Carried in a statement, because a future cannot borrow both the transaction and the text.
+        let statement = Statement::from_string(self.core.backend, sql);
+        self.run(statement, |inner, stmt| async move { inner.execute_unprepared(&stmt.sql).await }.boxed()).await
     }
 
     async fn query_one_raw(&self, stmt: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.noted(self.inner.query_one(stmt).await)
+        self.run(stmt, |inner, stmt| inner.query_one(stmt)).await
     }
 
     async fn query_all_raw(&self, stmt: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.noted(self.inner.query_all(stmt).await)
+        self.run(stmt, |inner, stmt| inner.query_all(stmt)).await
     }
 
     fn support_returning(&self) -> bool {
@@ -177,6 +215,9 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
         stmt: Statement,
     ) -> Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, DbErr>> + 'a + Send>> {
         Box::pin(async move {
+            if self.access == Access::ReadOnly {
+                self.core.refuse_known(&stmt.sql)?;
+            }
             self.noted(self.inner.stream(stmt).await)
                 .map(|rows| RowStream::of_transaction(rows, &self.core, self.lease.node()))
         })
@@ -201,7 +242,7 @@ impl TransactionTrait for DatabaseTransaction {
 
     async fn begin_with_options(&self, options: TransactionOptions) -> Result<Self, DbErr> {
         let inner = self.noted(self.inner.begin(options).await)?;
-        Ok(Self::new(inner, self.lease.again(), None, Arc::clone(&self.core)))
+        Ok(Self::new(inner, self.lease.again(), self.access, None, Arc::clone(&self.core)))
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

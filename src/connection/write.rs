@@ -10,11 +10,7 @@ use super::{
     session::Handle,
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
-use crate::{
-    Error,
-    config::Consistency,
-    routing::{Intent, classify},
-};
+use crate::{Error, config::Consistency, routing::Intent};
 
 /// A connection whose every statement goes to the primary's read-write pool, made by
 /// [`DatabaseConnection::write`](crate::DatabaseConnection::write).
@@ -46,7 +42,7 @@ impl Routed for WriteConn {
 
     fn route<'a>(&'a self, _context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
         // A plain read raises no floor; where it runs is not in question, so no read-back either.
-        Ok(Route::Primary(match classify(sql, self.core.backend).intent {
+        Ok(Route::Primary(match self.core.judge().verdict(sql, self.core.now()).intent {
             Intent::Read => Effect::Nothing,
             Intent::Write => Effect::Written,
         }))

@@ -26,6 +26,11 @@ pub(crate) enum Fault {
     /// A hot standby cancelled the read because it conflicts with replay. Not the node's fault.
     #[cfg(feature = "postgres")]
     RecoveryConflict,
+    /// The statement writes, and the session is read-only in the database. Of several statements those
+    /// before it may have run.
+    ReadOnlySession,
+    /// The server does not support this. On a standby it may mean: but a primary does.
+    NotSupportedHere,
 }
 
 impl Fault {
@@ -60,12 +65,16 @@ impl Fault {
         }
     }
 
+    /// Codes of PostgreSQL and SQLite are looked at in whatever error has them: no other driver gives
+    /// the same codes another meaning.
     fn of_code(error: &dyn sqlx::error::DatabaseError) -> Self {
         #[cfg(feature = "mysql")]
         if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
             return match mysql.number() {
                 // 1053 server shutdown in progress, 1927 (MariaDB) / 3169 (MySQL) connection was killed
                 1053 | 1927 | 3169 => Self::Broken,
+                // a READ ONLY transaction, --read-only (and other options), the server's read-only mode
+                1792 | 1290 | 1836 => Self::ReadOnlySession,
                 _ => Self::Statement,
             };
         }
@@ -77,11 +86,25 @@ impl Fault {
                 code if code.starts_with("08") => Self::Broken,
                 // On a standby 40001 can only be a conflict with recovery.
                 "40001" => Self::RecoveryConflict,
-                _ => Self::Statement,
+                code => Self::of_refusal(code),
             };
         }
-        let _ = error;
-        Self::Statement
+        error.code().map_or(Self::Statement, |code| Self::of_refusal(&code))
+    }
+
+    fn of_refusal(code: &str) -> Self {
+        match code {
+            // read_only_sql_transaction: also what a standby says of `nextval` and its kin
+            "25006" => Self::ReadOnlySession,
+            // feature_not_supported (an unlogged table on a standby), object_not_in_prerequisite_state
+            // ("recovery is in progress")
+            "0A000" | "55000" => Self::NotSupportedHere,
+            // SQLITE_READONLY, alone or in the low byte of an extended code
+            _ => match code.parse::<u32>() {
+                Ok(number) if code.len() < 5 && number & 0xFF == 8 => Self::ReadOnlySession,
+                _ => Self::Statement,
+            },
+        }
     }
 
     /// Whether the node should be asked at once how it is.
@@ -91,7 +114,7 @@ impl Fault {
 
     /// Whether a plain read that failed so is worth one more try on another node.
     pub(crate) fn is_worth_another_node(self) -> bool {
-        !matches!(self, Self::Statement)
+        !matches!(self, Self::Statement | Self::ReadOnlySession | Self::NotSupportedHere)
     }
 
     /// Whether the statement provably did not run.

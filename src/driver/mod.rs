@@ -19,7 +19,7 @@ mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use futures_util::future::BoxFuture;
 #[cfg(feature = "stream")]
@@ -85,6 +85,12 @@ pub trait Driver: Debug + Send + Sync {
     /// Has every idle session checked, and closed when it is broken, before it is used again.
     /// Called when the node is suspected; returns at once.
     fn check_idle(&self) {}
+
+    /// A new pool like this one, of which nothing is open yet; `None` where a session can keep nothing
+    /// that a refused statement left behind (a lock, a temporary table).
+    fn renewed(&self) -> Option<Arc<dyn Driver>> {
+        None
+    }
 
     /// Whether the sessions of this pool were opened read-only, as far as the pool was asked to.
     fn is_read_only(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -20,6 +21,11 @@ use sea_orm::{
     RuntimeErr,
     sqlx::{self, Database, Executor, Pool},
 };
+
+#[cfg(feature = "mysql")]
+use sea_orm::SqlxMySqlConnector;
+#[cfg(feature = "postgres")]
+use sea_orm::SqlxPostgresConnector;
 
 #[cfg(feature = "stream")]
 use super::Rows;
@@ -147,6 +153,23 @@ impl Driver for SeaOrmDriver {
             }
             _ => {}
         }
+    }
+
+    fn renewed(&self) -> Option<Arc<dyn Driver>> {
+        let connection = match &self.connection.inner {
+            #[cfg(feature = "postgres")]
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                let pool = self.connection.get_postgres_connection_pool();
+                SqlxPostgresConnector::from_sqlx_postgres_pool(like(pool))
+            }
+            #[cfg(feature = "mysql")]
+            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+                let pool = self.connection.get_mysql_connection_pool();
+                SqlxMySqlConnector::from_sqlx_mysql_pool(like(pool))
+            }
+            _ => return None,
+        };
+        Some(Arc::new(Self { connection, ownership: Ownership::Ours, read_only: self.read_only }))
     }
 
     fn is_read_only(&self) -> bool {
@@ -298,6 +321,12 @@ where
         }
     }
     .boxed()
+}
+
+/// A pool with the options and hooks of another, none of whose connections it shares.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn like<DB: Database>(pool: &Pool<DB>) -> Pool<DB> {
+    pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
 /// Takes every idle connection out and gives it back: sqlx pings what is given back, and closes

@@ -114,17 +114,17 @@ async fn ask(node: &Node, first: FirstAnswer, timeout: Duration, clock: Clock) -
             Ok(Ok(())) => Ok(None),
             Ok(Err(error)) => Err(Unanswered::Failed(error.to_string())),
             // The pool keeps trying a server that refuses; ask once more, for the reason only.
-            Err(_) => Err(Unanswered::Failed(reason(driver, timeout).await)),
+            Err(_) => Err(Unanswered::Failed(reason(&*driver, timeout).await)),
         };
     }
     let driver = node.driver(Lane::Read);
     let asked_at = clock.now();
     let asking = async {
-        if !probe::can_be_asked(driver) {
+        if !probe::can_be_asked(&*driver) {
             driver.ping().await?;
             return Ok(None);
         }
-        prober::ask_server(driver, &mut None).await.map(Some)
+        prober::ask_server(&*driver, &mut None).await.map(Some)
     };
     let answer = match time::timeout(timeout, asking).await {
         Ok(Ok(answer)) => answer,
@@ -133,7 +133,7 @@ async fn ask(node: &Node, first: FirstAnswer, timeout: Duration, clock: Clock) -
         Err(_) => return Err(Unanswered::Failed(format!("no answer within {timeout:?}"))),
     };
     if driver.is_read_only() {
-        match time::timeout(timeout, probe::is_read_only(driver)).await {
+        match time::timeout(timeout, probe::is_read_only(&*driver)).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return Err(Unanswered::NotReadOnly),
             Ok(Err(error)) => return Err(Unanswered::Failed(error.to_string())),

@@ -2,6 +2,7 @@
 
 mod connect;
 mod drain;
+mod functions;
 mod membership;
 mod probe;
 mod prober;

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use sea_orm::DbErr;
 use tokio::{sync::watch, time};
 
-use super::{Writer, probe};
+use super::{Writer, functions::Functions, probe};
 use crate::{
     driver::{Driver, Fault, ProbeLink},
     routing::Draw,
@@ -30,7 +30,7 @@ pub(super) async fn watch(writer: &Writer) {
         let topology = writer.cell().load_full();
         if !topology.is_single() {
             for node in topology.nodes() {
-                if !watched.contains(&node.id()) && probe::can_be_asked(node.driver(Lane::Read)) {
+                if !watched.contains(&node.id()) && probe::can_be_asked(&*node.driver(Lane::Read)) {
                     watched.insert(node.id());
                     probes.push(Prober::new(Arc::clone(node), writer).attend(writer).boxed());
                 }
@@ -59,6 +59,8 @@ struct Prober {
     asked_at: Tick,
     /// Whether a session of the read-only pool was seen to be read-only.
     read_only: ReadOnlyCheck,
+    incarnation: Option<Arc<str>>,
+    functions: Functions,
     jitter: Draw,
 }
 
@@ -95,6 +97,8 @@ impl Prober {
             failures: 0,
             asked_at: Tick::default(),
             read_only: ReadOnlyCheck::Due,
+            incarnation: None,
+            functions: Functions::new(),
         }
     }
 
@@ -126,6 +130,14 @@ impl Prober {
         let reply = match self.ask(writer).await {
             Ok(observed) => {
                 self.failures = 0;
+                if self
+                    .incarnation
+                    .replace(Arc::clone(&observed.incarnation))
+                    .is_none_or(|life| life != observed.incarnation)
+                {
+                    // A promoted or restored server can have other functions.
+                    self.functions = Functions::new();
+                }
                 Reply::Answered(observed)
             }
             Err(failure) => {
@@ -134,7 +146,21 @@ impl Prober {
             }
         };
         writer.observe(&Observation { node: self.node.id(), reply });
+        self.list_functions(writer).await;
         self
+    }
+
+    /// Has the primary list the user functions when that is due.
+    async fn list_functions(&mut self, writer: &Writer) {
+        let Some(question) = probe::functions_question(self.node.driver(Lane::Read).backend()) else { return };
+        let is_primary = writer.cell().load().primary.node.id() == self.node.id();
+        if let Some(link) = self.link.as_deref_mut()
+            && is_primary
+            && self.functions.are_due(writer, writer.clock.now())
+            && !self.functions.ask(link, question, writer).await
+        {
+            self.link = None;
+        }
     }
 
     /// Returns when a probe is due or the node is suspected; `false` when the node has left.
@@ -206,7 +232,7 @@ impl Prober {
 
     async fn ask_once(&mut self, writer: &Writer) -> Result<probe::Answer, Failure> {
         let driver = self.node.driver(Lane::Read);
-        let asking = ask_server(driver, &mut self.link);
+        let asking = ask_server(&*driver, &mut self.link);
         match time::timeout(writer.settings.probe_timeout, asking).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
@@ -248,7 +274,7 @@ pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<()
     if !driver.is_read_only() {
         return Ok(());
     }
-    match time::timeout(timeout, probe::is_read_only(driver)).await {
+    match time::timeout(timeout, probe::is_read_only(&*driver)).await {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(Failure {
             conclusive: true,

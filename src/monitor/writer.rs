@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::{
     clock::Clock,
     config::Settings,
+    routing::Judge,
     telemetry,
     topology::{Health, Member, Observation, SnapshotCell, Topology},
 };
@@ -18,11 +19,13 @@ pub(crate) struct Writer {
     turn: Mutex<()>,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
+    /// Has the functions that the database's catalogue lists.
+    pub(crate) judge: Arc<Judge>,
 }
 
 impl Writer {
-    pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock) -> Self {
-        Self { cell: SnapshotCell::new(topology), turn: Mutex::new(()), clock, settings }
+    pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, judge: Arc<Judge>) -> Self {
+        Self { cell: SnapshotCell::new(topology), turn: Mutex::new(()), clock, settings, judge }
     }
 
     pub(crate) fn cell(&self) -> &SnapshotCell {

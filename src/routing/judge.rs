@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Classification, FunctionName, Intent, KnownFunctions, Reason,
     catalogue::Catalogue,
-    classify::{Shape, Statements, shape_of},
+    classify::{Shape, Statements, shape_of, text_of_shape},
     classify_with,
     memo::{Memo, Seen, Worth},
     refused::Refused,
@@ -32,6 +32,13 @@ pub(crate) struct Verdict {
     /// What its text says.
     pub(crate) reason: Reason,
     pub(crate) decided_by: DecidedBy,
+}
+
+impl Verdict {
+    /// Whether the text alone makes it a read.
+    pub(crate) fn is_read_by_text(&self) -> bool {
+        matches!(self.reason, Reason::PlainRead | Reason::Empty)
+    }
 }
 
 /// Who decided where a statement belongs.
@@ -58,14 +65,17 @@ pub(crate) enum Refusal {
     NotOnStandby,
 }
 
-/// Where the configuration sends statements of one shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StatementRoute {
-    /// To the primary, though it is a read.
-    Primary,
-    /// Wherever a read may run, though it is not known to be one.
-    Replica,
+/// Why a rule for a shape of statements cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadRule {
+    /// There is no statement.
+    Empty,
+    /// The text cannot be followed to its end.
+    Unreadable,
+    /// A replica shall run what writes or locks for certain.
+    Writes(Reason),
+    /// Another rule for the same shape says otherwise.
+    Contradicts,
 }
 
 /// Says where statements belong. Shared by the handles, which ask, and the monitor, which has the
@@ -79,29 +89,44 @@ pub(crate) struct Judge {
     epoch: AtomicU64,
     /// Whether a function was called that no catalogue lists.
     missed: AtomicBool,
-    rules: HashMap<Shape, StatementRoute>,
+    rules: HashMap<Shape, Intent>,
     refused: Refused,
 }
 
 impl Judge {
-    /// `rules` are shapes with where they go; one whose text cannot be followed is given back.
+    /// `rules` are texts with what statements of their shape are taken for; the index of one that cannot
+    /// work is given back.
     pub(crate) fn new<'a>(
         backend: DbBackend,
         harmless_functions: &[String],
-        rules: impl IntoIterator<Item = (&'a str, StatementRoute)>,
-    ) -> Self {
-        let keys = RandomState::new();
-        let rules =
-            rules.into_iter().filter_map(|(text, route)| Some((shape_of(text, backend, &keys)?.0, route))).collect();
-        Self {
+        rules: impl IntoIterator<Item = (&'a str, Intent)>,
+    ) -> Result<Self, (usize, BadRule)> {
+        let mut judge = Self {
             backend,
-            keys,
+            keys: RandomState::new(),
             memo: Memo::new(),
             catalogue: Swap::new(Arc::new(Catalogue::declared(harmless_functions))),
             epoch: AtomicU64::new(0),
             missed: AtomicBool::new(false),
-            rules,
+            rules: HashMap::new(),
             refused: Refused::default(),
+        };
+        for (index, (text, intent)) in rules.into_iter().enumerate() {
+            judge.add_rule(text, intent).map_err(|problem| (index, problem))?;
+        }
+        Ok(judge)
+    }
+
+    fn add_rule(&mut self, text: &str, intent: Intent) -> Result<(), BadRule> {
+        let (shape, _) = shape_of(text, self.backend, &self.keys).ok_or(BadRule::Unreadable)?;
+        match self.classify(text).reason {
+            Reason::Empty => return Err(BadRule::Empty),
+            reason if intent.is_read() && !may_be_allowed(reason) => return Err(BadRule::Writes(reason)),
+            _ => {}
+        }
+        match self.rules.insert(shape, intent) {
+            Some(before) if before != intent => Err(BadRule::Contradicts),
+            _ => Ok(()),
         }
     }
 
@@ -120,10 +145,14 @@ impl Judge {
                     return by_text;
                 }
                 let shape = seen.shape.get_or_init(|| shape_of(sql, self.backend, &self.keys));
-                let exception = shape.and_then(|(shape, statements)| self.exception(shape, statements, intent, now));
+                let exception = shape.and_then(|shape| self.exception(shape, seen.classification, now));
                 exception.map_or(by_text, |(intent, decided_by)| Verdict { intent, reason, decided_by })
             },
         )
+    }
+
+    fn classify(&self, sql: &str) -> Classification {
+        classify_with(sql, self.backend, &**self.catalogue.load())
     }
 
     fn read(&self, sql: &str) -> Seen {
@@ -142,19 +171,16 @@ impl Judge {
 
     fn exception(
         &self,
-        shape: Shape,
-        statements: Statements,
-        intent: Intent,
+        (shape, statements): (Shape, Statements),
+        text: Classification,
         now: Tick,
     ) -> Option<(Intent, DecidedBy)> {
-        if let Some(route) = self.rules.get(&shape) {
-            let intent = match route {
-                StatementRoute::Primary => Intent::Write,
-                StatementRoute::Replica => Intent::Read,
-            };
-            return Some((intent, DecidedBy::Configuration));
+        if let Some(intent) = self.rules.get(&shape) {
+            return Some((*intent, DecidedBy::Configuration));
         }
-        if intent == Intent::Write || statements == Statements::Several {
+        // A read connection tries what calls functions that nobody knows.
+        let is_tried = text.intent.is_read() || text.reason.is_unknown_function();
+        if !is_tried || statements == Statements::Several {
             return None;
         }
         self.refused.find(shape, now).map(|refusal| match refusal {
@@ -166,6 +192,11 @@ impl Judge {
     /// Whether a text is one statement, however a server may read it.
     pub(crate) fn is_one_statement(&self, sql: &str) -> bool {
         shape_of(sql, self.backend, &self.keys).is_some_and(|(_, statements)| statements == Statements::One)
+    }
+
+    /// The text as one can show it: without the values that stand in it.
+    pub(crate) fn shown(&self, sql: &str) -> String {
+        text_of_shape(sql, self.backend)
     }
 
     /// A server did not run this as a read; `true` if that is news about statements of its shape.
@@ -219,18 +250,15 @@ impl fmt::Debug for Judge {
 
 /// Whether a rule may send statements of this kind to a replica: those that write or lock for certain
 /// may not, those that perhaps do, or whose answer belongs to a node, may.
-pub(crate) fn may_be_allowed(reason: Reason) -> bool {
-    match reason {
-        Reason::PlainRead
-        | Reason::Empty
-        | Reason::Form { .. }
-        | Reason::SessionVariable { .. }
-        | Reason::PrimaryFunction { .. }
-        | Reason::UnknownFunction { .. }
-        | Reason::UnresolvedEscape { .. }
-        | Reason::AmbiguousLiteral { .. }
-        | Reason::UnexpectedByte { .. }
-        | Reason::TooDeep { .. } => true,
-        _ => false,
-    }
+fn may_be_allowed(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::Verb { .. }
+            | Reason::DataModifyingCte { .. }
+            | Reason::LockingClause { .. }
+            | Reason::SelectInto { .. }
+            | Reason::SideEffect { .. }
+            | Reason::SequenceValue { .. }
+            | Reason::ExecutableComment { .. }
+    )
 }

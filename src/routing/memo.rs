@@ -72,7 +72,6 @@ impl Memo {
             return then(&read());
         }
         let fingerprint = fingerprint(text.as_bytes());
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the fingerprint will do")]
         let slot = &self.slots[(fingerprint >> 32) as usize % SLOTS];
         if let Some(entry) = &*slot.entry.load()
             && entry.epoch == epoch

@@ -51,6 +51,8 @@ pub(crate) enum How {
     Drawn,
     /// The primary, because nobody else may serve this read now.
     Forced,
+    /// The primary, because there is nobody else.
+    Alone,
 }
 
 impl Selected {
@@ -77,7 +79,7 @@ pub(crate) fn select_read(
     let primary = &topology.primary;
     if topology.is_single() {
         // Nothing to choose from: even a primary that is believed to be down is the only chance.
-        return Ok(Selected::forced(primary, request.alone));
+        return Ok(Selected { how: How::Alone, ..Selected::forced(primary, request.alone) });
     }
     if request.freshness == Freshness::Primary {
         // On the read-write pool, but for a read connection, which stays on read-only sessions.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Node, Role};
+use crate::driver::Driver;
 
 /// Which pool of a node an operation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub(crate) enum Lane {
 #[derive(Debug)]
 pub(crate) struct Lease {
     node: Arc<Node>,
+    driver: Arc<dyn Driver>,
     lane: Lane,
     role: Role,
 }
@@ -25,7 +27,8 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn take(node: Arc<Node>, lane: Lane, role: Role) -> Self {
         node.enter(lane);
-        Self { node, lane, role }
+        let driver = node.driver(lane);
+        Self { node, driver, lane, role }
     }
 
     /// The role in which the node was chosen.
@@ -35,7 +38,8 @@ impl Lease {
 
     /// Another operation on the same node: it began inside this one.
     pub(crate) fn again(&self) -> Self {
-        Self::take(Arc::clone(&self.node), self.lane, self.role)
+        self.node.enter(self.lane);
+        Self { node: Arc::clone(&self.node), driver: Arc::clone(&self.driver), lane: self.lane, role: self.role }
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -46,8 +50,9 @@ impl Lease {
         self.lane
     }
 
-    pub(crate) fn driver(&self) -> &dyn crate::driver::Driver {
-        self.node.driver(self.lane)
+    /// The pool it runs on: the node's own, or the one that it had when the operation began.
+    pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
     }
 
     /// Counts the operation as answered.

@@ -10,7 +10,7 @@ use std::{
 
 use sea_orm::DbBackend;
 
-use super::{Lane, Tick};
+use super::{Lane, Tick, swap::Swap};
 use crate::driver::{Alarm, Driver, Signal};
 
 /// Names a node for the life of the process; never given twice.
@@ -61,13 +61,19 @@ pub struct Node {
     id: NodeId,
     name: Arc<str>,
     identity: Identity,
-    lanes: Lanes,
+    write: Arc<dyn Driver>,
+    /// Replaced when one of its sessions may hold what a refused statement left behind.
+    read: Swap<Arc<ReadLane>>,
     read_capacity: u64,
     traffic: Traffic,
     retired: AtomicBool,
     suspected_at: AtomicU64,
     signals: Signals,
 }
+
+/// The driver behind a pointer of one word, as a [`Swap`] needs it.
+#[derive(Debug)]
+struct ReadLane(Arc<dyn Driver>);
 
 /// Counters of running and finished operations.
 #[derive(Debug, Default)]
@@ -92,7 +98,8 @@ impl Node {
             name,
             identity,
             read_capacity: lanes.read.max_connections().map_or(u64::MAX, u64::from),
-            lanes,
+            write: lanes.write,
+            read: Swap::new(Arc::new(ReadLane(lanes.read))),
             traffic: Traffic::default(),
             retired: AtomicBool::new(false),
             suspected_at: AtomicU64::new(0),
@@ -113,17 +120,28 @@ impl Node {
         &self.identity
     }
 
-    pub(crate) fn driver(&self, lane: Lane) -> &dyn Driver {
+    pub(crate) fn driver(&self, lane: Lane) -> Arc<dyn Driver> {
         match lane {
-            Lane::Read => self.lanes.read.as_ref(),
-            Lane::Write => self.lanes.write.as_ref(),
+            Lane::Read => Arc::clone(&self.read.load().0),
+            Lane::Write => Arc::clone(&self.write),
         }
+    }
+
+    /// Puts `fresh` in the place of the read lane's `worn` pool; `false` when somebody did so before. The
+    /// caller closes the one that is out of use.
+    pub(crate) fn replace_read(&self, worn: &Arc<dyn Driver>, fresh: Arc<dyn Driver>) -> bool {
+        let current = self.read.load_full();
+        if !Arc::ptr_eq(&current.0, worn) {
+            return false;
+        }
+        let before = self.read.compare_and_swap(&current, Arc::new(ReadLane(fresh)));
+        Arc::ptr_eq(&before, &current)
     }
 
     /// Whether the node is a SQLite database in the memory of its one pool, which no other node can see.
     pub(crate) fn lives_in_memory(&self) -> bool {
-        let write = &self.lanes.write;
-        write.backend() == DbBackend::Sqlite && !write.is_mock() && Arc::ptr_eq(write, &self.lanes.read)
+        let write = &self.write;
+        write.backend() == DbBackend::Sqlite && !write.is_mock() && Arc::ptr_eq(write, &self.driver(Lane::Read))
     }
 
     /// Reads, writes, streams and transactions that run on the node now.
@@ -204,8 +222,8 @@ impl Node {
     /// whoever probes the node should do so now.
     pub(crate) fn suspect(&self, now: Tick) {
         self.suspected_at.store(now.0, Ordering::Release);
-        self.lanes.read.check_idle();
-        self.lanes.write.check_idle();
+        self.driver(Lane::Read).check_idle();
+        self.write.check_idle();
         self.signals.suspected.raise();
     }
 

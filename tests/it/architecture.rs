@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
     ("telemetry", &["topology"]),
-    ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::DrawSource", "telemetry", "clock", "error"]),
+    ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::Judge", "telemetry", "clock", "error"]),
     ("connection", &["monitor", "routing", "topology", "driver", "config", "telemetry", "clock", "error"]),
 ];
 

@@ -509,7 +509,9 @@ async fn a_read_transaction_is_read_only_in_the_database(servers: Servers) -> Re
         db.read().begin_with_config(Some(IsolationLevel::RepeatableRead), None).await?,
     ] {
         let error = item::new("lost", 1).insert(&transaction).await.expect_err("read only");
-        assert!(Error::from_db_err(&error).is_none(), "the server refuses it, not we: {error}");
+        let ours = Error::from_db_err(&error).expect("typed");
+        assert!(ours.is_refused() && ours.node() == Some(transaction.node()), "{error}");
+        assert!(std::error::Error::source(ours).is_some(), "the server refuses it, not we: {error}");
         transaction.rollback().await?;
     }
     // What no standby can run goes to the primary.

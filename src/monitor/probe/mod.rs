@@ -24,6 +24,20 @@ pub(super) fn question(backend: DbBackend) -> Option<&'static str> {
     }
 }
 
+/// The question for the user functions of the database; `None` where the catalogue does not say what a
+/// function does.
+pub(super) fn functions_question(backend: DbBackend) -> Option<&'static str> {
+    match backend {
+        DbBackend::Postgres => Some(postgres::FUNCTIONS),
+        _ => None,
+    }
+}
+
+/// The list of functions: a line for each name in each schema.
+pub(super) fn read_functions(row: &QueryResult) -> Result<String, DbErr> {
+    row.try_get("", "functions")
+}
+
 /// Whether a node can be asked how it is. A file or a mock cannot, and is taken at its word.
 pub(super) fn can_be_asked(driver: &dyn Driver) -> bool {
     question(driver.backend()).is_some() && driver.connect_probe().is_some()

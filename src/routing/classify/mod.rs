@@ -39,7 +39,7 @@ use sea_orm::DbBackend;
 pub use called::{FunctionName, KnownFunctions};
 pub use functions::Effect;
 pub use reason::Reason;
-pub(crate) use shape::{Shape, Statements, shape_of};
+pub(crate) use shape::{Shape, Statements, shape_of, text_of_shape};
 
 use called::BuiltInsOnly;
 use dialect::Dialect;
@@ -53,6 +53,14 @@ pub enum Intent {
     Read,
     /// The primary.
     Write,
+}
+
+impl Intent {
+    /// Will any fresh node do?
+    #[must_use]
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Read)
+    }
 }
 
 /// The intent of a statement, and what decided.

@@ -52,6 +52,33 @@ pub(crate) fn shape_of(sql: &str, backend: DbBackend, keys: &RandomState) -> Opt
     shape.map(|shape| (shape, statements))
 }
 
+/// The longest text of a shape that is worth showing, in bytes.
+const SHOWN: usize = 1_000;
+
+/// A text without the values that stand in it, as far as the lexer can follow it.
+pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
+    let mut shown = String::new();
+    let (Some(dialect), true) = (Dialect::of(backend), sql.len() < TOO_LONG) else { return shown };
+    let Some(usual) = dialect.readings().first() else { return shown };
+    let mut lexer = Lexer::new(sql, dialect, *usual);
+    let mut end = 0;
+    while shown.len() < SHOWN {
+        let token = lexer.next();
+        match token.kind() {
+            Kind::End | Kind::Stop => return shown,
+            _ if token.start() > end && end > 0 => shown.push(' '),
+            _ => {}
+        }
+        match token.kind() {
+            Kind::Text | Kind::Number | Kind::Parameter => shown.push('?'),
+            _ => shown.push_str(sql.get(token.start()..token.end()).unwrap_or_default()),
+        }
+        end = token.end();
+    }
+    shown.push('…');
+    shown
+}
+
 /// Writes one reading of a text into a hasher.
 struct Writer<'sql> {
     sql: &'sql [u8],
@@ -101,7 +128,9 @@ impl<'sql> Writer<'sql> {
             self.statements += 1;
             self.hasher.write_u8(b';');
         }
-        let is_literal = matches!(token.kind(), Kind::Text | Kind::Number | Kind::Parameter);
+        // `?` stands for a value in a shape that somebody writes down, also where it is an operator.
+        let is_literal = matches!(token.kind(), Kind::Text | Kind::Number | Kind::Parameter)
+            || (token.is(Kind::Operator) && self.text(token) == b"?");
         self.last = match (self.last, is_literal) {
             (Last::CommaAfterLiteral, true) => Last::Literal,
             (_, true) => {
@@ -119,8 +148,12 @@ impl<'sql> Writer<'sql> {
         };
     }
 
+    fn text(&self, token: Token) -> &'sql [u8] {
+        self.sql.get(token.start()..token.end()).unwrap_or_default()
+    }
+
     fn word(&mut self, token: Token) {
-        let text = self.sql.get(token.start()..token.end()).unwrap_or_default();
+        let text = self.text(token);
         if token.kind() == Kind::Word {
             // In pieces: a hasher that is handed single bytes takes several times as long.
             let mut folded = [0; 64];
@@ -153,7 +186,7 @@ mod tests {
         for same in [
             "select  Name\nFROM item where id=$1 and kind in ($2,$3) and note = $4;",
             "SELECT name FROM item WHERE id = 8 AND kind IN (1) AND note = E'\\'y' -- traceparent=00-1",
-            "/* a */ SELECT name FROM item WHERE id = 1e3 AND kind IN ($1) AND note = '' ; ;",
+            "/* a */ SELECT name FROM item WHERE id = 1e3 AND kind IN (?) AND note = ? ; ;",
         ] {
             assert_eq!(shape(same, &keys), one, "{same}");
         }
@@ -167,6 +200,13 @@ mod tests {
         ] {
             assert_ne!(shape(other, &keys), one, "{other}");
         }
+    }
+
+    #[test]
+    fn no_value_is_shown() {
+        let sql = "SELECT  f('secret',7)\n FROM t -- secret\n WHERE a=$1 AND b IN ('x', E'y\\'z', $$w$$);";
+        assert_eq!(text_of_shape(sql, DbBackend::Postgres), "SELECT f(?,?) FROM t WHERE a=? AND b IN (?, ?, ?);");
+        assert!(text_of_shape(&"a ".repeat(10_000), DbBackend::Postgres).len() < 2 * SHOWN);
     }
 
     #[test]

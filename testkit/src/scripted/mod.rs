@@ -130,6 +130,14 @@ impl ScriptedNode {
         self.server.state().rows = rows.into_iter().collect();
     }
 
+    /// The user functions that the node lists from now on, by schema and name, and whether they only read.
+    pub fn set_functions(&self, functions: &[(&str, &str, bool)]) {
+        let line = |(schema, name, reads): &(&str, &str, bool)| {
+            format!("{}\t{schema}\t{name}\n", if *reads { "r" } else { "w" })
+        };
+        self.server.state().functions = functions.iter().map(line).collect();
+    }
+
     /// The number of sessions each pool says it opens at the most; read when the node is
     /// connected. Default: unknown.
     pub fn set_max_connections(&self, connections: u32) {

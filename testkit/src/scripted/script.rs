@@ -36,11 +36,13 @@ pub enum Step {
     ProbeConnect,
     /// The prober asks its question.
     ProbeAsk,
+    /// The prober has the user functions listed.
+    ListFunctions,
 }
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Execute,
         Self::QueryOne,
         Self::QueryAll,
@@ -54,6 +56,7 @@ impl Step {
         Self::Close,
         Self::ProbeConnect,
         Self::ProbeAsk,
+        Self::ListFunctions,
     ];
 
     /// Whether the step sends the text of an application, once for each text.

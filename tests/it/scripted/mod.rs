@@ -1,8 +1,10 @@
 //! Faults and routing with scripted nodes, under tokio's paused clock.
 
+mod arbiter;
 mod cancel;
 mod corners;
 mod eligible;
+mod functions;
 mod monitor;
 mod outcome;
 mod retry;

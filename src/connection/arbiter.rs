@@ -1,0 +1,154 @@
+//! The server is the arbiter: a routed read runs in a session that is read-only in the database, so a
+//! statement that looked like a read and is none was refused, and nothing was done. Here is what
+//! becomes of it then.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use sea_orm::DbErr;
+
+use super::{
+    core::Core,
+    run::{Among, ReadRoute},
+};
+use crate::{
+    Error,
+    driver::Fault,
+    error::Kind,
+    routing::{DecidedBy, Refusal},
+    telemetry,
+    topology::{Lane, Lease, Role},
+};
+
+/// What becomes of a read that a server refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IfRefused {
+    /// It runs once on the primary's read-write pool, as what it is: a write.
+    RunOnPrimary,
+    /// It fails, with an error that says so. What only a standby cannot run runs on the primary's
+    /// read-only sessions.
+    StayReadOnly,
+}
+
+/// Why a read has no answer.
+pub(super) enum Unserved {
+    Failed(DbErr),
+    Refused(Refused),
+}
+
+/// A read that a server refused.
+pub(super) struct Refused {
+    pub(super) error: DbErr,
+    pub(super) refusal: Refusal,
+    pub(super) lease: Lease,
+}
+
+/// What is done about a refusal.
+pub(super) enum AfterRefusal<'a> {
+    RunOnPrimary,
+    ReadOnPrimary(ReadRoute<'a>),
+    Fail,
+}
+
+impl Refused {
+    /// The error of a read that stays refused.
+    pub(super) fn into_error(self, route: ReadRoute<'_>) -> DbErr {
+        match (route.if_refused, self.refusal) {
+            (IfRefused::StayReadOnly, Refusal::Writes) => Error::read_only(self.lease.node().name(), self.error).into(),
+            _ => self.error,
+        }
+    }
+}
+
+impl Unserved {
+    /// What the server said.
+    pub(super) fn into_error(self) -> DbErr {
+        match self {
+            Self::Failed(error) | Self::Refused(Refused { error, .. }) => error,
+        }
+    }
+}
+
+impl Core {
+    /// Whether a fault on this lease is a server's refusal to run a read.
+    pub(super) fn refusal(lease: &Lease, fault: Fault) -> Option<Refusal> {
+        match (fault, lease.lane(), lease.role()) {
+            (Fault::ReadOnlySession, Lane::Read, _) => Some(Refusal::Writes),
+            (Fault::NotSupportedHere, Lane::Read, Role::Replica) => Some(Refusal::NotOnStandby),
+            _ => None,
+        }
+    }
+
+    /// Decides what is done about a refusal.
+    pub(super) fn after_refusal<'a>(&self, route: ReadRoute<'a>, refused: &Refused, sql: &str) -> AfterRefusal<'a> {
+        if refused.refusal == Refusal::Writes {
+            self.remember(sql, refused.refusal, &refused.lease);
+        }
+        match (route.if_refused, refused.refusal) {
+            // Of several statements in one text, those before the refused one may have run.
+            _ if !self.judge().is_one_statement(sql) => AfterRefusal::Fail,
+            (IfRefused::RunOnPrimary, _) => AfterRefusal::RunOnPrimary,
+            (IfRefused::StayReadOnly, Refusal::NotOnStandby) => {
+                AfterRefusal::ReadOnPrimary(ReadRoute { among: Among::Primary, ..route })
+            }
+            (IfRefused::StayReadOnly, Refusal::Writes) => AfterRefusal::Fail,
+        }
+    }
+
+    /// The primary ran what another session refused.
+    pub(super) fn was_overruled(&self, sql: &str, refused: &Refused) {
+        self.overruled.fetch_add(1, Ordering::Relaxed);
+        telemetry::read_overruled(refused.lease.node().name());
+        // Only now it is certain that the standby was the reason, and not the statement.
+        if refused.refusal == Refusal::NotOnStandby {
+            self.remember(sql, refused.refusal, &refused.lease);
+        }
+    }
+
+    /// Remembers that statements of this shape are none for a replica, says it once, and has the session
+    /// closed on which one was refused: it may hold what the statement took before that, such as an
+    /// advisory lock.
+    fn remember(&self, sql: &str, refusal: Refusal, lease: &Lease) {
+        if self.judge().was_refused(sql, refusal, self.now()) {
+            telemetry::refused(lease.node().name(), refusal, &self.judge().shown(sql));
+        }
+        renew_sessions(lease);
+    }
+
+    /// Refuses what is known to write before it reaches a server, for connections that only read.
+    pub(super) fn refuse_known(&self, sql: &str) -> Result<(), Error> {
+        let verdict = self.judge().verdict(sql, self.now());
+        if verdict.decided_by == DecidedBy::Server {
+            return Err(refused_before());
+        }
+        Ok(())
+    }
+
+    /// A server refused to write inside a READ ONLY transaction: the typed error of it.
+    pub(super) fn refused_in_transaction(&self, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
+        let verdict = self.judge().verdict(sql, self.now());
+        // What says of itself that it writes was refused before it did anything.
+        if lease.lane() == Lane::Read && (verdict.is_read_by_text() || verdict.reason.is_unknown_function()) {
+            self.remember(sql, Refusal::Writes, lease);
+        }
+        Error::read_only(lease.node().name(), error).into()
+    }
+}
+
+/// The error for a statement of a shape that a server refused not long ago.
+pub(super) fn refused_before() -> Error {
+    Error::new(Kind::Refused { reason: "a server refused a statement of its shape as a write".to_owned() })
+}
+
+/// Gives the node a new pool of read-only sessions and closes the one the lease runs on: idle sessions
+/// now, busy ones when they are given back. Those who wait for a session of it find the new one.
+fn renew_sessions(lease: &Lease) {
+    let worn = lease.driver();
+    let Some(fresh) = worn.renewed() else { return };
+    if lease.node().replace_read(worn, fresh)
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        let worn = Arc::clone(worn);
+        // There is nobody to tell that a connection did not close cleanly.
+        runtime.spawn(async move { drop(worn.close().await) });
+    }
+}

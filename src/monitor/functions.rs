@@ -1,0 +1,65 @@
+//! Has the primary list the user functions of the database, so that a call of one that only reads can
+//! run on a replica.
+
+use std::time::Duration;
+
+use tokio::time;
+
+use super::{Writer, probe};
+use crate::{driver::ProbeLink, telemetry, topology::Tick};
+
+/// How soon the list is asked for again when a function is called that it does not have. Doubles while
+/// that brings nothing new.
+const SOONEST: Duration = Duration::from_secs(10);
+/// How long a list is used: functions can be replaced by others of the same name.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// When the list was asked for, and when it may be asked for again.
+#[derive(Debug)]
+pub(super) struct Functions {
+    asked: Option<Tick>,
+    pause: Duration,
+}
+
+impl Functions {
+    pub(super) fn new() -> Self {
+        Self { asked: None, pause: SOONEST }
+    }
+
+    /// Whether the list should be asked for now. The caller asks the primary only.
+    pub(super) fn are_due(&self, writer: &Writer, now: Tick) -> bool {
+        let Some(asked) = self.asked else { return true };
+        let age = now.since(asked);
+        age >= LONGEST || (age >= self.pause && writer.judge.take_missed())
+    }
+
+    /// Asks for the list. `false` when there was no answer: the connection cannot be used again then.
+    pub(super) async fn ask(&mut self, link: &mut dyn ProbeLink, question: &'static str, writer: &Writer) -> bool {
+        self.asked = Some(writer.clock.now());
+        let answer = time::timeout(writer.settings.connect_timeout, link.ask(question)).await;
+        let listing = match answer {
+            Ok(Ok(row)) => probe::read_functions(&row),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                telemetry::functions_not_listed(format_args!("no answer within {:?}", writer.settings.connect_timeout));
+                return false;
+            }
+        };
+        match listing {
+            Ok(listing) if writer.judge.learn(&listing) => {
+                telemetry::functions_listed(listing.lines().count());
+                self.pause = SOONEST;
+                true
+            }
+            Ok(_) => {
+                self.pause = self.pause.saturating_mul(2).min(LONGEST);
+                true
+            }
+            Err(error) => {
+                telemetry::functions_not_listed(error);
+                self.pause = self.pause.saturating_mul(2).min(LONGEST);
+                false
+            }
+        }
+    }
+}
