@@ -139,8 +139,8 @@ pub(super) fn refused_before() -> Error {
     Error::new(Kind::Refused { reason: "a server refused a statement of its shape as a write".to_owned() })
 }
 
-/// Gives the node a new pool of read-only sessions and closes the one the lease runs on: idle sessions
-/// now, busy ones when they are given back. Those who wait for a session of it find the new one.
+/// Gives the node a new pool of read-only sessions, and has the connections of the one the lease runs on
+/// closed: idle ones now, busy ones as they come free.
 fn renew_sessions(lease: &Lease) {
     let worn = lease.driver();
     let Some(fresh) = worn.renewed() else { return };
@@ -148,7 +148,6 @@ fn renew_sessions(lease: &Lease) {
         && let Ok(runtime) = tokio::runtime::Handle::try_current()
     {
         let worn = Arc::clone(worn);
-        // There is nobody to tell that a connection did not close cleanly.
-        runtime.spawn(async move { drop(worn.close().await) });
+        runtime.spawn(async move { worn.wear_out().await });
     }
 }

@@ -92,6 +92,12 @@ pub trait Driver: Debug + Send + Sync {
         None
     }
 
+    /// Closes a pool that was replaced by a [`renewed`](Self::renewed) one: its idle connections at once,
+    /// busy ones as they come free, so that none keeps for long what was left on it.
+    fn wear_out(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { drop(self.close().await) })
+    }
+
     /// Whether the sessions of this pool were opened read-only, as far as the pool was asked to.
     fn is_read_only(&self) -> bool {
         false

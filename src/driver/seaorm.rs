@@ -1,11 +1,16 @@
 //! SeaORM's own handles as [`Driver`]s.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::time::Duration;
 use std::{
     fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use tokio::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt};
 #[cfg(feature = "stream")]
@@ -172,6 +177,20 @@ impl Driver for SeaOrmDriver {
         Some(Arc::new(Self { connection, ownership: Ownership::Ours, read_only: self.read_only }))
     }
 
+    fn wear_out(&self) -> BoxFuture<'_, ()> {
+        match &self.connection.inner {
+            #[cfg(feature = "postgres")]
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                wear_out(self.connection.get_postgres_connection_pool()).boxed()
+            }
+            #[cfg(feature = "mysql")]
+            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+                wear_out(self.connection.get_mysql_connection_pool()).boxed()
+            }
+            _ => futures_util::future::ready(()).boxed(),
+        }
+    }
+
     fn is_read_only(&self) -> bool {
         self.read_only
     }
@@ -327,6 +346,28 @@ where
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn like<DB: Database>(pool: &Pool<DB>) -> Pool<DB> {
     pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
+/// Closes the connections of a pool that nobody takes new ones from. `Pool::close` alone would keep the
+/// idle ones, and what they hold, open until the last busy one is given back; and the one in question is
+/// given back, after sqlx's ping, when the error of its statement is already known. So the idle ones are
+/// closed by hand until that is over.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn wear_out<DB: Database>(pool: &Pool<DB>) {
+    const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(1);
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        while let Some(connection) = pool.try_acquire() {
+            // There is nobody to tell that a connection did not close cleanly.
+            drop(connection.close().await);
+        }
+        if pool.size() == 0 || started.elapsed() > GIVEN_BACK_WITHIN {
+            return pool.close().await;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
 }
 
 /// Takes every idle connection out and gives it back: sqlx pings what is given back, and closes

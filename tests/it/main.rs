@@ -1,5 +1,6 @@
 //! Tests against real servers and scripted nodes. One binary: linking it is most of its cost.
 
+mod arbiter;
 mod architecture;
 mod config;
 mod files;
