@@ -84,12 +84,12 @@ mod topology;
 pub use config::{Config, Consistency, NodeConfig, Ping, PolicyKind, StatementRoute, StatementRule};
 #[cfg(feature = "stream")]
 pub use connection::RowStream;
-pub use connection::{Builder, Database, DatabaseConnection, DatabaseTransaction, ReadConn, WriteConn};
+pub use connection::{Builder, Database, DatabaseConnection, DatabaseTransaction, ReadConn, RouteLog, WriteConn};
 pub use error::Error;
 pub use monitor::SwapReport;
 pub use routing::{
     Candidate, Classification, DecidedBy, Draw, Effect, FunctionName, Intent, KnownFunctions, LeastInFlight, Policy,
-    Reason, RoundRobin, WeightedRandom, classify, classify_with,
+    Reason, Rejection, RoundRobin, RouteDecision, SessionFloor, Sessions, WeightedRandom, classify, classify_with,
 };
 pub use topology::{Health, Member, Node, Role, Rotation, Topology};
 

@@ -8,16 +8,35 @@ use std::{fmt, time::Duration};
 
 use tracing::{Level, Span, debug, info, trace, trace_span, warn};
 
-use crate::topology::{Health, Lease, Role, Topology};
+use crate::{
+    routing::RouteDecision,
+    topology::{Health, Role, Topology},
+};
 
-/// The span of one operation on the node that was chosen for it. Fields: `node`, `role`.
-pub(crate) fn route_span(lease: &Lease) -> Span {
-    // Asked first: making a span that nobody takes costs more than routing the statement.
-    if !tracing::enabled!(target: "sea_orm_resolver::route", Level::TRACE) {
-        return Span::none();
-    }
-    let role = lease.role();
-    trace_span!(target: "sea_orm_resolver::route", "sea_orm_resolver.route", node = lease.node().name(), %role)
+/// Whether somebody takes the spans of operations. Asked first: making a span that nobody takes costs
+/// more than routing the statement.
+pub(crate) fn wants_routes() -> bool {
+    tracing::enabled!(target: "sea_orm_resolver::route", Level::TRACE)
+}
+
+/// The span of one operation on the node that was chosen for it. Fields: those of a
+/// [`RouteDecision`](crate::RouteDecision).
+pub(crate) fn route_span(decision: Option<&RouteDecision>) -> Span {
+    let Some(decision) = decision else { return Span::none() };
+    trace_span!(
+        target: "sea_orm_resolver::route",
+        "sea_orm_resolver.route",
+        node = decision.node(),
+        sessions = %decision.sessions(),
+        intent = ?decision.intent(),
+        reason = decision.reason().map(tracing::field::display),
+        decided_by = decision.decided_by().map(tracing::field::debug),
+        floor = decision.floor().map(tracing::field::display),
+        generation = decision.generation(),
+        primary_probability = decision.primary_probability(),
+        candidates = ?decision.candidates(),
+        rejected = ?decision.rejected(),
+    )
 }
 
 /// A read runs again on another node. Fields: `node` (that failed), `fault`.

@@ -8,13 +8,13 @@ use sea_orm::DbErr;
 
 use super::{
     core::Core,
-    run::{Among, ReadRoute},
+    run::{Among, Operation, ReadRoute},
 };
 use crate::{
     Error,
     driver::Fault,
     error::Kind,
-    routing::{DecidedBy, Refusal},
+    routing::{DecidedBy, Intent, Refusal, Verdict},
     telemetry,
     topology::{Lane, Lease, Role},
 };
@@ -68,6 +68,14 @@ impl Unserved {
     }
 }
 
+impl Operation<'_> {
+    /// The same operation, now that a server has said what it is.
+    pub(super) fn overruled(self) -> Self {
+        let overrule = |verdict| Verdict { intent: Intent::Write, decided_by: DecidedBy::Server, ..verdict };
+        Self { verdict: self.verdict.map(overrule), ..self }
+    }
+}
+
 impl Core {
     /// Whether a fault on this lease is a server's refusal to run a read.
     pub(super) fn refusal(lease: &Lease, fault: Fault) -> Option<Refusal> {
@@ -116,7 +124,7 @@ impl Core {
 
     /// Refuses what is known to write before it reaches a server, for connections that only read.
     pub(super) fn refuse_known(&self, sql: &str) -> Result<(), Error> {
-        let verdict = self.judge().verdict(sql, self.now());
+        let verdict = self.verdict(sql);
         if verdict.decided_by == DecidedBy::Server {
             return Err(refused_before());
         }
@@ -125,7 +133,7 @@ impl Core {
 
     /// A server refused to write inside a READ ONLY transaction: the typed error of it.
     pub(super) fn refused_in_transaction(&self, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
-        let verdict = self.judge().verdict(sql, self.now());
+        let verdict = self.verdict(sql);
         // What says of itself that it writes was refused before it did anything.
         if lease.lane() == Lane::Read && (verdict.is_read_by_text() || verdict.reason.is_unknown_function()) {
             self.remember(sql, Refusal::Writes, lease);

@@ -10,13 +10,14 @@ use sea_orm::DbBackend;
 
 use super::{
     budget::RetryBudget,
-    session::{CoreId, Floors, SessionRef},
+    record::RouteLog,
+    session::{CoreId, Floors, Handle, SessionRef},
 };
 use crate::{
     config::{Consistency, Settings},
     driver::Fault,
     monitor::{Monitor, Writer},
-    routing::{DrawSource, Freshness, Judge, Policy},
+    routing::{DrawSource, Freshness, Judge, Policy, Verdict},
     telemetry,
     topology::{Floor, Lane, Node, SnapshotCell, Tick, Topology},
 };
@@ -41,6 +42,32 @@ pub(crate) struct Core {
 pub(crate) struct Context {
     pub(super) session: SessionRef,
     pub(super) consistency: Consistency,
+    /// Where the decisions about it are written down.
+    pub(super) log: Option<RouteLog>,
+}
+
+/// What a handle says about every operation.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) session: Handle,
+    pub(super) consistency: Consistency,
+    pub(super) log: Option<RouteLog>,
+}
+
+impl Terms {
+    /// For a handle that is made by an operation's code.
+    pub(super) fn of(context: &Context) -> Self {
+        Self {
+            session: Handle::made_by(context.session.clone()),
+            consistency: context.consistency,
+            log: context.log.clone(),
+        }
+    }
+
+    /// For an operation that begins now.
+    pub(super) fn context(&self, core: CoreId) -> Context {
+        Context { session: self.session.current(core), consistency: self.consistency, log: self.log.clone() }
+    }
 }
 
 impl Core {
@@ -74,6 +101,11 @@ impl Core {
         &self.monitor.writer().judge
     }
 
+    /// Where a statement belongs.
+    pub(super) fn verdict(&self, sql: &str) -> Verdict {
+        self.judge().verdict(sql, self.now())
+    }
+
     pub(super) fn topology(&self) -> Arc<Topology> {
         self.cell().load_full()
     }
@@ -93,6 +125,11 @@ impl Core {
         if context.consistency != Consistency::Strong && self.floors.take_read_back(&context.session, now) {
             return self.past(Floor::open(now, Tick::NEVER));
         }
+        self.freshness_but_for_read_backs(context, now)
+    }
+
+    /// As [`freshness`](Self::freshness), and changes nothing.
+    pub(super) fn freshness_but_for_read_backs(&self, context: &Context, now: Tick) -> Freshness {
         match context.consistency {
             Consistency::Strong => Freshness::Primary,
             Consistency::Process => self.past(self.floors.of_process()),

@@ -7,16 +7,17 @@ use std::{
 };
 
 use sea_orm::{
-    AccessMode, DbBackend, DbErr, IsolationLevel, Schema, SchemaBuilder, TransactionError, TransactionOptions,
-    TransactionTrait,
+    AccessMode, DbBackend, DbErr, IsolationLevel, Schema, SchemaBuilder, Statement, TransactionError,
+    TransactionOptions, TransactionTrait,
 };
 
 use super::{
-    core::{Context, Core},
+    core::{Context, Core, Terms},
     database::Builder,
     read::ReadConn,
-    run::{Effect, ReadRoute, Supply},
-    session::{self, Handle},
+    record::RouteLog,
+    run::{Effect, Operation, ReadRoute, Supply},
+    session::{self, Handle, KeptNode},
     surface::{self, Route, Routed, finish, implement_seaorm_traits},
     transaction::DatabaseTransaction,
     write::WriteConn,
@@ -25,7 +26,7 @@ use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
     monitor::SwapReport,
-    routing::Intent,
+    routing::{Intent, ReadRequest, RouteDecision, Verdict},
     topology::{Lane, Topology},
 };
 
@@ -37,14 +38,13 @@ use crate::{
 #[derive(Clone)]
 pub struct DatabaseConnection {
     core: Arc<Core>,
-    session: Handle,
-    consistency: Consistency,
+    terms: Terms,
 }
 
 impl DatabaseConnection {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        let consistency = core.settings().consistency;
-        Self { core, session: Handle::Implicit, consistency }
+        let terms = Terms { session: Handle::Implicit, consistency: core.settings().consistency, log: None };
+        Self { core, terms }
     }
 
     /// Starts a configuration in code; end it with [`Builder::connect`].
@@ -60,14 +60,15 @@ impl DatabaseConnection {
 
     /// A connection whose every statement goes to the primary.
     pub fn write(&self) -> WriteConn {
-        WriteConn::new(Arc::clone(&self.core), self.context())
+        WriteConn::new(Arc::clone(&self.core), &self.context())
     }
 
     /// An explicit session (a request, a job): the handle is the session, and clones of it share
     /// it, in whatever task they are used. It draws its node once and keeps it.
     #[must_use]
     pub fn session(&self) -> Self {
-        Self { session: Handle::Session(Arc::default()), ..self.clone() }
+        let terms = Terms { session: Handle::Session(Arc::default()), ..self.terms.clone() };
+        Self { core: Arc::clone(&self.core), terms }
     }
 
     /// Runs a future so that plain handles of this connection inside it belong to `session`: what a
@@ -76,7 +77,7 @@ impl DatabaseConnection {
     /// # Cancel safety
     /// That of the future.
     pub async fn scope<F: Future>(&self, session: &Self, future: F) -> F::Output {
-        let entered = match &session.session {
+        let entered = match &session.terms.session {
             Handle::Session(session) => Arc::clone(session),
             Handle::Implicit => Arc::default(),
         };
@@ -86,12 +87,52 @@ impl DatabaseConnection {
     /// The same session with another consistency.
     #[must_use]
     pub fn with_consistency(&self, consistency: Consistency) -> Self {
-        Self { consistency, ..self.clone() }
+        let terms = Terms { consistency, ..self.terms.clone() };
+        Self { core: Arc::clone(&self.core), terms }
     }
 
     /// The consistency of this handle.
     pub fn consistency(&self) -> Consistency {
-        self.consistency
+        self.terms.consistency
+    }
+
+    /// The same session, with every decision about its operations written into `log`: also those of read
+    /// and write connections made from this handle. A decision costs about a microsecond more then.
+    ///
+    /// ```no_run
+    /// # async fn f(db: sea_orm_resolver::DatabaseConnection) -> Result<(), sea_orm::DbErr> {
+    /// # use sea_orm::ConnectionTrait;
+    /// let log = sea_orm_resolver::RouteLog::new();
+    /// db.recorded(&log).execute_unprepared("SELECT 1").await?;
+    /// println!("{}", log.last().expect("one decision"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn recorded(&self, log: &RouteLog) -> Self {
+        let terms = Terms { log: Some(log.clone()), ..self.terms.clone() };
+        Self { core: Arc::clone(&self.core), terms }
+    }
+
+    /// Which node would run a statement for this handle now, and why. Runs nothing, draws nothing and
+    /// takes no place on a node; where a draw would decide, the likeliest node is named.
+    pub fn explain(&self, statement: &Statement) -> RouteDecision {
+        let core = &self.core;
+        let context = self.context();
+        let verdict = core.verdict(&statement.sql);
+        let topology = core.cell().load();
+        match self.route(&context, &verdict) {
+            Ok(Route::Read(route)) => {
+                let now = core.now();
+                let request = ReadRequest {
+                    freshness: core.freshness_but_for_read_backs(&context, now),
+                    tried: None,
+                    kept: route.kept.and_then(KeptNode::get),
+                    alone: route.alone,
+                };
+                RouteDecision::of_read(&topology, core.policy.as_ref(), &request, Some(verdict), now)
+            }
+            _ => RouteDecision::of_write(&topology, Some(verdict)),
+        }
     }
 
     /// SeaORM's own handle of the primary's read-write pool, for what needs one (migrations, schema
@@ -217,7 +258,8 @@ impl DatabaseConnection {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        let lease = self.core.choose_primary().await;
+        let context = self.context();
+        let lease = self.core.choose_primary(Operation { context: &context, verdict: None }).await.lease;
         lease.driver().ping().await
     }
 
@@ -283,11 +325,11 @@ impl Routed for DatabaseConnection {
     }
 
     fn context(&self) -> Context {
-        Context { session: self.session.current(self.core.id), consistency: self.consistency }
+        self.terms.context(self.core.id)
     }
 
-    fn route<'a>(&'a self, context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
-        Ok(match self.core.judge().verdict(sql, self.core.now()).intent {
+    fn route<'a>(&'a self, context: &'a Context, verdict: &Verdict) -> Result<Route<'a>, Error> {
+        Ok(match verdict.intent {
             Intent::Read => Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }),
             Intent::Write if self.core.backend.support_returning() => Route::Primary(Effect::Written),
             Intent::Write => Route::Primary(Effect::WrittenWithoutReturning),
@@ -316,7 +358,7 @@ impl fmt::Debug for DatabaseConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseConnection")
             .field("topology", self.core.cell())
-            .field("consistency", &self.consistency)
+            .field("consistency", &self.terms.consistency)
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ mod core;
 mod database;
 mod facade;
 mod read;
+mod record;
 mod run;
 mod session;
 #[cfg(feature = "stream")]
@@ -17,6 +18,7 @@ mod write;
 pub use database::{Builder, Database};
 pub use facade::DatabaseConnection;
 pub use read::ReadConn;
+pub use record::RouteLog;
 #[cfg(feature = "stream")]
 pub use stream::RowStream;
 pub use transaction::DatabaseTransaction;

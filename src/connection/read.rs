@@ -6,16 +6,15 @@ use sea_orm::{AccessMode, DbBackend, IsolationLevel, TransactionOptions};
 
 use super::{
     arbiter::{IfRefused, refused_before},
-    core::{Context, Core},
+    core::{Context, Core, Terms},
     run::{Among, ReadRoute, Supply},
-    session::{Handle, KeptNode},
+    session::KeptNode,
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
 use crate::{
     Error,
-    config::Consistency,
     error::Kind,
-    routing::{DecidedBy, Intent, ReadRequest, select_read},
+    routing::{DecidedBy, Intent, ReadRequest, Verdict, select_read},
     topology::Lane,
 };
 
@@ -30,16 +29,13 @@ use crate::{
 /// one pool cannot be).
 pub struct ReadConn {
     core: Arc<Core>,
-    session: Handle,
-    consistency: Consistency,
+    terms: Terms,
     kept: KeptNode,
 }
 
 impl ReadConn {
     pub(super) fn draw(core: Arc<Core>, context: &Context) -> Self {
-        let session = Handle::made_by(context.session.clone());
-        let consistency = context.consistency;
-        let conn = Self { core, session, consistency, kept: KeptNode::of_read_connection() };
+        let conn = Self { core, terms: Terms::of(context), kept: KeptNode::of_read_connection() };
         let core = &conn.core;
         let now = core.now();
         let kept = conn.kept().get();
@@ -56,7 +52,7 @@ impl ReadConn {
     /// An explicit session has one node, however it reads: two would show it an older state after
     /// a newer one.
     fn kept(&self) -> &KeptNode {
-        self.session.kept().unwrap_or(&self.kept)
+        self.terms.session.kept().unwrap_or(&self.kept)
     }
 
     /// The name of the node it keeps to now; `None` while no node is eligible.
@@ -86,11 +82,10 @@ impl Routed for ReadConn {
     }
 
     fn context(&self) -> Context {
-        Context { session: self.session.current(self.core.id), consistency: self.consistency }
+        self.terms.context(self.core.id)
     }
 
-    fn route<'a>(&'a self, _context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
-        let verdict = self.core.judge().verdict(sql, self.core.now());
+    fn route<'a>(&'a self, _context: &'a Context, verdict: &Verdict) -> Result<Route<'a>, Error> {
         match (verdict.intent, verdict.decided_by) {
             (Intent::Read, _) => Ok(Route::Read(self.anywhere())),
             (Intent::Write, DecidedBy::Server) => Err(refused_before()),

@@ -18,7 +18,7 @@ use crate::{
     Error,
     driver::{Driver, Fault},
     error::Kind,
-    routing::{Freshness, How, ReadRequest, Rejected, Selected, select_read},
+    routing::{Freshness, How, ReadRequest, Rejected, RouteDecision, Selected, Verdict, select_read},
     telemetry,
     topology::{Floor, Lane, Lease, Node, NodeId, Role, Tick},
 };
@@ -44,9 +44,17 @@ impl ReadRoute<'_> {
     }
 }
 
+/// One operation: whose it is, and where its statement belongs if it has one (a BEGIN has none).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operation<'a> {
+    pub(super) context: &'a Context,
+    pub(super) verdict: Option<Verdict>,
+}
+
 /// What a read asks of its node: once, for all its attempts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct Asked<'a> {
+    pub(super) operation: Operation<'a>,
     pub(super) at: Tick,
     pub(super) freshness: Freshness,
 }
@@ -102,7 +110,7 @@ impl Core {
     /// Dropping the future gives its place on the node back; the server may go on with the read.
     pub(super) async fn read<T, F>(
         &self,
-        asked: Asked,
+        asked: Asked<'_>,
         route: ReadRoute<'_>,
         mut run: F,
     ) -> Result<(T, Lease), Unserved>
@@ -112,14 +120,14 @@ impl Core {
         let mut tried = None;
         let mut is_second = false;
         loop {
-            let Chosen { lease, how } = self.choose(asked, route, tried).await.map_err(Unserved::Failed)?;
+            let Chosen { lease, how, record } = self.choose(asked, route, tried).await.map_err(Unserved::Failed)?;
             // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM. Elsewhere
             // even the last attempt keeps the statement: the server may refuse it.
             let attempts = match lease.lane() {
                 Lane::Read => Attempts::More,
                 Lane::Write => Attempts::Last,
             };
-            let span = telemetry::route_span(&lease);
+            let span = telemetry::route_span(record.as_deref());
             let (error, fault) = match until_down(&lease, run(&**lease.driver(), attempts)).instrument(span).await {
                 Ok(value) => {
                     lease.served();
@@ -159,20 +167,20 @@ impl Core {
     }
 
     /// What a read that begins now asks of its node.
-    pub(super) fn ask(&self, context: &Context, route: ReadRoute<'_>) -> Asked {
+    pub(super) fn ask<'a>(&self, operation: Operation<'a>, route: ReadRoute<'_>) -> Asked<'a> {
         let at = self.now();
         let freshness = match route.among {
-            Among::All => self.freshness(context, at),
+            Among::All => self.freshness(operation.context, at),
             Among::Primary => self.past(Floor::open(at, Tick::NEVER)),
         };
-        Asked { at, freshness }
+        Asked { operation, at, freshness }
     }
 
     /// Takes a lease on the node for a read, waiting for a node when none is eligible, until the
     /// selection time-out has passed since it was asked for.
     pub(super) async fn choose(
         &self,
-        asked: Asked,
+        asked: Asked<'_>,
         route: ReadRoute<'_>,
         tried: Option<NodeId>,
     ) -> Result<Chosen, DbErr> {
@@ -186,7 +194,7 @@ impl Core {
     /// Decides on the current snapshot and takes the lease.
     fn decide(
         &self,
-        asked: Asked,
+        asked: Asked<'_>,
         route: ReadRoute<'_>,
         tried: Option<NodeId>,
         now: Tick,
@@ -194,13 +202,17 @@ impl Core {
         let kept = route.kept.and_then(KeptNode::get);
         let request = ReadRequest { freshness: asked.freshness, tried, kept, alone: route.alone };
         loop {
-            let Selected { node, lane, role, how } = {
+            let (Selected { node, lane, role, how }, record) = {
                 let topology = self.cell().load();
                 if !topology.is_single() {
                     self.monitor.ensure_running();
                 }
                 let mut draw = self.draws.draw();
-                select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?
+                let selected = select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?;
+                let record = asked.operation.record(|verdict| {
+                    RouteDecision::of_selected(&topology, self.policy.as_ref(), &request, verdict, now, &selected)
+                });
+                (selected, record)
             };
             let lease = Lease::take(node, lane, role);
             // A node that retired in between has been published without: decide again. (It looks
@@ -213,12 +225,18 @@ impl Core {
             if let (Some(kept), Among::All) = (route.kept, route.among) {
                 kept.went_to(lease.node().id(), how);
             }
-            return Ok(Chosen { lease, how });
+            asked.operation.log(record.as_deref());
+            return Ok(Chosen { lease, how, record });
         }
     }
 
     #[cold]
-    async fn wait_for_node(&self, asked: Asked, route: ReadRoute<'_>, tried: Option<NodeId>) -> Result<Chosen, DbErr> {
+    async fn wait_for_node(
+        &self,
+        asked: Asked<'_>,
+        route: ReadRoute<'_>,
+        tried: Option<NodeId>,
+    ) -> Result<Chosen, DbErr> {
         let timeout = self.settings().read_selection_timeout;
         // Mark seen, decide, then wait: a change between the two is not missed.
         let mut changes = self.cell().changes();
@@ -244,18 +262,20 @@ impl Core {
     }
 
     /// Takes a lease on the primary's read-write pool.
-    pub(super) async fn choose_primary(&self) -> Lease {
+    pub(super) async fn choose_primary(&self, operation: Operation<'_>) -> Chosen {
         loop {
-            let primary = {
+            let (primary, record) = {
                 let topology = self.cell().load();
                 if !topology.is_single() {
                     self.monitor.ensure_running();
                 }
-                Arc::clone(&topology.primary.node)
+                let record = operation.record(|verdict| RouteDecision::of_write(&topology, verdict));
+                (Arc::clone(&topology.primary.node), record)
             };
             let lease = Lease::take(primary, Lane::Write, Role::Primary);
             if !lease.node().is_retired() {
-                return lease;
+                operation.log(record.as_deref());
+                return Chosen { lease, how: How::Forced, record };
             }
             // It was swapped in between; the next snapshot has the other one.
             drop(lease);
@@ -270,16 +290,17 @@ impl Core {
     /// for `unknown_outcome_hold`.
     pub(super) async fn write<T, F>(
         self: &Arc<Self>,
-        session: SessionRef,
+        operation: Operation<'_>,
         effect: Effect,
         run: F,
     ) -> Result<(T, Lease), DbErr>
     where
         F: for<'d> FnOnce(&'d dyn Driver) -> BoxFuture<'d, Result<T, DbErr>>,
     {
-        let lease = self.choose_primary().await;
+        let Chosen { lease, record, .. } = self.choose_primary(operation).await;
+        let session = operation.context.session.clone();
         let mark = WriteMark::begin(Arc::clone(self), session, effect, Certainty::Unknown);
-        let result = run(&**lease.driver()).instrument(telemetry::route_span(&lease)).await;
+        let result = run(&**lease.driver()).instrument(telemetry::route_span(record.as_deref())).await;
         match &result {
             Ok(_) => lease.served(),
             Err(error) => self.suspect(lease.node(), Fault::of(error)),
@@ -289,10 +310,26 @@ impl Core {
     }
 }
 
-/// The place a read was given.
+/// The place an operation was given.
 pub(super) struct Chosen {
     pub(super) lease: Lease,
     pub(super) how: How,
+    /// Why, if somebody wants to know.
+    pub(super) record: Option<Box<RouteDecision>>,
+}
+
+impl Operation<'_> {
+    /// Makes the record of a decision, if somebody wants to know.
+    fn record(&self, make: impl FnOnce(Option<Verdict>) -> RouteDecision) -> Option<Box<RouteDecision>> {
+        (self.context.log.is_some() || telemetry::wants_routes()).then(|| Box::new(make(self.verdict)))
+    }
+
+    /// Writes it down.
+    fn log(&self, record: Option<&RouteDecision>) {
+        if let (Some(log), Some(record)) = (&self.context.log, record) {
+            log.add(record.clone());
+        }
+    }
 }
 
 /// The node that the next attempt avoids: not one that closed this pool because it has a new one.

@@ -13,11 +13,11 @@ use sea_orm::{DbErr, QueryResult, Statement};
 use super::{
     arbiter::{AfterRefusal, Refused, Unserved},
     core::{Context, Core},
-    run::{Asked, Certainty, Chosen, Effect, Failed, ReadRoute, WriteMark, unfit_for_more, until_down},
+    run::{Asked, Certainty, Chosen, Effect, Failed, Operation, ReadRoute, WriteMark, unfit_for_more, until_down},
 };
 use crate::{
     driver::{Fault, Rows},
-    routing::Refusal,
+    routing::{Freshness, Refusal, Verdict},
     telemetry,
     topology::{Lane, Lease, Node, NodeId},
 };
@@ -59,7 +59,8 @@ struct Hopeful {
 /// What another attempt needs.
 struct Again {
     context: Context,
-    asked: Asked,
+    verdict: Option<Verdict>,
+    freshness: Freshness,
     route: ReadRoute<'static>,
     statement: Statement,
     /// Whether the node of this attempt is the first one.
@@ -67,6 +68,10 @@ struct Again {
 }
 
 impl Again {
+    fn operation(&self) -> Operation<'_> {
+        Operation { context: &self.context, verdict: self.verdict }
+    }
+
     /// The route, with the node that an explicit session keeps to. (That of a read connection is not
     /// known here: the stream can outlive it.)
     fn route(&self) -> ReadRoute<'_> {
@@ -87,13 +92,13 @@ impl RowStream<'static> {
     /// Opens a routed read.
     pub(super) async fn open_read(
         core: &Arc<Core>,
-        context: &Context,
+        operation: Operation<'_>,
         route: ReadRoute<'_>,
         statement: Statement,
     ) -> Result<Self, DbErr> {
         let mut first = Some(statement.clone());
         let mut attempts = 0;
-        let asked = core.ask(context, route);
+        let asked = core.ask(operation, route);
         let read = core.read(asked, route, |driver, _| {
             attempts += 1;
             driver.stream(first.take().unwrap_or_else(|| statement.clone()))
@@ -104,7 +109,14 @@ impl RowStream<'static> {
             State::Flowing(Flow::new(rows, core, lease, None))
         } else {
             let route = ReadRoute { kept: None, ..route };
-            let again = Again { context: context.clone(), asked, route, statement, is_first: attempts == 1 };
+            let again = Again {
+                context: operation.context.clone(),
+                verdict: operation.verdict,
+                freshness: asked.freshness,
+                route,
+                statement,
+                is_first: attempts == 1,
+            };
             State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again)))
         };
         Ok(Self { state })
@@ -162,7 +174,7 @@ impl Hopeful {
             AfterRefusal::RunOnPrimary => Ok(async move {
                 let session = again.context.session.clone();
                 let mark = WriteMark::begin(Arc::clone(&core), session, Effect::Written, Certainty::Unknown);
-                let lease = core.choose_primary().await;
+                let lease = core.choose_primary(again.operation().overruled()).await.lease;
                 core.was_overruled(&again.statement.sql, &refused);
                 match lease.driver().stream(again.statement).await {
                     Ok(rows) => Ok(State::Flowing(Flow::new(rows, core, lease, Some(mark)))),
@@ -176,7 +188,7 @@ impl Hopeful {
             }
             .boxed()),
             AfterRefusal::ReadOnPrimary(route) => {
-                again.asked = core.ask(&again.context, route);
+                again.freshness = core.ask(again.operation(), route).freshness;
                 again.route = route;
                 core.was_overruled(&again.statement.sql, &refused);
                 Ok(reopen(core, again, None).boxed())
@@ -196,7 +208,7 @@ impl Hopeful {
 
 /// Opens another attempt of a routed read.
 async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
-    let asked = Asked { at: core.now(), ..again.asked };
+    let asked = Asked { operation: again.operation(), at: core.now(), freshness: again.freshness };
     let Chosen { lease, .. } = core.choose(asked, again.route(), tried).await?;
     match until_down(&lease, lease.driver().stream(again.statement.clone())).await {
         Ok(rows) => {

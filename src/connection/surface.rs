@@ -14,10 +14,10 @@ use super::stream::RowStream;
 use super::{
     arbiter::{AfterRefusal, Refused, Unserved},
     core::{Context, Core},
-    run::{Attempts, Certainty, Effect, ReadRoute, Supply, WriteMark},
+    run::{Attempts, Certainty, Effect, Operation, ReadRoute, Supply, WriteMark},
     transaction::{Access, DatabaseTransaction},
 };
-use crate::{Error, driver::Driver};
+use crate::{Error, driver::Driver, routing::Verdict};
 
 /// Where an operation goes.
 pub(super) enum Route<'a> {
@@ -31,7 +31,7 @@ pub(super) trait Routed: Sync {
     fn core(&self) -> &Arc<Core>;
     /// Whose operation this is; called when the operation begins.
     fn context(&self) -> Context;
-    fn route<'a>(&'a self, context: &'a Context, sql: &str) -> Result<Route<'a>, Error>;
+    fn route<'a>(&'a self, context: &'a Context, verdict: &Verdict) -> Result<Route<'a>, Error>;
     /// Where a transaction runs; may change the options.
     fn route_transaction<'a>(
         &'a self,
@@ -40,32 +40,34 @@ pub(super) trait Routed: Sync {
     ) -> Result<Route<'a>, Error>;
 }
 
-type Operation<T> = for<'d> fn(&'d dyn Driver, Statement) -> BoxFuture<'d, Result<T, DbErr>>;
+type Run<T> = for<'d> fn(&'d dyn Driver, Statement) -> BoxFuture<'d, Result<T, DbErr>>;
 
 async fn run<R: Routed, T>(
     handle: &R,
     mut supply: Supply<'_>,
-    operation: Operation<T>,
+    operation: Run<T>,
     refuse: fn(Error) -> DbErr,
 ) -> Result<T, DbErr> {
     let context = handle.context();
     let core = handle.core();
-    match handle.route(&context, supply.sql()).map_err(refuse)? {
+    let verdict = core.verdict(supply.sql());
+    let this = Operation { context: &context, verdict: Some(verdict) };
+    match handle.route(&context, &verdict).map_err(refuse)? {
         Route::Read(route) => {
-            let asked = core.ask(&context, route);
+            let asked = core.ask(this, route);
             match core.read(asked, route, |driver, more| operation(driver, supply.next(more))).await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
                 // Boxed, so that the future of every read is not as large as that of the rare one.
                 Err(Unserved::Refused(refused)) => {
                     let statement = supply.next(Attempts::Last);
-                    Box::pin(run_refused(core, &context, route, refused, statement, operation)).await
+                    Box::pin(run_refused(core, this, route, refused, statement, operation)).await
                 }
             }
         }
         Route::Primary(effect) => {
             let statement = supply.next(Attempts::Last);
-            let written = core.write(context.session, effect, |driver: &dyn Driver| operation(driver, statement));
+            let written = core.write(this, effect, |driver: &dyn Driver| operation(driver, statement));
             written.await.map(|(value, _lease)| value)
         }
     }
@@ -74,17 +76,17 @@ async fn run<R: Routed, T>(
 /// What becomes of a read that a server refused.
 async fn run_refused<T>(
     core: &Arc<Core>,
-    context: &Context,
+    this: Operation<'_>,
     route: ReadRoute<'_>,
     refused: Refused,
     statement: Statement,
-    operation: Operation<T>,
+    operation: Run<T>,
 ) -> Result<T, DbErr> {
     match core.after_refusal(route, &refused, &statement.sql) {
         AfterRefusal::RunOnPrimary => {
             let sql = statement.sql.clone();
-            let session = context.session.clone();
-            let written = core.write(session, Effect::Written, |driver: &dyn Driver| operation(driver, statement));
+            let written =
+                core.write(this.overruled(), Effect::Written, |driver: &dyn Driver| operation(driver, statement));
             let (value, _lease) = written.await?;
             core.was_overruled(&sql, &refused);
             Ok(value)
@@ -92,7 +94,7 @@ async fn run_refused<T>(
         AfterRefusal::ReadOnPrimary(route) => {
             let sql = statement.sql.clone();
             let mut supply = Supply::Raw(Some(statement));
-            let asked = core.ask(context, route);
+            let asked = core.ask(this, route);
             let read = core.read(asked, route, |driver, more| operation(driver, supply.next(more)));
             let (value, _lease) = read.await.map_err(Unserved::into_error)?;
             core.was_overruled(&sql, &refused);
@@ -131,11 +133,13 @@ pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Resu
 pub(super) async fn stream<R: Routed>(handle: &R, statement: Statement) -> Result<RowStream<'static>, DbErr> {
     let context = handle.context();
     let core = handle.core();
-    match handle.route(&context, &statement.sql).map_err(Error::into_query)? {
-        Route::Read(route) => RowStream::open_read(core, &context, route, statement).await,
+    let verdict = core.verdict(&statement.sql);
+    let this = Operation { context: &context, verdict: Some(verdict) };
+    match handle.route(&context, &verdict).map_err(Error::into_query)? {
+        Route::Read(route) => RowStream::open_read(core, this, route, statement).await,
         Route::Primary(effect) => {
             let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Unknown);
-            let lease = core.choose_primary().await;
+            let lease = core.choose_primary(this).await.lease;
             match lease.driver().stream(statement).await {
                 Ok(rows) => Ok(RowStream::of_write(rows, Arc::clone(core), lease, mark)),
                 Err(error) => {
@@ -156,18 +160,17 @@ pub(super) async fn begin<R: Routed>(
     let context = handle.context();
     let core = handle.core();
     let access = Access::asked(&options);
+    let this = Operation { context: &context, verdict: None };
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
-            let begun = core.read(core.ask(&context, route), route, |driver, _| driver.begin(options)).await;
+            let begun = core.read(core.ask(this, route), route, |driver, _| driver.begin(options)).await;
             let (inner, lease) = begun.map_err(Unserved::into_error)?;
             Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, Arc::clone(core)))
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
-            let (inner, lease) = core
-                .write(context.session.clone(), Effect::Nothing, |driver: &dyn Driver| driver.begin(options))
-                .await?;
-            let mark = WriteMark::begin(Arc::clone(core), context.session, effect, Certainty::Known);
+            let (inner, lease) = core.write(this, Effect::Nothing, |driver: &dyn Driver| driver.begin(options)).await?;
+            let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Known);
             Ok(DatabaseTransaction::new(inner, lease, access, Some(mark), Arc::clone(core)))
         }
     }

@@ -5,24 +5,25 @@ use std::{fmt, sync::Arc};
 use sea_orm::{DbBackend, TransactionOptions};
 
 use super::{
-    core::{Context, Core},
+    core::{Context, Core, Terms},
     run::{Effect, Supply},
-    session::Handle,
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
-use crate::{Error, config::Consistency, routing::Intent};
+use crate::{
+    Error,
+    routing::{Intent, Verdict},
+};
 
 /// A connection whose every statement goes to the primary's read-write pool, made by
 /// [`DatabaseConnection::write`](crate::DatabaseConnection::write).
 pub struct WriteConn {
     core: Arc<Core>,
-    session: Handle,
-    consistency: Consistency,
+    terms: Terms,
 }
 
 impl WriteConn {
-    pub(super) fn new(core: Arc<Core>, context: Context) -> Self {
-        Self { core, session: Handle::made_by(context.session), consistency: context.consistency }
+    pub(super) fn new(core: Arc<Core>, context: &Context) -> Self {
+        Self { core, terms: Terms::of(context) }
     }
 
     /// The dialect of the nodes.
@@ -37,12 +38,12 @@ impl Routed for WriteConn {
     }
 
     fn context(&self) -> Context {
-        Context { session: self.session.current(self.core.id), consistency: self.consistency }
+        self.terms.context(self.core.id)
     }
 
-    fn route<'a>(&'a self, _context: &'a Context, sql: &str) -> Result<Route<'a>, Error> {
+    fn route<'a>(&'a self, _context: &'a Context, verdict: &Verdict) -> Result<Route<'a>, Error> {
         // A plain read raises no floor; where it runs is not in question, so no read-back either.
-        Ok(Route::Primary(match self.core.judge().verdict(sql, self.core.now()).intent {
+        Ok(Route::Primary(match verdict.intent {
             Intent::Read => Effect::Nothing,
             Intent::Write => Effect::Written,
         }))

@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod classify;
+mod decision;
 mod draw;
 mod judge;
 mod memo;
@@ -12,9 +13,10 @@ mod refused;
 mod select;
 
 pub use classify::{Classification, Effect, FunctionName, Intent, KnownFunctions, Reason, classify, classify_with};
+pub use decision::{Rejection, RouteDecision, SessionFloor, Sessions};
 pub use draw::Draw;
 pub(crate) use draw::DrawSource;
 pub use judge::DecidedBy;
-pub(crate) use judge::{BadRule, Judge, Refusal};
+pub(crate) use judge::{BadRule, Judge, Refusal, Verdict};
 pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
 pub(crate) use select::{Freshness, How, ReadRequest, Rejected, Selected, select_read};

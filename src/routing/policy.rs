@@ -4,7 +4,7 @@ use std::{
     cmp::Ordering,
     fmt::Debug,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,6 +21,12 @@ use crate::topology::{Member, NodeId};
 pub trait Policy: Debug + Send + Sync {
     /// Puts the best candidate first.
     fn order(&self, candidates: &mut [Candidate<'_>], draw: &mut Draw);
+
+    /// As [`order`](Self::order), as far as that can be told without a draw and without changing anything:
+    /// for [`explain`](crate::DatabaseConnection::explain). By default the order of the configuration.
+    fn preview(&self, candidates: &mut [Candidate<'_>]) {
+        let _ = candidates;
+    }
 }
 
 /// A member that may serve the statement, as a policy sees it.
@@ -102,6 +108,10 @@ impl Policy for WeightedRandom {
     fn order(&self, candidates: &mut [Candidate<'_>], draw: &mut Draw) {
         draw_by_weight(candidates, 1, draw);
     }
+
+    fn preview(&self, candidates: &mut [Candidate<'_>]) {
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.weight()));
+    }
 }
 
 /// Prefers the member with the fewest operations in flight for its weight. The default.
@@ -129,6 +139,10 @@ impl Policy for LeastInFlight {
             }
         }
     }
+
+    fn preview(&self, candidates: &mut [Candidate<'_>]) {
+        candidates.sort_by(compare_load);
+    }
 }
 
 /// Compares in-flight counts per weight, without division.
@@ -144,13 +158,14 @@ fn compare_load(a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
 /// forgotten, new ones start at zero.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
-    credit: Mutex<SmallVec<[(NodeId, i64); 8]>>,
+    credit: Mutex<Credits>,
 }
 
-impl Policy for RoundRobin {
-    fn order(&self, candidates: &mut [Candidate<'_>], _draw: &mut Draw) {
-        // A policy that panicked under the lock left numbers, not invariants.
-        let mut credit = self.credit.lock().unwrap_or_else(PoisonError::into_inner);
+type Credits = SmallVec<[(NodeId, i64); 8]>;
+
+impl RoundRobin {
+    /// Gives each candidate its weight; the index of the richest, and the sum.
+    fn turn(credit: &mut Credits, candidates: &[Candidate<'_>]) -> (Option<usize>, i64) {
         credit.retain(|(id, _)| candidates.iter().any(|candidate| candidate.id() == *id));
         let mut total = 0_i64;
         let mut richest: Option<(usize, i64)> = None;
@@ -171,12 +186,31 @@ impl Policy for RoundRobin {
                 richest = Some((index, held));
             }
         }
-        let Some((index, _)) = richest else { return };
+        (richest.map(|(index, _)| index), total)
+    }
+
+    fn credit(&self) -> MutexGuard<'_, Credits> {
+        // A policy that panicked under the lock left numbers, not invariants.
+        self.credit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Policy for RoundRobin {
+    fn order(&self, candidates: &mut [Candidate<'_>], _draw: &mut Draw) {
+        let mut credit = self.credit();
+        let (Some(index), total) = Self::turn(&mut credit, candidates) else { return };
         let chosen = candidates[index].id();
         if let Some((_, held)) = credit.iter_mut().find(|(id, _)| *id == chosen) {
             *held -= total;
         }
         candidates.swap(0, index);
+    }
+
+    fn preview(&self, candidates: &mut [Candidate<'_>]) {
+        let mut credit = self.credit().clone();
+        if let (Some(index), _) = Self::turn(&mut credit, candidates) {
+            candidates.swap(0, index);
+        }
     }
 }
 

@@ -132,7 +132,13 @@ pub(crate) fn select_read(
     }
 }
 
-fn fit_for(topology: &Topology, member: &Member, role: Role, request: &ReadRequest, now: Tick) -> Result<(), Unfit> {
+pub(super) fn fit_for(
+    topology: &Topology,
+    member: &Member,
+    role: Role,
+    request: &ReadRequest,
+    now: Tick,
+) -> Result<(), Unfit> {
     member.fitness(role, now, topology.believed_for)?;
     if request.tried == Some(member.node.id()) {
         return Err(Unfit::Tried);

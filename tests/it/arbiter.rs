@@ -20,7 +20,7 @@ async fn create_hidden_writer(servers: &Servers, db: &DatabaseConnection) -> Res
         Servers::Postgres(_) => {
             for statement in [
                 // The names of the lock functions are put together, so that nobody finds them in the text.
-                "CREATE FUNCTION take() RETURNS void LANGUAGE plpgsql VOLATILE AS $$ \
+                "CREATE FUNCTION take() RETURNS void LANGUAGE plpgsql VOLATILE SET lock_timeout = '20s' AS $$ \
                  BEGIN EXECUTE 'SELECT pg_ad' || 'visory_lock(7)'; END $$",
                 "CREATE FUNCTION give() RETURNS void LANGUAGE plpgsql VOLATILE AS $$ \
                  BEGIN EXECUTE 'SELECT pg_ad' || 'visory_unlock(7)'; END $$",

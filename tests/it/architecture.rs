@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &["topology::Tick"]),
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
-    ("telemetry", &["topology"]),
+    ("telemetry", &["routing::RouteDecision", "topology"]),
     ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::Judge", "telemetry", "clock", "error"]),
     ("connection", &["monitor", "routing", "topology", "driver", "config", "telemetry", "clock", "error"]),
 ];

@@ -35,6 +35,7 @@ mod token;
 mod with;
 
 use sea_orm::DbBackend;
+use serde::Serialize;
 
 pub use called::{FunctionName, KnownFunctions};
 pub use functions::Effect;
@@ -46,7 +47,8 @@ use dialect::Dialect;
 use scan::Scan;
 
 /// Where a statement must run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Intent {
     /// Any fresh node will do.

@@ -76,8 +76,10 @@ async fn every_way_to_run_a_statement_is_arbitrated() -> Result<(), DbErr> {
     for way in ["execute_raw", "execute_unprepared", "query_one", "query_all", "stream", "stream_raw"] {
         let (nodes, db) = refusing(1, READ_ONLY).await?;
         match way {
-            "execute_raw" => drop(db.execute_raw(hidden(1)).await?),
-            "execute_unprepared" => drop(db.execute_unprepared(&hidden(1).sql).await?),
+            "execute_raw" => assert_eq!(db.execute_raw(hidden(1)).await?.rows_affected(), 1),
+            "execute_unprepared" => {
+                db.execute_unprepared(&hidden(1).sql).await?;
+            }
             "query_one" => assert_eq!(who(&db).await?, "p"),
             "query_all" => assert_eq!(item::Entity::find().all(&db).await?[0].name, "p"),
             "stream" => {

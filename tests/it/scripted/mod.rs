@@ -4,6 +4,7 @@ mod arbiter;
 mod cancel;
 mod corners;
 mod eligible;
+mod explain;
 mod functions;
 mod monitor;
 mod outcome;

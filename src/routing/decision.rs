@@ -1,0 +1,431 @@
+//! Why a statement goes where it goes, as data.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use super::{
+    Candidate, DecidedBy, Freshness, Intent, Policy, ReadRequest, Reason,
+    judge::Verdict,
+    select::{Rejected, Selected, fit_for},
+};
+use crate::topology::{Lane, Member, Role, Tick, Topology};
+
+/// Which node runs a statement, and why.
+///
+/// Made by [`DatabaseConnection::explain`](crate::DatabaseConnection::explain) without running anything;
+/// the same record of what was run is collected by a [`RouteLog`](crate::RouteLog), and stands on the
+/// tracing span of each operation. `Display` says it in words, serde as data.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RouteDecision {
+    node: Option<String>,
+    sessions: Sessions,
+    intent: Intent,
+    /// Nothing for what is no statement: a BEGIN.
+    reason: Option<String>,
+    #[serde(skip)]
+    reason_data: Option<Reason>,
+    decided_by: Option<DecidedBy>,
+    floor: Option<SessionFloor>,
+    generation: u64,
+    primary_probability: f64,
+    candidates: Vec<String>,
+    rejected: Vec<Rejection>,
+}
+
+/// Which sessions of a node run a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Sessions {
+    /// Those that are read-only in the database.
+    ReadOnly,
+    /// The primary's own.
+    ReadWrite,
+}
+
+/// What a read had to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SessionFloor {
+    /// How long ago the last write ended that has to be seen.
+    pub written_ago: Option<Duration>,
+    /// How long a write of unknown outcome may still happen.
+    pub open_for: Option<Duration>,
+}
+
+/// A member that could not serve a read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Rejection {
+    /// Its name.
+    pub node: String,
+    /// Why not.
+    pub why: String,
+}
+
+impl RouteDecision {
+    /// The node that runs it; for an explanation, the likeliest. `None` while no member may.
+    pub fn node(&self) -> Option<&str> {
+        self.node.as_deref()
+    }
+
+    /// Which of the node's sessions.
+    pub fn sessions(&self) -> Sessions {
+        self.sessions
+    }
+
+    /// Whether it was taken for a read.
+    pub fn intent(&self) -> Intent {
+        self.intent
+    }
+
+    /// What its text says. `None` for a BEGIN.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason_data
+    }
+
+    /// Who had the last word on the intent. `None` for a BEGIN.
+    pub fn decided_by(&self) -> Option<DecidedBy> {
+        self.decided_by
+    }
+
+    /// What a read has to see; `None` when any state of the database will do.
+    pub fn floor(&self) -> Option<SessionFloor> {
+        self.floor
+    }
+
+    /// The [generation](Topology::generation) of the topology that was decided on.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How likely it goes to the primary (0 to 1).
+    pub fn primary_probability(&self) -> f64 {
+        self.primary_probability
+    }
+
+    /// How likely it goes to a replica (0 to 1).
+    pub fn replica_probability(&self) -> f64 {
+        if self.node.is_some() { 1.0 - self.primary_probability } else { 0.0 }
+    }
+
+    /// The members of the likelier tier that may run it. In an explanation the one the policy prefers
+    /// comes first; what it would draw by lot stands in the order of the configuration.
+    pub fn candidates(&self) -> &[String] {
+        &self.candidates
+    }
+
+    /// The members that may not run it now, and why.
+    pub fn rejected(&self) -> &[Rejection] {
+        &self.rejected
+    }
+
+    /// Where a read would go.
+    pub(crate) fn of_read(
+        topology: &Topology,
+        policy: &dyn Policy,
+        request: &ReadRequest,
+        verdict: Option<Verdict>,
+        now: Tick,
+    ) -> Self {
+        let outlook = Outlook::of(topology, policy, request, now);
+        let name = |member: &&Member| member.name().to_owned();
+        Self {
+            node: outlook.likeliest().as_ref().map(name),
+            sessions: outlook.lane.into(),
+            primary_probability: outlook.primary_probability,
+            candidates: outlook.candidates.iter().map(name).collect(),
+            rejected: outlook.rejections(topology),
+            floor: SessionFloor::of(request.freshness, now),
+            ..Self::new(topology, Intent::Read, verdict)
+        }
+    }
+
+    /// Where a read went.
+    pub(crate) fn of_selected(
+        topology: &Topology,
+        policy: &dyn Policy,
+        request: &ReadRequest,
+        verdict: Option<Verdict>,
+        now: Tick,
+        selected: &Selected,
+    ) -> Self {
+        Self {
+            node: Some(selected.node.name().to_owned()),
+            sessions: selected.lane.into(),
+            ..Self::of_read(topology, policy, request, verdict, now)
+        }
+    }
+
+    /// Where everything goes that is no read.
+    pub(crate) fn of_write(topology: &Topology, verdict: Option<Verdict>) -> Self {
+        let primary = topology.primary.name().to_owned();
+        Self { node: Some(primary.clone()), candidates: vec![primary], ..Self::new(topology, Intent::Write, verdict) }
+    }
+
+    fn new(topology: &Topology, intent: Intent, verdict: Option<Verdict>) -> Self {
+        Self {
+            node: None,
+            sessions: Sessions::ReadWrite,
+            intent: verdict.map_or(intent, |verdict| verdict.intent),
+            reason: verdict.map(|verdict| verdict.reason.to_string()),
+            reason_data: verdict.map(|verdict| verdict.reason),
+            decided_by: verdict.map(|verdict| verdict.decided_by),
+            floor: None,
+            generation: topology.generation,
+            primary_probability: 1.0,
+            candidates: Vec::new(),
+            rejected: Vec::new(),
+        }
+    }
+}
+
+/// What [`select_read`](super::select_read) will do with a request, as far as that is certain.
+struct Outlook<'a> {
+    primary_probability: f64,
+    lane: Lane,
+    /// Of the likelier tier, in order.
+    candidates: SmallVec<[&'a Member; 8]>,
+    rejected: SmallVec<[Rejected; 4]>,
+}
+
+impl<'a> Outlook<'a> {
+    fn of(topology: &'a Topology, policy: &dyn Policy, request: &ReadRequest, now: Tick) -> Self {
+        let primary = &topology.primary;
+        let mut outlook =
+            Self { primary_probability: 1.0, lane: Lane::Read, candidates: SmallVec::new(), rejected: SmallVec::new() };
+        if topology.is_single() || request.freshness == Freshness::Primary {
+            outlook.lane = request.alone;
+            outlook.candidates.push(primary);
+            return outlook;
+        }
+        let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
+        if let Some(kept) = request.kept.and_then(|kept| topology.member_of(kept)) {
+            let role = topology.configured_role(kept.node.id());
+            if fit(kept, role).is_ok() {
+                outlook.primary_probability = if role == Role::Primary { 1.0 } else { 0.0 };
+                outlook.candidates.push(kept);
+                return outlook;
+            }
+        }
+        let mut replicas: SmallVec<[Candidate<'_>; 8]> = SmallVec::new();
+        for replica in &topology.replicas {
+            match fit(replica, Role::Replica) {
+                Ok(()) => replicas.push(Candidate::new(replica)),
+                Err(why) => outlook.rejected.push((replica.node.id(), why)),
+            }
+        }
+        let share = topology.primary_read_share;
+        let draws_primary = share > 0.0 && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted();
+        let once_more = ReadRequest { tried: None, ..*request };
+        let fallback = fit_for(topology, primary, Role::Primary, &once_more, now);
+        match (replicas.is_empty(), draws_primary, fallback) {
+            (false, ..) => {
+                policy.preview(&mut replicas);
+                outlook.primary_probability = if draws_primary { share } else { 0.0 };
+                if outlook.primary_probability > 0.5 {
+                    outlook.candidates.push(primary);
+                } else {
+                    outlook.candidates.extend(replicas.iter().map(Candidate::member));
+                }
+            }
+            (true, true, _) | (true, false, Ok(())) => outlook.candidates.push(primary),
+            (true, false, Err(why)) => {
+                outlook.primary_probability = 0.0;
+                outlook.rejected.insert(0, (primary.node.id(), why));
+            }
+        }
+        outlook
+    }
+
+    fn likeliest(&self) -> Option<&'a Member> {
+        self.candidates.first().copied()
+    }
+
+    fn rejections(&self, topology: &Topology) -> Vec<Rejection> {
+        let named = |(id, why): &Rejected| {
+            let node = topology.member_of(*id)?.name().to_owned();
+            Some(Rejection { node, why: why.to_string() })
+        };
+        self.rejected.iter().filter_map(named).collect()
+    }
+}
+
+impl From<Lane> for Sessions {
+    fn from(lane: Lane) -> Self {
+        match lane {
+            Lane::Read => Self::ReadOnly,
+            Lane::Write => Self::ReadWrite,
+        }
+    }
+}
+
+impl SessionFloor {
+    fn of(freshness: Freshness, now: Tick) -> Option<Self> {
+        let Freshness::Past { floor, .. } = freshness else { return None };
+        let (written, open_until) = floor.parts();
+        Some(Self {
+            written_ago: (written != Tick::default()).then(|| now.since(written)),
+            open_for: (open_until > now).then(|| open_until.since(now)),
+        })
+    }
+}
+
+impl fmt::Display for SessionFloor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.written_ago, self.open_for) {
+            (_, Some(_)) => f.write_str("a write whose outcome is unknown"),
+            (Some(ago), None) => write!(f, "a write of {ago:?} ago"),
+            (None, None) => f.write_str("nothing yet"),
+        }
+    }
+}
+
+impl fmt::Display for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+        })
+    }
+}
+
+impl fmt::Display for DecidedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Text => "its text",
+            Self::Configuration => "the configuration",
+            Self::Server => "a server, which refused its like as a write",
+            Self::Standby => "a standby, which cannot run its like",
+        })
+    }
+}
+
+impl fmt::Display for RouteDecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let intent = if self.intent.is_read() { "a read" } else { "for the primary" };
+        match &self.node {
+            Some(node) => writeln!(f, "node        {node} ({} sessions)", self.sessions)?,
+            None => writeln!(f, "node        none")?,
+        }
+        match (&self.reason, self.decided_by) {
+            (Some(reason), Some(by)) => writeln!(f, "statement   {intent}, by {by}: {reason}")?,
+            _ => writeln!(f, "statement   {intent}")?,
+        }
+        if let Some(floor) = self.floor {
+            writeln!(f, "must see    {floor}")?;
+        }
+        writeln!(
+            f,
+            "tiers       primary {:.0} %, replicas {:.0} % (generation {})",
+            self.primary_probability * 100.0,
+            self.replica_probability() * 100.0,
+            self.generation
+        )?;
+        write!(f, "candidates  {}", self.candidates.join(", "))?;
+        for Rejection { node, why } in &self.rejected {
+            write!(f, "\nrejected    {node}: {why}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        routing::{Draw, WeightedRandom, select_read},
+        topology::{Floor, Health, Rotation, fixture},
+    };
+
+    const NOW: Tick = Tick(10_000_000_000);
+    const STICK: Duration = Duration::from_secs(1);
+
+    fn freshness() -> impl Strategy<Value = Freshness> {
+        let past = |at| Freshness::Past { floor: Floor::written(at), stick_after_write: STICK };
+        prop_oneof![Just(Freshness::Any), Just(past(NOW)), Just(past(Tick(1))), Just(Freshness::Primary),]
+    }
+
+    proptest! {
+        /// What an explanation says is what happens: every node it calls possible is drawn by some seed, and
+        /// no other.
+        #[test]
+        fn an_explanation_says_exactly_what_can_happen(
+            states in prop::collection::vec((any::<bool>(), any::<bool>()), 0..4),
+            primary_is_up: bool,
+            share in prop_oneof![Just(0.0), Just(0.3), Just(0.7), Just(1.0)],
+            freshness in freshness(),
+            kept in prop::option::of(0..5_usize),
+            tried in prop::option::of(0..5_usize),
+        ) {
+            let mut topology = fixture::topology(states.len());
+            topology.primary_read_share = share;
+            if !primary_is_up {
+                topology.primary.health = Health::Down;
+            }
+            for (replica, (up, drained)) in topology.replicas.iter_mut().zip(states) {
+                replica.health = if up { Health::Up } else { Health::Down };
+                replica.rotation = if drained { Rotation::Drained } else { Rotation::In };
+            }
+            let id = |index: Option<usize>| topology.members().nth(index?).map(|member| member.node.id());
+            let request = ReadRequest { freshness, tried: id(tried), kept: id(kept), alone: Lane::Write };
+
+            let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, None, NOW);
+            let mut expected = BTreeSet::new();
+            if said.primary_probability() > 0.0 {
+                expected.insert(Some("primary".to_owned()));
+            }
+            if said.replica_probability() > 0.0 {
+                let rejected: BTreeSet<_> = said.rejected().iter().map(|rejection| &rejection.node).collect();
+                let kept = request.kept.and_then(|kept| topology.member_of(kept)).map(Member::name);
+                expected.extend(topology.replicas.iter().map(Member::name).filter(|name| {
+                    let alone = said.candidates().len() == 1 && Some(said.candidates()[0].as_str()) == kept;
+                    if alone { Some(*name) == kept } else { !rejected.contains(&(*name).to_owned()) }
+                }).map(|name| Some(name.to_owned())));
+            }
+            if said.node().is_none() {
+                expected.insert(None);
+            }
+            let mut happened = BTreeSet::new();
+            let mut lanes = BTreeSet::new();
+            for seed in 0..200 {
+                let selected = select_read(&topology, &WeightedRandom, &request, NOW, &mut Draw::seeded(seed)).ok();
+                lanes.extend(selected.as_ref().map(|selected| selected.lane == Lane::Read));
+                happened.insert(selected.map(|selected| selected.node.name().to_owned()));
+            }
+            prop_assert_eq!(&happened, &expected, "{}", said);
+            if said.node().is_some() {
+                prop_assert_eq!(lanes, BTreeSet::from([said.sessions() == Sessions::ReadOnly]));
+            }
+        }
+    }
+
+    #[test]
+    fn it_reads_well() {
+        let mut topology = fixture::topology(2);
+        topology.replicas[1].health = Health::Down;
+        let request = ReadRequest {
+            freshness: Freshness::Past { floor: Floor::written(Tick(1)), stick_after_write: STICK },
+            tried: None,
+            kept: None,
+            alone: Lane::Write,
+        };
+        let verdict = Verdict { intent: Intent::Read, reason: Reason::PlainRead, decided_by: DecidedBy::Text };
+        let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, Some(verdict), NOW);
+        assert_eq!(
+            said.to_string(),
+            "node        replica-0 (read-only sessions)\n\
+             statement   a read, by its text: a plain read\n\
+             must see    a write of 9.999999999s ago\n\
+             tiers       primary 10 %, replicas 90 % (generation 1)\n\
+             candidates  replica-0\n\
+             rejected    replica-1: down"
+        );
+    }
+}
