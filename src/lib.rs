@@ -38,6 +38,7 @@
 //! * [`DatabaseConnection::write`]: always the primary.
 //! * [`DatabaseConnection::session`] and [`DatabaseConnection::scope`]: whose writes a read must see.
 //! * [`DatabaseConnection::swap_replicas`] and its kin: other nodes, while queries run.
+//! * [`DatabaseConnection::explain`] and [`RouteLog`]: which node runs a statement, and why.
 //! * [`DatabaseConnection::topology`]: what is believed about the nodes, as a table and as data.
 //!
 //! # Which reads see which writes
@@ -55,8 +56,8 @@
 //!
 //! # What it does not do
 //!
-//! It moves no data and promotes no server. Raw text given to `&db` goes to the primary, even when it is
-//! a SELECT; give it to `db.read()`.
+//! It moves no data and promotes no server. A function that is labelled `STABLE` and swallows the error of
+//! a write that a read-only session refuses is believed.
 //!
 //! # Cargo features
 //!
