@@ -86,6 +86,13 @@ struct Flow<'a> {
     /// Held until the rows end. None inside a transaction, which holds the node itself.
     _lease: Option<Lease>,
     mark: Option<WriteMark>,
+    inside: Option<Inside<'a>>,
+}
+
+/// The READ ONLY transaction that a statement runs in.
+pub(super) struct Inside<'a> {
+    pub(super) lease: &'a Lease,
+    pub(super) sql: String,
 }
 
 impl RowStream<'static> {
@@ -130,9 +137,14 @@ impl RowStream<'static> {
 
 impl<'a> RowStream<'a> {
     /// The rows of a statement inside a transaction, which holds the node itself.
-    pub(super) fn of_transaction(rows: Rows<'a>, core: &Arc<Core>, node: &Arc<Node>) -> Self {
-        let flow = Flow { rows, core: Arc::clone(core), node: Arc::clone(node), _lease: None, mark: None };
-        Self { state: State::Flowing(flow) }
+    pub(super) fn of_transaction(
+        rows: Rows<'a>,
+        core: &Arc<Core>,
+        node: &Arc<Node>,
+        inside: Option<Inside<'a>>,
+    ) -> Self {
+        let (core, node) = (Arc::clone(core), Arc::clone(node));
+        Self { state: State::Flowing(Flow { rows, core, node, _lease: None, mark: None, inside }) }
     }
 }
 
@@ -225,7 +237,7 @@ async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<
 
 impl<'a> Flow<'a> {
     fn new(rows: Rows<'a>, core: Arc<Core>, lease: Lease, mark: Option<WriteMark>) -> Self {
-        Self { rows, core, node: Arc::clone(lease.node()), _lease: Some(lease), mark }
+        Self { rows, core, node: Arc::clone(lease.node()), _lease: Some(lease), mark, inside: None }
     }
 
     fn poll(&mut self, cx: &mut Wake<'_>) -> Poll<Option<Result<QueryResult, DbErr>>> {
@@ -243,7 +255,12 @@ impl<'a> Flow<'a> {
         if let Some(mark) = self.mark.take() {
             mark.ended_with(fault);
         }
-        item
+        match (item, self.inside.take(), fault) {
+            (Poll::Ready(Some(Err(error))), Some(Inside { lease, sql }), Some(Fault::ReadOnlySession)) => {
+                Poll::Ready(Some(Err(self.core.refused_in_transaction(lease, &sql, error))))
+            }
+            (item, ..) => item,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 #[cfg(feature = "stream")]
-use super::stream::RowStream;
+use super::stream::{Inside, RowStream};
 use super::{
     core::Core,
     run::WriteMark,
@@ -215,11 +215,15 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
         stmt: Statement,
     ) -> Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, DbErr>> + 'a + Send>> {
         Box::pin(async move {
-            if self.access == Access::ReadOnly {
-                self.core.refuse_known(&stmt.sql)?;
-            }
+            let inside = match self.access {
+                Access::ReadWrite => None,
+                Access::ReadOnly => {
+                    self.core.refuse_known(&stmt.sql)?;
+                    Some(Inside { lease: &self.lease, sql: stmt.sql.clone() })
+                }
+            };
             self.noted(self.inner.stream(stmt).await)
-                .map(|rows| RowStream::of_transaction(rows, &self.core, self.lease.node()))
+                .map(|rows| RowStream::of_transaction(rows, &self.core, self.lease.node(), inside))
         })
     }
 }

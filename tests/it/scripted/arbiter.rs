@@ -225,6 +225,9 @@ async fn nothing_is_run_again_inside_a_transaction() -> Result<(), DbErr> {
         assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "{error}");
     }
     assert_eq!(on_replicas(&nodes), 0, "known by then");
+    let rows = async { transaction.stream_raw(select(&db)).await?.try_collect::<Vec<_>>().await };
+    let error = rows.await.expect_err("refused");
+    assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "{error}");
     transaction.rollback().await?;
 
     let transaction = db.begin().await?;
