@@ -103,7 +103,7 @@ impl Core {
 
     /// Where a statement belongs.
     pub(super) fn verdict(&self, sql: &str) -> Verdict {
-        self.judge().verdict(sql, self.now())
+        self.judge().verdict(sql, || self.now())
     }
 
     pub(super) fn topology(&self) -> Arc<Topology> {

@@ -132,7 +132,9 @@ impl Judge {
 
     /// Where a statement belongs. Takes no lock and allocates nothing for a text that comes again and
     /// again, as long as no server refused anything.
-    pub(crate) fn verdict(&self, sql: &str, now: Tick) -> Verdict {
+    ///
+    /// The clock is read only when the answer depends on it.
+    pub(crate) fn verdict(&self, sql: &str, now: impl FnOnce() -> Tick) -> Verdict {
         let epoch = self.epoch.load(Ordering::Acquire);
         self.memo.with(
             sql,
@@ -145,7 +147,7 @@ impl Judge {
                     return by_text;
                 }
                 let shape = seen.shape.get_or_init(|| shape_of(sql, self.backend, &self.keys));
-                let exception = shape.and_then(|shape| self.exception(shape, seen.classification, now));
+                let exception = shape.and_then(|shape| self.exception(shape, seen.classification, now()));
                 exception.map_or(by_text, |(intent, decided_by)| Verdict { intent, reason, decided_by })
             },
         )
