@@ -41,6 +41,9 @@
 //! * [`DatabaseConnection::explain`] and [`RouteLog`]: which node runs a statement, and why.
 //! * [`DatabaseConnection::topology`]: what is believed about the nodes, as a table and as data.
 //!
+//! What changes with the import, method by method, is in [`drop_in`]: migrations, schema sync, access control and
+//! unit tests with `MockDatabase` go on working.
+//!
 //! # Which reads see which writes
 //!
 //! | where the read runs | it sees | because |
@@ -62,7 +65,8 @@
 //! # Cargo features
 //!
 //! `postgres`, `mysql`, `sqlite` (at least one; all by default), `stream` (row streams), `mock` (SeaORM's mock
-//! connections as nodes), the runtimes and TLS of sqlx, and SeaORM's own features under their own names.
+//! connections as nodes), `schema-sync`, `entity-registry` and `rbac` (SeaORM's, on these types), the runtimes and
+//! TLS of sqlx, and SeaORM's own features under their own names.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -81,6 +85,9 @@ mod monitor;
 mod routing;
 mod telemetry;
 mod topology;
+
+#[doc = include_str!("connection/drop_in.md")]
+pub mod drop_in {}
 
 pub use config::{Config, Consistency, NodeConfig, Ping, PolicyKind, StatementRoute, StatementRule};
 #[cfg(feature = "stream")]

@@ -119,7 +119,23 @@ impl Core {
         if self.judge().was_refused(sql, refusal, self.now()) {
             telemetry::refused(lease.node().name(), refusal, &self.judge().shown(sql));
         }
-        renew_sessions(lease);
+        self.renew_sessions(lease);
+    }
+
+    /// Gives the node a new pool of read-only sessions, and has the connections of the one the lease runs on
+    /// closed: idle ones now, busy ones as they come free.
+    fn renew_sessions(&self, lease: &Lease) {
+        let worn = lease.driver();
+        let Some(fresh) = worn.renewed() else { return };
+        if !lease.node().replace_read(worn, Arc::clone(&fresh)) {
+            return;
+        }
+        // After it was made the node's: a callback that is set from now on finds it there.
+        self.monitor.writer().has_heard(&*fresh);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let worn = Arc::clone(worn);
+            runtime.spawn(async move { worn.wear_out().await });
+        }
     }
 
     /// Refuses what is known to write before it reaches a server, for connections that only read.
@@ -145,17 +161,4 @@ impl Core {
 /// The error for a statement of a shape that a server refused not long ago.
 pub(super) fn refused_before() -> Error {
     Error::new(Kind::Refused { reason: "a server refused a statement of its shape as a write".to_owned() })
-}
-
-/// Gives the node a new pool of read-only sessions, and has the connections of the one the lease runs on
-/// closed: idle ones now, busy ones as they come free.
-fn renew_sessions(lease: &Lease) {
-    let worn = lease.driver();
-    let Some(fresh) = worn.renewed() else { return };
-    if lease.node().replace_read(worn, fresh)
-        && let Ok(runtime) = tokio::runtime::Handle::try_current()
-    {
-        let worn = Arc::clone(worn);
-        runtime.spawn(async move { worn.wear_out().await });
-    }
 }

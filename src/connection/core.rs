@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::DbBackend;
+use sea_orm::{DbBackend, DbErr};
 
 use super::{
     budget::RetryBudget,
     record::RouteLog,
+    run::Operation,
     session::{CoreId, Floors, Handle, SessionRef},
 };
 use crate::{
@@ -83,6 +84,12 @@ impl Core {
             overruled: AtomicU64::new(0),
             backend,
         }
+    }
+
+    /// Whether the primary answers.
+    pub(super) async fn ping_primary(&self, context: &Context) -> Result<(), DbErr> {
+        let lease = self.choose_primary(Operation { context, verdict: None }).await.lease;
+        lease.driver().ping().await.inspect_err(|error| self.suspect(lease.node(), Fault::of(error)))
     }
 
     pub(super) fn support_returning(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use sea_orm::{DbBackend, DbErr};
+use sea_orm::{DatabaseConnectionType, DbBackend, DbErr};
 
 use super::{core::Core, facade::DatabaseConnection};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         Config, Consistency, NodeConfig, PolicyKind, Settings, StatementRoute, StatementRule, check_together,
         plan_nodes,
     },
+    driver::Disconnected,
     monitor::{FirstAnswer, Writer, connect_all},
     routing::{BadRule, Intent, Judge, LeastInFlight, Policy, RoundRobin, WeightedRandom},
     telemetry,
@@ -298,15 +299,19 @@ fn rand_seed() -> u64 {
 }
 
 impl From<sea_orm::DatabaseConnection> for DatabaseConnection {
-    /// Wraps an open SeaORM connection (a pool or a mock) as a primary without replicas.
-    ///
-    /// # Panics
-    /// When the SeaORM connection is `Disconnected`, as SeaORM itself does on its first use.
+    /// Wraps an open SeaORM connection (a pool or a mock) as a primary without replicas. One that is
+    /// `Disconnected` fails every operation, as it does in SeaORM.
     fn from(connection: sea_orm::DatabaseConnection) -> Self {
-        let config = Config { connect_lazy: true, ..Config::new(NodeConfig::from(connection)) };
+        let node = match connection.inner {
+            DatabaseConnectionType::Disconnected => {
+                NodeConfig::from_driver(Arc::new(Disconnected)).name("disconnected")
+            }
+            _ => NodeConfig::from(connection),
+        };
+        let config = Config { connect_lazy: true, ..Config::new(node) };
         open(config, None)
             .now_or_never()
             .expect("an open connection is adopted without waiting")
-            .unwrap_or_else(|error| panic!("{error}"))
+            .expect("an open connection is a configuration that works")
     }
 }

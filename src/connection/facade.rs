@@ -6,20 +6,17 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use sea_orm::{
-    AccessMode, DbBackend, DbErr, IsolationLevel, Schema, SchemaBuilder, Statement, TransactionError,
-    TransactionOptions, TransactionTrait,
-};
+use sea_orm::{AccessMode, IsolationLevel, Statement, TransactionOptions};
 
 use super::{
     core::{Context, Core, Terms},
     database::Builder,
+    lent::{self, Lent},
     read::ReadConn,
     record::RouteLog,
-    run::{Effect, Operation, ReadRoute, Supply},
+    run::{Effect, ReadRoute, Supply},
     session::{self, Handle, KeptNode},
-    surface::{self, Route, Routed, finish, implement_seaorm_traits},
-    transaction::DatabaseTransaction,
+    surface::{self, Route, Routed, implement_seaorm_traits},
     write::WriteConn,
 };
 use crate::{
@@ -39,12 +36,13 @@ use crate::{
 pub struct DatabaseConnection {
     core: Arc<Core>,
     terms: Terms,
+    lent: Lent,
 }
 
 impl DatabaseConnection {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let terms = Terms { session: Handle::Implicit, consistency: core.settings().consistency, log: None };
-        Self { core, terms }
+        Self { core, terms, lent: Lent::default() }
     }
 
     /// Starts a configuration in code; end it with [`Builder::connect`].
@@ -68,7 +66,7 @@ impl DatabaseConnection {
     #[must_use]
     pub fn session(&self) -> Self {
         let terms = Terms { session: Handle::Session(Arc::default()), ..self.terms.clone() };
-        Self { core: Arc::clone(&self.core), terms }
+        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
     }
 
     /// Runs a future so that plain handles of this connection inside it belong to `session`: what a
@@ -88,7 +86,7 @@ impl DatabaseConnection {
     #[must_use]
     pub fn with_consistency(&self, consistency: Consistency) -> Self {
         let terms = Terms { consistency, ..self.terms.clone() };
-        Self { core: Arc::clone(&self.core), terms }
+        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
     }
 
     /// The consistency of this handle.
@@ -110,7 +108,7 @@ impl DatabaseConnection {
     #[must_use]
     pub fn recorded(&self, log: &RouteLog) -> Self {
         let terms = Terms { log: Some(log.clone()), ..self.terms.clone() };
-        Self { core: Arc::clone(&self.core), terms }
+        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
     }
 
     /// Which node would run a statement for this handle now, and why. Runs nothing, draws nothing and
@@ -135,9 +133,11 @@ impl DatabaseConnection {
         }
     }
 
-    /// SeaORM's own handle of the primary's read-write pool, for what needs one (migrations, schema
-    /// sync, RBAC). What is written through it raises no floor. It stays the handle of the node
-    /// that is the primary now.
+    /// SeaORM's own handle of the primary's read-write pool, for what takes one by name. What is written
+    /// through it raises no floor. It stays the handle of the node that is the primary now.
+    ///
+    /// Migrations and schema sync take `&db` as it is, and access control has the methods of SeaORM;
+    /// [`drop_in`](crate::drop_in) shows them.
     pub fn primary(&self) -> sea_orm::DatabaseConnection {
         self.core.cell().load().primary.node.driver(Lane::Write).seaorm().cloned().unwrap_or_default()
     }
@@ -243,79 +243,15 @@ impl DatabaseConnection {
         self.core.monitor.resume(name.as_ref())
     }
 
-    /// The dialect of the nodes.
-    pub fn get_database_backend(&self) -> DbBackend {
-        self.core.backend
+    /// SeaORM's handle of the primary for as long as this handle lives.
+    pub(super) fn lent(&self) -> &sea_orm::DatabaseConnection {
+        self.lent.primary(&self.core, &self.terms.session)
     }
 
-    /// A schema builder for the dialect of the nodes.
-    pub fn get_schema_builder(&self) -> SchemaBuilder {
-        Schema::new(self.core.backend).builder()
-    }
-
-    /// Whether the primary answers.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<(), DbErr> {
-        let context = self.context();
-        let lease = self.core.choose_primary(Operation { context: &context, verdict: None }).await.lease;
-        lease.driver().ping().await
-    }
-
-    /// Closes the pools of every node; those that were given open are left to their owner.
-    ///
-    /// # Errors
-    /// None today; SeaORM's signature.
-    pub async fn close(self) -> Result<(), DbErr> {
-        self.close_by_ref().await
-    }
-
-    /// As [`close`](Self::close), for a shared handle.
-    ///
-    /// # Errors
-    /// None today; SeaORM's signature.
-    pub async fn close_by_ref(&self) -> Result<(), DbErr> {
-        self.core.monitor.stop();
-        for node in self.core.topology().nodes() {
-            for lane in [Lane::Read, Lane::Write] {
-                node.driver(lane).close().await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`TransactionTrait::transaction`], for an async closure.
-    ///
-    /// # Errors
-    /// Those of the transaction, and of the callback.
-    pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
-    where
-        F: for<'c> AsyncFnOnce(&'c DatabaseTransaction) -> Result<T, E> + Send,
-        T: Send,
-        E: fmt::Display + fmt::Debug + Send,
-    {
-        self.transaction_with_config_async(callback, None, None).await
-    }
-
-    /// As [`TransactionTrait::transaction_with_config`], for an async closure.
-    ///
-    /// # Errors
-    /// Those of the transaction, and of the callback.
-    pub async fn transaction_with_config_async<F, T, E>(
-        &self,
-        callback: F,
-        isolation_level: Option<IsolationLevel>,
-        access_mode: Option<AccessMode>,
-    ) -> Result<T, TransactionError<E>>
-    where
-        F: for<'c> AsyncFnOnce(&'c DatabaseTransaction) -> Result<T, E> + Send,
-        T: Send,
-        E: fmt::Display + fmt::Debug + Send,
-    {
-        let transaction = self.begin_with_config(isolation_level, access_mode).await?;
-        let result = callback(&transaction).await;
-        finish(transaction, result).await
+    /// As [`lent`](Self::lent), to somebody who may write through it.
+    pub(super) fn lend(&self) -> &sea_orm::DatabaseConnection {
+        lent::written_out_of_sight(&self.core, &self.terms.session);
+        self.lent()
     }
 }
 

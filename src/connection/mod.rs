@@ -2,12 +2,17 @@
 
 mod arbiter;
 mod budget;
+mod convert;
 mod core;
 mod database;
 mod facade;
+mod inherent;
+mod lent;
 mod read;
 mod record;
 mod run;
+#[cfg(feature = "schema-sync")]
+mod schema;
 mod session;
 #[cfg(feature = "stream")]
 mod stream;

@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use sea_orm::{AccessMode, DbBackend, IsolationLevel, TransactionOptions};
+use sea_orm::{AccessMode, DbBackend, DbErr, IsolationLevel, TransactionOptions};
 
 use super::{
-    arbiter::{IfRefused, refused_before},
+    arbiter::{IfRefused, Unserved, refused_before},
     core::{Context, Core, Terms},
-    run::{Among, ReadRoute, Supply},
+    inherent::implement_inherent_methods,
+    run::{Among, Operation, ReadRoute, Supply},
     session::KeptNode,
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
@@ -61,9 +62,20 @@ impl ReadConn {
         Some(self.core.cell().load().member_of(id)?.name().to_owned())
     }
 
-    /// The dialect of the nodes.
-    pub fn get_database_backend(&self) -> DbBackend {
-        self.core.backend
+    /// Whether its node answers; asks another one, and moves there, when it does not.
+    ///
+    /// # Errors
+    /// When neither does, or no node is eligible.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        let context = self.context();
+        let route = self.anywhere();
+        let operation = Operation { context: &context, verdict: None };
+        let (answered, _lease) = self
+            .core
+            .read(self.core.ask(operation, route), route, |driver, _| driver.ping())
+            .await
+            .map_err(Unserved::into_error)?;
+        Ok(answered)
     }
 
     fn on_primary(&self) -> ReadRoute<'_> {
@@ -75,6 +87,8 @@ impl ReadConn {
         ReadRoute { kept: Some(self.kept()), alone: Lane::Read, among: Among::All, if_refused }
     }
 }
+
+implement_inherent_methods!(ReadConn);
 
 impl Routed for ReadConn {
     fn core(&self) -> &Arc<Core> {

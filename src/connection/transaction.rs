@@ -13,7 +13,7 @@ use super::stream::{Inside, RowStream};
 use super::{
     core::Core,
     run::WriteMark,
-    surface::{finish, options, run_transaction},
+    surface::{options, run_transaction},
 };
 use crate::{
     driver::{DriverTransaction, Fault},
@@ -119,47 +119,24 @@ impl DatabaseTransaction {
         result.inspect_err(|error| core.suspect(lease.node(), Fault::of(error)))
     }
 
-    /// As [`TransactionTrait::transaction`], for an async closure.
-    ///
-    /// # Errors
-    /// Those of the nested transaction, and of the callback.
-    pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
-    where
-        F: for<'c> AsyncFnOnce(&'c Self) -> Result<T, E> + Send,
-        T: Send,
-        E: fmt::Display + fmt::Debug + Send,
-    {
-        self.transaction_with_config_async(callback, None, None).await
-    }
-
-    /// As [`TransactionTrait::transaction_with_config`], for an async closure.
-    ///
-    /// # Errors
-    /// Those of the nested transaction, and of the callback.
-    pub async fn transaction_with_config_async<F, T, E>(
-        &self,
-        callback: F,
-        isolation_level: Option<IsolationLevel>,
-        access_mode: Option<AccessMode>,
-    ) -> Result<T, TransactionError<E>>
-    where
-        F: for<'c> AsyncFnOnce(&'c Self) -> Result<T, E> + Send,
-        T: Send,
-        E: fmt::Display + fmt::Debug + Send,
-    {
-        let transaction = self.begin_with_config(isolation_level, access_mode).await?;
-        let result = callback(&transaction).await;
-        finish(transaction, result).await
-    }
-}
-
-impl AsRef<sea_orm::DatabaseTransaction> for DatabaseTransaction {
-    /// SeaORM's own transaction, for helpers that take one.
+    /// SeaORM's own transaction.
     ///
     /// # Panics
     /// On a scripted node of a simulator, which has none.
-    fn as_ref(&self) -> &sea_orm::DatabaseTransaction {
+    pub(super) fn seaorm(&self) -> &sea_orm::DatabaseTransaction {
         self.inner.seaorm().expect("only scripted nodes are without a SeaORM transaction")
+    }
+
+    /// SeaORM's own transaction, given away.
+    ///
+    /// # Panics
+    /// On a scripted node of a simulator, which has none.
+    pub(super) fn into_seaorm(self) -> sea_orm::DatabaseTransaction {
+        let Self { inner, mut mark, .. } = self;
+        if let Some(mark) = &mut mark {
+            mark.is_uncertain_now();
+        }
+        inner.into_seaorm().expect("only scripted nodes are without a SeaORM transaction")
     }
 }
 

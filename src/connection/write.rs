@@ -2,10 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use sea_orm::{DbBackend, TransactionOptions};
+use sea_orm::{DbErr, TransactionOptions};
 
 use super::{
     core::{Context, Core, Terms},
+    inherent::implement_inherent_methods,
+    lent::{self, Lent},
     run::{Effect, Supply},
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
@@ -19,18 +21,31 @@ use crate::{
 pub struct WriteConn {
     core: Arc<Core>,
     terms: Terms,
+    lent: Lent,
 }
 
 impl WriteConn {
     pub(super) fn new(core: Arc<Core>, context: &Context) -> Self {
-        Self { core, terms: Terms::of(context) }
+        Self { core, terms: Terms::of(context), lent: Lent::default() }
     }
 
-    /// The dialect of the nodes.
-    pub fn get_database_backend(&self) -> DbBackend {
-        self.core.backend
+    /// Whether the primary answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        self.core.ping_primary(&self.context()).await
+    }
+
+    /// SeaORM's handle of the primary for as long as this handle lives, for somebody who may write
+    /// through it.
+    pub(super) fn lend(&self) -> &sea_orm::DatabaseConnection {
+        lent::written_out_of_sight(&self.core, &self.terms.session);
+        self.lent.primary(&self.core, &self.terms.session)
     }
 }
+
+implement_inherent_methods!(WriteConn);
 
 impl Routed for WriteConn {
     fn core(&self) -> &Arc<Core> {

@@ -7,7 +7,9 @@
 //! Every method returns the boxed future that SeaORM made anyway, so the layer costs no
 //! allocation.
 
+mod disconnected;
 mod fault;
+mod metric;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod open;
@@ -26,7 +28,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 
+pub(crate) use disconnected::Disconnected;
 pub(crate) use fault::Fault;
+pub use metric::Metric;
 pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
 pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
@@ -108,6 +112,13 @@ pub trait Driver: Debug + Send + Sync {
         None
     }
 
+    /// Has every statement of this pool told to the connection's metric callback from now on, as
+    /// SeaORM tells them. Called again for the same pool without effect. Mocks and scripted nodes
+    /// tell nothing, as with SeaORM.
+    fn hear(&self, metric: &Metric) {
+        let _ = metric;
+    }
+
     /// SeaORM's own handle, for the places where programs need one.
     fn seaorm(&self) -> Option<&sea_orm::DatabaseConnection> {
         None
@@ -143,6 +154,11 @@ pub trait DriverTransaction: Send + Sync {
 
     /// SeaORM's own transaction, for helpers that take one.
     fn seaorm(&self) -> Option<&sea_orm::DatabaseTransaction> {
+        None
+    }
+
+    /// SeaORM's own transaction, for helpers that take it away.
+    fn into_seaorm(self: Box<Self>) -> Option<sea_orm::DatabaseTransaction> {
         None
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -34,7 +34,7 @@ use sea_orm::SqlxPostgresConnector;
 
 #[cfg(feature = "stream")]
 use super::Rows;
-use super::{Access, Driver, DriverTransaction, ProbeLink};
+use super::{Access, Driver, DriverTransaction, Metric, ProbeLink};
 
 /// Who closes a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,30 +47,41 @@ pub(crate) enum Ownership {
 
 /// A SeaORM connection as a pool of sessions.
 pub(crate) struct SeaOrmDriver {
-    connection: DatabaseConnection,
+    unheard: DatabaseConnection,
+    /// The same pool, from when somebody wants to hear of its statements. A handle of its own, because
+    /// SeaORM sets a callback by `&mut`, and because one without is spared reading the clock.
+    heard: OnceLock<DatabaseConnection>,
     ownership: Ownership,
     read_only: bool,
 }
 
 impl SeaOrmDriver {
+    fn new(connection: DatabaseConnection, ownership: Ownership, read_only: bool) -> Self {
+        Self { unheard: connection, heard: OnceLock::new(), ownership, read_only }
+    }
+
     pub(crate) fn owned(connection: DatabaseConnection) -> Self {
-        Self { connection, ownership: Ownership::Ours, read_only: false }
+        Self::new(connection, Ownership::Ours, false)
     }
 
     /// A pool of ours whose sessions were opened with this access.
     pub(super) fn opened(connection: DatabaseConnection, access: Access) -> Self {
-        Self { read_only: access.is_read_only(), ..Self::owned(connection) }
+        Self::new(connection, Ownership::Ours, access.is_read_only())
     }
 
     pub(crate) fn adopted(connection: DatabaseConnection) -> Self {
-        Self { connection, ownership: Ownership::Adopted, read_only: false }
+        Self::new(connection, Ownership::Adopted, false)
+    }
+
+    fn connection(&self) -> &DatabaseConnection {
+        self.heard.get().unwrap_or(&self.unheard)
     }
 }
 
 impl fmt::Debug for SeaOrmDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SeaOrmDriver")
-            .field("kind", &self.connection.inner)
+            .field("kind", &self.connection().inner)
             .field("ownership", &self.ownership)
             .field("read_only", &self.read_only)
             .finish()
@@ -79,67 +90,67 @@ impl fmt::Debug for SeaOrmDriver {
 
 impl Driver for SeaOrmDriver {
     fn backend(&self) -> DbBackend {
-        self.connection.get_database_backend()
+        self.connection().get_database_backend()
     }
 
     fn support_returning(&self) -> bool {
-        self.connection.support_returning()
+        self.connection().support_returning()
     }
 
     fn is_mock(&self) -> bool {
-        self.connection.is_mock_connection()
+        self.connection().is_mock_connection()
     }
 
     fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
-        self.connection.execute_raw(statement)
+        self.connection().execute_raw(statement)
     }
 
     fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
-        self.connection.execute_unprepared(sql)
+        self.connection().execute_unprepared(sql)
     }
 
     fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
-        self.connection.query_one_raw(statement)
+        self.connection().query_one_raw(statement)
     }
 
     fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
-        self.connection.query_all_raw(statement)
+        self.connection().query_all_raw(statement)
     }
 
     #[cfg(feature = "stream")]
     fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
-        self.connection.stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
+        self.connection().stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
         if self.backend() != DbBackend::MySql {
-            return begin_on(&self.connection, options);
+            return begin_on(self.connection(), options);
         }
-        let connection = self.connection.clone();
+        let connection = self.connection().clone();
         let rest = async move { begin_on(&connection, options).await }.boxed();
         Finishing { rest: Some(rest), is_started: false }.boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
-        self.connection.ping().boxed()
+        self.connection().ping().boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         match self.ownership {
-            Ownership::Ours => self.connection.close_by_ref().boxed(),
+            Ownership::Ours => self.connection().close_by_ref().boxed(),
             Ownership::Adopted => futures_util::future::ready(Ok(())).boxed(),
         }
     }
 
     fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
-        match &self.connection.inner {
+        match &self.connection().inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                Some(connect_link(self.connection.get_postgres_connection_pool()))
+                Some(connect_link(self.connection().get_postgres_connection_pool()))
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                Some(connect_link(self.connection.get_mysql_connection_pool()))
+                Some(connect_link(self.connection().get_mysql_connection_pool()))
             }
             // A SQLite file has no server to ask, a mock must not see our questions.
             _ => None,
@@ -147,45 +158,45 @@ impl Driver for SeaOrmDriver {
     }
 
     fn check_idle(&self) {
-        match &self.connection.inner {
+        match &self.connection().inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                check_idle(self.connection.get_postgres_connection_pool());
+                check_idle(self.connection().get_postgres_connection_pool());
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                check_idle(self.connection.get_mysql_connection_pool());
+                check_idle(self.connection().get_mysql_connection_pool());
             }
             _ => {}
         }
     }
 
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
-        let connection = match &self.connection.inner {
+        let connection = match &self.connection().inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                let pool = self.connection.get_postgres_connection_pool();
+                let pool = self.connection().get_postgres_connection_pool();
                 SqlxPostgresConnector::from_sqlx_postgres_pool(like(pool))
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                let pool = self.connection.get_mysql_connection_pool();
+                let pool = self.connection().get_mysql_connection_pool();
                 SqlxMySqlConnector::from_sqlx_mysql_pool(like(pool))
             }
             _ => return None,
         };
-        Some(Arc::new(Self { connection, ownership: Ownership::Ours, read_only: self.read_only }))
+        Some(Arc::new(Self::new(connection, Ownership::Ours, self.read_only)))
     }
 
     fn wear_out(&self) -> BoxFuture<'_, ()> {
-        match &self.connection.inner {
+        match &self.connection().inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                wear_out(self.connection.get_postgres_connection_pool()).boxed()
+                wear_out(self.connection().get_postgres_connection_pool()).boxed()
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                wear_out(self.connection.get_mysql_connection_pool()).boxed()
+                wear_out(self.connection().get_mysql_connection_pool()).boxed()
             }
             _ => futures_util::future::ready(()).boxed(),
         }
@@ -196,25 +207,34 @@ impl Driver for SeaOrmDriver {
     }
 
     fn max_connections(&self) -> Option<u32> {
-        match &self.connection.inner {
+        match &self.connection().inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                Some(self.connection.get_postgres_connection_pool().options().get_max_connections())
+                Some(self.connection().get_postgres_connection_pool().options().get_max_connections())
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                Some(self.connection.get_mysql_connection_pool().options().get_max_connections())
+                Some(self.connection().get_mysql_connection_pool().options().get_max_connections())
             }
             #[cfg(feature = "sqlite")]
             DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
-                Some(self.connection.get_sqlite_connection_pool().options().get_max_connections())
+                Some(self.connection().get_sqlite_connection_pool().options().get_max_connections())
             }
             _ => None,
         }
     }
 
+    fn hear(&self, metric: &Metric) {
+        self.heard.get_or_init(|| {
+            let metric = metric.clone();
+            let mut heard = self.unheard.clone();
+            heard.set_metric_callback(move |info| metric.tell(info));
+            heard
+        });
+    }
+
     fn seaorm(&self) -> Option<&DatabaseConnection> {
-        Some(&self.connection)
+        Some(self.connection())
     }
 }
 
@@ -257,6 +277,10 @@ impl DriverTransaction for SeaOrmTransaction {
 
     fn seaorm(&self) -> Option<&DatabaseTransaction> {
         Some(&self.0)
+    }
+
+    fn into_seaorm(self: Box<Self>) -> Option<DatabaseTransaction> {
+        Some(self.0)
     }
 }
 

@@ -56,7 +56,7 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
         let late = || Error::unreachable(&*plan.name, format!("it was not opened within {timeout:?}"));
         let opened = match plan.opener {
             // Needs no time, and perhaps has no runtime to measure it.
-            Opener::Adopted(_) => open_lanes(&plan, access).await,
+            Opener::Adopted(_) | Opener::Scripted(_) => open_lanes(&plan, access).await,
             _ => time::timeout(timeout, open_lanes(&plan, access)).await.map_err(|_| late())?,
         };
         opened.map_err(|error| Error::unreachable(&*plan.name, error))

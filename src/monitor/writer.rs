@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sea_orm::metric::Info;
+
 use crate::{
     clock::Clock,
     config::Settings,
+    driver::{Driver, Metric},
     routing::Judge,
     telemetry,
-    topology::{Health, Member, Observation, SnapshotCell, Topology},
+    topology::{Health, Lane, Member, Observation, SnapshotCell, Topology},
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
@@ -17,6 +20,7 @@ pub(crate) struct Writer {
     /// Held for one change, never across an `.await`. The setters of a connection are synchronous,
     /// so this is a lock and not a queue to the monitor task.
     turn: Mutex<()>,
+    metric: Metric,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     /// Has the functions that the database's catalogue lists.
@@ -25,7 +29,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, judge: Arc<Judge>) -> Self {
-        Self { cell: SnapshotCell::new(topology), turn: Mutex::new(()), clock, settings, judge }
+        let cell = SnapshotCell::new(topology);
+        Self { cell, turn: Mutex::new(()), metric: Metric::default(), clock, settings, judge }
     }
 
     pub(crate) fn cell(&self) -> &SnapshotCell {
@@ -45,15 +50,46 @@ impl Writer {
         }
         next.generation = before.generation + 1;
         let after = Arc::new(next);
+        if self.metric.is_set() {
+            // Before anything can run on a node that is new.
+            hear(&after, &self.metric);
+        }
         self.cell.publish(Arc::clone(&after));
         telemetry::published(&before, &after);
         wake_operations_on_lost_nodes(&before, &after);
         Ok(after)
     }
 
+    /// Has every statement of every node told to `callback`, of those that join later too.
+    pub(crate) fn set_metric_callback(&self, callback: impl Fn(&Info<'_>) + Send + Sync + 'static) {
+        // Under the lock, so that no topology is published without it between the two.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metric.set(callback);
+        hear(&self.cell.load(), &self.metric);
+    }
+
+    /// Has a pool that took the place of another told of the metric callback, if there is one.
+    pub(crate) fn has_heard(&self, driver: &dyn Driver) {
+        if self.metric.is_set() {
+            driver.hear(&self.metric);
+        }
+    }
+
+    pub(crate) fn metric(&self) -> &Metric {
+        &self.metric
+    }
+
     pub(crate) fn observe(&self, observation: &Observation) {
         // An observation about a node that has left changes nothing.
         let _ = self.update(|topology| topology.observe(observation).ok_or(()));
+    }
+}
+
+fn hear(topology: &Topology, metric: &Metric) {
+    for node in topology.nodes() {
+        for lane in [Lane::Read, Lane::Write] {
+            node.driver(lane).hear(metric);
+        }
     }
 }
 

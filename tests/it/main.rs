@@ -3,6 +3,7 @@
 mod arbiter;
 mod architecture;
 mod config;
+mod drop_in;
 mod files;
 mod item;
 mod lost_nodes;

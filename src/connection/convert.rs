@@ -1,0 +1,107 @@
+//! Where SeaORM or a helper takes a type of SeaORM's by name: what turns ours into it, and back.
+
+use sea_orm::{DatabaseConnectionType, DatabaseExecutor, IntoDatabaseExecutor, sqlx};
+
+use super::{facade::DatabaseConnection, transaction::DatabaseTransaction, write::WriteConn};
+
+impl Default for DatabaseConnection {
+    /// A connection to nothing, as SeaORM's: every operation fails with `DbErr::Conn`.
+    fn default() -> Self {
+        sea_orm::DatabaseConnection::default().into()
+    }
+}
+
+impl From<DatabaseConnectionType> for DatabaseConnection {
+    /// As from the SeaORM connection that it makes.
+    fn from(inner: DatabaseConnectionType) -> Self {
+        sea_orm::DatabaseConnection::from(inner).into()
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<sqlx::PgPool> for DatabaseConnection {
+    /// Uses an open pool as a primary without replicas. Its owner closes it.
+    fn from(pool: sqlx::PgPool) -> Self {
+        sea_orm::DatabaseConnection::from(pool).into()
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl From<sqlx::MySqlPool> for DatabaseConnection {
+    /// Uses an open pool as a primary without replicas. Its owner closes it.
+    fn from(pool: sqlx::MySqlPool) -> Self {
+        sea_orm::DatabaseConnection::from(pool).into()
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl From<sqlx::SqlitePool> for DatabaseConnection {
+    /// Uses an open pool as a primary without replicas. Its owner closes it.
+    fn from(pool: sqlx::SqlitePool) -> Self {
+        sea_orm::DatabaseConnection::from(pool).into()
+    }
+}
+
+/// What turns a handle that has `lend` into SeaORM's handle of the primary.
+macro_rules! implement_lending {
+    ($handle:ident) => {
+        impl AsRef<sea_orm::DatabaseConnection> for $handle {
+            /// SeaORM's own handle of the node that is the primary now, for helpers that take one.
+            /// It stays that node's. Because nobody sees the end of what is written through it, the
+            /// session reads from the primary for `unknown_outcome_hold` (the statement time-out,
+            /// else 30 s), and again after each write that SeaORM tells of.
+            fn as_ref(&self) -> &sea_orm::DatabaseConnection {
+                self.lend()
+            }
+        }
+
+        impl<'c> From<&'c $handle> for DatabaseExecutor<'c> {
+            /// On the node that is the primary now; see `AsRef` for what the session makes of it.
+            fn from(connection: &'c $handle) -> Self {
+                DatabaseExecutor::Connection(connection.lend())
+            }
+        }
+
+        impl<'c> IntoDatabaseExecutor<'c> for &'c $handle {
+            /// What `Migrator::up(&db, None)` asks for. On the node that is the primary now; see
+            /// `AsRef` for what the session makes of it.
+            fn into_database_executor(self) -> DatabaseExecutor<'c> {
+                self.into()
+            }
+        }
+    };
+}
+
+implement_lending!(DatabaseConnection);
+implement_lending!(WriteConn);
+
+impl AsRef<sea_orm::DatabaseTransaction> for DatabaseTransaction {
+    /// SeaORM's own transaction, for helpers that take one.
+    ///
+    /// # Panics
+    /// On a scripted node of a simulator, which has none.
+    fn as_ref(&self) -> &sea_orm::DatabaseTransaction {
+        self.seaorm()
+    }
+}
+
+impl<'c> From<&'c DatabaseTransaction> for DatabaseExecutor<'c> {
+    fn from(transaction: &'c DatabaseTransaction) -> Self {
+        DatabaseExecutor::Transaction(transaction.seaorm())
+    }
+}
+
+impl<'c> IntoDatabaseExecutor<'c> for &'c DatabaseTransaction {
+    fn into_database_executor(self) -> DatabaseExecutor<'c> {
+        self.into()
+    }
+}
+
+impl IntoDatabaseExecutor<'static> for DatabaseTransaction {
+    /// Gives the transaction away. It is no operation of its node any more, and its outcome is
+    /// unknown: the session reads from the primary for `unknown_outcome_hold` (the statement
+    /// time-out, else 30 s).
+    fn into_database_executor(self) -> DatabaseExecutor<'static> {
+        DatabaseExecutor::OwnedTransaction(self.into_seaorm())
+    }
+}
