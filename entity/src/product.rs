@@ -17,6 +17,14 @@ pub struct Model {
     pub lines: HasMany<super::order_line::Entity>,
     #[sea_orm(has_many, via = "order_line")]
     pub orders: HasMany<super::order::Entity>,
+    #[sea_orm(has_many, via = "product_tag")]
+    pub tags: HasMany<super::tag::Entity>,
+    #[sea_orm(has_many)]
+    pub reviews: HasMany<super::review::Entity>,
+    #[sea_orm(self_ref, via = "pairing", from = "Product", to = "Companion")]
+    pub companions: HasMany<Entity>,
+    #[sea_orm(self_ref, via = "pairing", reverse)]
+    pub companion_of: HasMany<Entity>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -1,9 +1,9 @@
 //! The shop on SQLite in memory: the relations lead where they say.
 
-use entity::{customer, order, order_line, product};
+use entity::{card, category, customer, journal, order, order_line, pairing, product, product_tag, review, tag};
 use sea_orm::{
-    ActiveValue::Set, Database, DatabaseConnection, DbErr, EntityTrait, LoaderTrait, ModelTrait, PaginatorTrait,
-    QueryFilter, QueryOrder,
+    ActiveModelTrait, ActiveValue::Set, Database, DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, LoaderTrait,
+    ModelTrait, PaginatorTrait, QueryFilter, QueryOrder,
 };
 
 async fn shop() -> Result<(DatabaseConnection, entity::Shop), DbErr> {
@@ -81,5 +81,54 @@ async fn an_unknown_customer_cannot_order() -> Result<(), DbErr> {
     let order = order::ActiveModel { customer_id: Set(999), status: Set(order::Status::Placed), ..Default::default() };
     let error = order::Entity::insert(order).exec(&db).await.expect_err("there is no customer 999");
     assert!(matches!(error.sql_err(), Some(sea_orm::SqlErr::ForeignKeyConstraintViolation(_))), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn details_fill_every_other_table_but_the_journal() -> Result<(), DbErr> {
+    let (db, shop) = shop().await?;
+    entity::seed_details(&db, &shop).await?;
+    assert_eq!(category::Entity::find().count(&db).await?, 6);
+    assert_eq!(tag::Entity::find().count(&db).await?, 4);
+    assert_eq!(product_tag::Entity::find().count(&db).await?, 7);
+    assert_eq!(pairing::Entity::find().count(&db).await?, 8);
+    assert_eq!(card::Entity::find().count(&db).await?, 5);
+    assert_eq!(review::Entity::find().count(&db).await?, 5);
+    assert_eq!(journal::Entity::find().count(&db).await?, 0);
+
+    let bought = shop.customers[2].find_linked(customer::ToBought).all(&db).await?;
+    let orders = shop.orders.iter().filter(|order| order.customer_id == shop.customers[2].id);
+    let lines = orders.flat_map(|order| shop.lines.iter().filter(|line| line.order_id == order.id));
+    assert_eq!(bought.len(), lines.count());
+    Ok(())
+}
+
+#[tokio::test]
+async fn reviews_keep_their_rules_and_a_journal() -> Result<(), DbErr> {
+    let (db, shop) = shop().await?;
+    let review = |stars, body: &str| review::ActiveModel {
+        product_id: Set(shop.products[0].id),
+        customer_id: Set(shop.customers[0].id),
+        stars: Set(stars),
+        body: Set(Some(body.to_owned())),
+        ..Default::default()
+    };
+    assert!(matches!(review(6, "").insert(&db).await, Err(DbErr::Custom(_))));
+    let mut unknown = review(3, "");
+    unknown.product_id = Set(999);
+    assert!(matches!(unknown.insert(&db).await, Err(DbErr::RecordNotFound(_))));
+
+    let kept = review(5, "  fine ").insert(&db).await?;
+    assert_eq!(kept.body.as_deref(), Some("fine"));
+    assert!(matches!(kept.clone().delete(&db).await, Err(DbErr::Custom(_))));
+    let mut changed = kept.into_active_model();
+    changed.stars = Set(4);
+    changed.update(&db).await?.delete(&db).await?;
+    let journal: Vec<String> = journal::Entity::find().all(&db).await?.into_iter().map(|entry| entry.what).collect();
+    let customer = shop.customers[0].id;
+    assert_eq!(
+        journal,
+        ["wrote 5 stars", "changed 4 stars", "took 4 stars back"].map(|what| format!("customer {customer} {what}"))
+    );
     Ok(())
 }

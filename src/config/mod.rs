@@ -184,6 +184,18 @@ impl From<String> for Config {
     }
 }
 
+impl From<std::borrow::Cow<'_, str>> for Config {
+    fn from(url: std::borrow::Cow<'_, str>) -> Self {
+        Self::new(url.into_owned())
+    }
+}
+
+impl From<Box<str>> for Config {
+    fn from(url: Box<str>) -> Self {
+        Self::new(url.into_string())
+    }
+}
+
 impl From<&String> for Config {
     fn from(url: &String) -> Self {
         Self::new(url.as_str())

@@ -4,12 +4,13 @@
 //! task, the process. Only recent writers are remembered, in a bounded map that empties itself.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     future::Future,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -107,7 +108,6 @@ pub(crate) struct Session {
 struct SessionState {
     last_write: AtomicU64,
     open_until: AtomicU64,
-    read_back: AtomicBool,
 }
 
 impl SessionState {
@@ -184,6 +184,27 @@ pub(crate) async fn scope<F: Future>(core: CoreId, session: Arc<Session>, future
 /// How soon after its write SeaORM reads the row back.
 const READ_BACK_WITHIN: Duration = Duration::from_secs(1);
 
+/// A write ended for which SeaORM may read the row back.
+#[derive(Clone, Copy, Debug)]
+struct ReadBack {
+    whose: Whose,
+    until: Tick,
+}
+
+/// A session of one connection, by where it is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Explicit(usize),
+    Task(usize, tokio::task::Id),
+    Process(usize),
+}
+
+thread_local! {
+    /// The write that ended last on this thread. SeaORM reads back in the very poll in which its write ends, so
+    /// that nothing comes in between; a mark in the session could be taken by whoever else reads in it.
+    static READ_BACK: Cell<Option<ReadBack>> = const { Cell::new(None) };
+}
+
 const SHARDS: usize = 16;
 /// Sessions remembered in each shard at the most: 65 536 in all, about 4 MB.
 const SHARD_CAPACITY: usize = 4_096;
@@ -207,7 +228,6 @@ pub(crate) struct Floors {
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     floor: Floor,
-    read_back: bool,
 }
 
 impl Floors {
@@ -263,25 +283,30 @@ impl Floors {
     /// SeaORM is about to read back what it wrote on a database without `RETURNING`.
     pub(crate) fn expect_read_back(&self, session: &SessionRef, now: Tick) {
         // Also where writes stick for no time at all.
-        self.matters_until.fetch_max(now.after(READ_BACK_WITHIN).0, Ordering::AcqRel);
-        match session {
-            SessionRef::Explicit(session) => session.state.read_back.store(true, Ordering::Release),
-            SessionRef::Process => self.process.read_back.store(true, Ordering::Release),
-            SessionRef::Task(id) => self.with_entry(*id, now, |entry| entry.read_back = true),
-        }
+        let until = now.after(READ_BACK_WITHIN);
+        self.matters_until.fetch_max(until.0, Ordering::AcqRel);
+        READ_BACK.set(Some(ReadBack { whose: self.whose(session), until }));
     }
 
-    /// Whether the next read of the session is SeaORM's read-back; asks once.
+    /// Whether this read is SeaORM's read-back: the first one of the session, on the thread of its write. Asks once.
     pub(crate) fn take_read_back(&self, session: &SessionRef, now: Tick) -> bool {
         if now.0 >= self.matters_until.load(Ordering::Acquire) {
             return false;
         }
+        let whose = self.whose(session);
+        let is_mine = READ_BACK.get().is_some_and(|mark| mark.whose == whose && now.0 < mark.until.0);
+        if is_mine {
+            READ_BACK.set(None);
+        }
+        is_mine
+    }
+
+    fn whose(&self, session: &SessionRef) -> Whose {
+        let here = std::ptr::from_ref(self).addr();
         match session {
-            SessionRef::Explicit(session) => session.state.read_back.swap(false, Ordering::AcqRel),
-            SessionRef::Process => self.process.read_back.swap(false, Ordering::AcqRel),
-            SessionRef::Task(id) => {
-                self.shard(*id).get_mut(id).is_some_and(|entry| std::mem::take(&mut entry.read_back))
-            }
+            SessionRef::Explicit(session) => Whose::Explicit(Arc::as_ptr(session).addr()),
+            SessionRef::Task(id) => Whose::Task(here, *id),
+            SessionRef::Process => Whose::Process(here),
         }
     }
 
@@ -389,6 +414,24 @@ mod tests {
         assert!(!floors.take_read_back(&other, now));
         assert!(floors.take_read_back(&writer, now));
         assert!(!floors.take_read_back(&writer, now));
+    }
+
+    #[test]
+    fn a_read_back_is_not_taken_by_another_read_of_the_same_session() {
+        let floors = Floors::new(STICK);
+        let session = SessionRef::Explicit(Arc::default());
+        let now = Tick(SECOND);
+        let write = || floors.expect_read_back(&session, now);
+        let read_back = || floors.take_read_back(&session, now);
+        write();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                assert!(!read_back(), "what was written on another thread is read back there");
+                write();
+                assert!(read_back());
+            });
+        });
+        assert!(read_back(), "two writes, two rows to read back");
     }
 
     #[tokio::test]

@@ -129,9 +129,28 @@ impl RowStream<'static> {
         Ok(Self { state })
     }
 
-    /// The rows of something that is not a plain read: it runs once.
-    pub(super) fn of_write(rows: Rows<'static>, core: Arc<Core>, lease: Lease, mark: WriteMark) -> Self {
-        Self { state: State::Flowing(Flow::new(rows, core, lease, Some(mark))) }
+    /// Opens something that is not a plain read: it runs once, on the primary.
+    pub(super) async fn open_write(
+        core: &Arc<Core>,
+        operation: Operation<'_>,
+        effect: Effect,
+        statement: Statement,
+    ) -> Result<Self, DbErr> {
+        let session = operation.context.session.clone();
+        let mark = WriteMark::begin(Arc::clone(core), session, effect, Certainty::Unknown);
+        let lease = core.choose_primary(operation).await.lease;
+        match lease.driver().stream(statement).await {
+            Ok(rows) => {
+                lease.served();
+                Ok(Self { state: State::Flowing(Flow::new(rows, Arc::clone(core), lease, Some(mark))) })
+            }
+            Err(error) => {
+                core.suspect(lease.node(), Fault::of(&error));
+                let error = Err(error);
+                mark.ended(&error);
+                error
+            }
+        }
     }
 }
 
@@ -184,19 +203,10 @@ impl Hopeful {
         let refused = Refused { error, refusal, lease };
         match core.after_refusal(again.route, &refused, &again.statement.sql) {
             AfterRefusal::RunOnPrimary => Ok(async move {
-                let session = again.context.session.clone();
-                let mark = WriteMark::begin(Arc::clone(&core), session, Effect::Written, Certainty::Unknown);
-                let lease = core.choose_primary(again.operation().overruled()).await.lease;
                 core.was_overruled(&again.statement.sql, &refused);
-                match lease.driver().stream(again.statement).await {
-                    Ok(rows) => Ok(State::Flowing(Flow::new(rows, core, lease, Some(mark)))),
-                    Err(error) => {
-                        core.suspect(lease.node(), Fault::of(&error));
-                        let error = Err(error);
-                        mark.ended(&error);
-                        error
-                    }
-                }
+                let operation = again.operation().overruled();
+                let opened = RowStream::open_write(&core, operation, Effect::Written, again.statement.clone());
+                Ok(opened.await?.state)
             }
             .boxed()),
             AfterRefusal::ReadOnPrimary(route) => {

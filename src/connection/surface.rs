@@ -137,19 +137,7 @@ pub(super) async fn stream<R: Routed>(handle: &R, statement: Statement) -> Resul
     let this = Operation { context: &context, verdict: Some(verdict) };
     match handle.route(&context, &verdict).map_err(Error::into_query)? {
         Route::Read(route) => RowStream::open_read(core, this, route, statement).await,
-        Route::Primary(effect) => {
-            let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Unknown);
-            let lease = core.choose_primary(this).await.lease;
-            match lease.driver().stream(statement).await {
-                Ok(rows) => Ok(RowStream::of_write(rows, Arc::clone(core), lease, mark)),
-                Err(error) => {
-                    core.suspect(lease.node(), crate::driver::Fault::of(&error));
-                    let error = Err(error);
-                    mark.ended(&error);
-                    error
-                }
-            }
-        }
+        Route::Primary(effect) => RowStream::open_write(core, this, effect, statement).await,
     }
 }
 

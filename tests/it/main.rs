@@ -4,6 +4,7 @@ mod arbiter;
 mod architecture;
 mod config;
 mod drop_in;
+mod equivalence;
 mod files;
 mod item;
 mod lost_nodes;
