@@ -1,4 +1,6 @@
-//! Who is measured: four ways to read a row by its key.
+//! Who is measured: ways to read a row by its key.
+
+use std::time::Duration;
 
 use anyhow::Result;
 use entity::customer;
@@ -26,40 +28,50 @@ pub(crate) enum Contender {
     Resolver(sea_orm_resolver::DatabaseConnection),
 }
 
-/// Whether SeaORM asks a connection if it is there before each use, as it does by default.
+/// When SeaORM asks a connection if it is there, before it uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PingEachUse {
-    Yes,
-    No,
+pub(crate) enum Ping {
+    /// Each time, its default.
+    Always,
+    /// After five seconds idle, the resolver's default.
+    WhenIdle,
+    Never,
 }
 
 impl Contender {
     pub(crate) const DEFAULTS: &str = "SeaORM, its defaults";
     pub(crate) const NO_PING: &str = "SeaORM, no ping";
+    pub(crate) const SAME_PING: &str = "SeaORM, ping when idle";
+    pub(crate) const ALONE: &str = "sea-orm-resolver, one node";
     pub(crate) const SPLIT: &str = "10/90 split by hand, no ping";
+    pub(crate) const SPLIT_SAME_PING: &str = "10/90 split by hand, ping when idle";
     pub(crate) const RESOLVER: &str = "sea-orm-resolver";
 
-    /// The four of them, with their names.
+    /// All of them, with their names.
     pub(crate) async fn all(urls: &Urls) -> Result<Vec<(&'static str, Self)>> {
+        let primary = &urls.0[0];
         Ok(vec![
-            (Self::DEFAULTS, Self::Bare(open(&urls.0[0], PingEachUse::Yes).await?)),
-            (Self::NO_PING, Self::Bare(open(&urls.0[0], PingEachUse::No).await?)),
-            (Self::SPLIT, Self::split(urls).await?),
-            (Self::RESOLVER, Self::resolver(urls).await?),
+            (Self::DEFAULTS, Self::Bare(open(primary, Ping::Always).await?)),
+            (Self::NO_PING, Self::Bare(open(primary, Ping::Never).await?)),
+            (Self::SAME_PING, Self::Bare(open(primary, Ping::WhenIdle).await?)),
+            (Self::ALONE, Self::resolver(&urls.0[..1]).await?),
+            (Self::SPLIT, Self::split(urls, Ping::Never).await?),
+            (Self::SPLIT_SAME_PING, Self::split(urls, Ping::WhenIdle).await?),
+            (Self::RESOLVER, Self::resolver(&urls.0).await?),
         ])
     }
 
-    pub(crate) async fn split(urls: &Urls) -> Result<Self> {
-        let primary = open(&urls.0[0], PingEachUse::No).await?;
+    pub(crate) async fn split(urls: &Urls, ping: Ping) -> Result<Self> {
+        let primary = open(&urls.0[0], ping).await?;
         let mut replicas = Vec::new();
         for url in &urls.0[1..] {
-            replicas.push(open(url, PingEachUse::No).await?);
+            replicas.push(open(url, ping).await?);
         }
         Ok(Self::Split { primary, replicas })
     }
 
-    pub(crate) async fn resolver(urls: &Urls) -> Result<Self> {
-        let mut nodes = urls.0.iter().enumerate();
+    pub(crate) async fn resolver(urls: &[String]) -> Result<Self> {
+        let mut nodes = urls.iter().enumerate();
         let mut node =
             || nodes.next().map(|(at, url)| NodeConfig::new(url).name(format!("node-{at}")).max_connections(POOL));
         let builder = sea_orm_resolver::DatabaseConnection::builder().primary(node().expect("there is a primary"));
@@ -78,11 +90,13 @@ impl Contender {
     }
 }
 
-async fn open(url: &str, ping: PingEachUse) -> Result<DatabaseConnection, DbErr> {
+async fn open(url: &str, ping: Ping) -> Result<DatabaseConnection, DbErr> {
     let mut options = ConnectOptions::new(url);
     options.max_connections(POOL);
-    if ping == PingEachUse::No {
-        options.test_before_acquire(false);
-    }
+    match ping {
+        Ping::Always => options.test_before_acquire(true),
+        Ping::WhenIdle => options.test_before_acquire_if_idle_for(Duration::from_secs(5)),
+        Ping::Never => options.test_before_acquire(false),
+    };
     sea_orm::Database::connect(options).await
 }

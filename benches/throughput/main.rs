@@ -1,14 +1,15 @@
 //! What the resolver costs and what it brings, on real databases, as ratios:
 //!
 //! ```text
-//! cargo bench --bench throughput              # about three minutes
+//! cargo bench --bench throughput              # about five minutes
 //! cargo bench --bench throughput -- --quick   # a smoke test of the program; the numbers mean little
 //! ```
 //!
-//! Point reads per second and this process's CPU time per read of SeaORM as it is, of SeaORM without
-//! its ping before each use, of a 10/90 split written by hand, and of the resolver; and what the
-//! latter two keep when one replica becomes 20 ms slower. All pools have the same size. On SQLite
-//! the CPU time is that of the database too.
+//! Point reads per second and this process's CPU time per read of SeaORM as it is, without its ping
+//! before each use, and with the resolver's rule for it; of the resolver in front of one node; of a
+//! 10/90 split written by hand, without ping and with that rule; and of the resolver. And what the
+//! last two keep when one replica becomes 20 ms slower. All pools have the same size. On SQLite the
+//! CPU time is that of the database too.
 
 mod contender;
 mod measure;
@@ -19,7 +20,7 @@ use anyhow::Result;
 use testkit::{ChaosProxy, PostgresCluster};
 
 use crate::{
-    contender::{Contender, Urls},
+    contender::{Contender, Ping, Urls},
     measure::{Plan, ROWS, Race, Sample, Spread},
 };
 
@@ -49,7 +50,7 @@ async fn main() -> Result<()> {
     summary.push(compare("PostgreSQL", &urls, plan(200, 40)).await?);
     summary.push(slow_replica(&cluster, &urls, plan(30, 200)).await?);
 
-    println!("For the README:\n{}.", summary.join("; "));
+    println!("For the README:\n{}", summary.join("\n"));
     Ok(())
 }
 
@@ -74,7 +75,7 @@ async fn fill(db: &sea_orm::DatabaseConnection) -> Result<()> {
     Ok(())
 }
 
-/// The four against each other, in peace.
+/// All against each other, in peace.
 async fn compare(database: &str, urls: &Urls, plan: Plan) -> Result<String> {
     let contenders = Contender::all(urls).await?;
     let mut summary = Vec::new();
@@ -89,13 +90,16 @@ async fn compare(database: &str, urls: &Urls, plan: Plan) -> Result<String> {
         );
         print_table(&race, Contender::SPLIT, "split by hand");
         let of = |other| race.ratio(Contender::RESOLVER, other, reads).median;
-        summary.push((of(Contender::SPLIT), of(Contender::DEFAULTS)));
+        let alone = race.ratio(Contender::ALONE, Contender::SAME_PING, reads).median;
+        summary.push(format!(
+            "{database}, {tasks} task(s): {:.2} of a split by hand without ping, {:.2} with the same ping, {:.2} times \
+             SeaORM's defaults; one node {alone:.2} of SeaORM with the same ping",
+            of(Contender::SPLIT),
+            of(Contender::SPLIT_SAME_PING),
+            of(Contender::DEFAULTS)
+        ));
     }
-    let [(split_1, defaults_1), (split_16, defaults_16)] = summary[..] else { unreachable!("one for each of `TASKS`") };
-    Ok(format!(
-        "{database}: {split_1:.2} (1 task) and {split_16:.2} (16 tasks) of a split by hand, \
-         {defaults_1:.2} and {defaults_16:.2} times SeaORM's defaults"
-    ))
+    Ok(summary.join("\n"))
 }
 
 /// What is left of the throughput when one of the two replicas answers 20 ms later.
@@ -107,10 +111,10 @@ async fn slow_replica(cluster: &PostgresCluster, urls: &Urls, plan: Plan) -> Res
     proxy.set_latency(SLOWER);
     let slow = Urls(vec![urls.0[0].clone(), urls.0[1].clone(), proxy.url(cluster.replica(1))]);
     let contenders = [
-        (Contender::SPLIT, Contender::split(urls).await?),
-        (SLOW_SPLIT, Contender::split(&slow).await?),
-        (Contender::RESOLVER, Contender::resolver(urls).await?),
-        (SLOW_RESOLVER, Contender::resolver(&slow).await?),
+        (Contender::SPLIT, Contender::split(urls, Ping::Never).await?),
+        (SLOW_SPLIT, Contender::split(&slow, Ping::Never).await?),
+        (Contender::RESOLVER, Contender::resolver(&urls.0).await?),
+        (SLOW_RESOLVER, Contender::resolver(&slow.0).await?),
     ];
     let race = Race::run(&contenders, 16, plan).await?;
     println!("PostgreSQL, 16 tasks, one replica {SLOWER:?} slower, {} rounds of {:?} each", plan.rounds, plan.slice);
