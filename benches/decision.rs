@@ -4,18 +4,19 @@
 //! server: `draw` is a new `db.read()` (load the snapshot, select, remember the node), `operation`
 //! a whole read through `&db` (classify, load, select, lease, run), and `driver alone` the same
 //! read without the resolver. The difference of the last two is the price of a routed read.
+//! `classify` is the part of it that reads the text, by the kind of text.
 
 use std::{hint::black_box, sync::Arc};
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use entity::customer;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use entity::{customer, order};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, ExecResult, QueryFilter, QueryResult, QuerySelect, QueryTrait,
-    Statement, TransactionOptions,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, ExecResult, QueryFilter, QueryOrder, QueryResult, QuerySelect,
+    QueryTrait, Statement, TransactionOptions,
 };
 use sea_orm_resolver::{
-    DatabaseConnection, NodeConfig,
+    DatabaseConnection, Intent, NodeConfig, classify,
     driver::{Driver, DriverTransaction, ProbeLink, Rows},
 };
 use tokio::runtime::Runtime;
@@ -94,5 +95,38 @@ fn operation(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, draw, operation);
+/// What SeaORM sends, and long texts of one kind each.
+fn texts() -> Vec<(&'static str, DbBackend, String)> {
+    let typical = |backend| {
+        let query = customer::Entity::find().filter(customer::COLUMN.city.eq("Lisbon")).limit(20);
+        query.order_by_asc(customer::COLUMN.id).build(backend).sql
+    };
+    let related = |backend| customer::Entity::find().find_also_related(order::Entity).limit(20).build(backend).sql;
+    let long = |piece: &str| format!("SELECT {} FROM t", vec![piece; 100_000 / piece.len()].join(", "));
+    vec![
+        ("typical, postgres", DbBackend::Postgres, typical(DbBackend::Postgres)),
+        ("typical, mysql", DbBackend::MySql, typical(DbBackend::MySql)),
+        ("typical, sqlite", DbBackend::Sqlite, typical(DbBackend::Sqlite)),
+        ("related, postgres", DbBackend::Postgres, related(DbBackend::Postgres)),
+        ("long columns", DbBackend::Postgres, long("\"customer\".\"name\"")),
+        ("long words", DbBackend::Postgres, long("customer.name + 17 * price")),
+        ("long parameters", DbBackend::Postgres, long("$1234")),
+        ("long text", DbBackend::Postgres, long("'a literal that is not very long'")),
+        ("long calls", DbBackend::Postgres, long("coalesce(upper(\"name\"), lower(\"town\"))")),
+        ("long calls, mysql", DbBackend::MySql, long("coalesce(upper(`name`), lower(`town`))")),
+    ]
+}
+
+fn classification(c: &mut Criterion) {
+    let mut group = c.benchmark_group("classify");
+    for (name, backend, sql) in texts() {
+        assert_eq!(classify(&sql, backend).intent, Intent::Read, "{name}");
+        group.throughput(Throughput::Bytes(sql.len() as u64));
+        let name = format!("{name}, {} bytes", sql.len());
+        group.bench_with_input(name, sql.as_str(), |b, sql| b.iter(|| classify(black_box(sql), backend)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, classification, draw, operation);
 criterion_main!(benches);

@@ -1,65 +1,48 @@
 #!/usr/bin/env python3
 """Writes src/routing/classify/functions/{postgres,mysql,sqlite}.rs.
 
-Input (folder `scripts/catalogues/`):
-  pg15.txt   SELECT DISTINCT proname||' '||string_agg(DISTINCT provolatile::text,'')||' '||string_agg(DISTINCT prokind::text,'')
-             ||' '||bool_or(prorettype NOT IN ('internal'::regtype,'trigger'::regtype,'event_trigger'::regtype)
-                            AND NOT ('internal'::regtype = ANY(proargtypes::regtype[])))
-             FROM pg_proc WHERE pronamespace='pg_catalog'::regnamespace GROUP BY proname      (psql -XAt)
-  maria.txt  SELECT lower(function) FROM information_schema.sql_functions                     (mariadb -N)
+  scripts/function_tables.py                       writes the tables
+  scripts/function_tables.py --merge FILE...       first writes scripts/catalogues/postgres.txt, from one file for each
+                                                   version, named like pg18.txt, with the answers to (psql -XAt)
+
+    SELECT proname || ' ' || string_agg(DISTINCT provolatile::text, '') || ' ' || string_agg(DISTINCT prokind::text, '')
+        || ' ' || bool_or(prorettype NOT IN ('internal'::regtype, 'trigger'::regtype, 'event_trigger'::regtype)
+                          AND NOT ('internal'::regtype = ANY (proargtypes::regtype[])))
+    FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace GROUP BY proname
+
+Input:
+  scripts/catalogues/postgres.txt       name, volatilities, kinds, whether SQL can call it, first and last version
+  tests/spec/functions/postgres.toml    what the volatility does not say: kept by hand, with reasons
+  scripts/catalogues/maria.txt          SELECT lower(function) FROM information_schema.sql_functions   (mariadb -N)
 SQLite: pragma_function_list of the python module.  Everything else is the hand-kept text below:
-a built-in is harmless only if it is immutable or stable and not in an exception, or volatile and named here.
+a built-in is harmless only if it is immutable or stable and not denied by name, or volatile and harmless by name.
 """
-import re, sqlite3, pathlib
+import re, sqlite3, pathlib, sys, tomllib
 root = pathlib.Path(__file__).resolve().parent.parent
 out = root / "src/routing/classify/functions"
 
 # ---------------------------------------------------------------- PostgreSQL
-rows = [l.split() for l in (root / "scripts/catalogues/pg15.txt").read_text().splitlines() if l.strip()]
-PG_VOLATILE_OK = """
-clock_timestamp random gen_random_uuid pg_sleep pg_sleep_for pg_sleep_until timeofday current_query
-pg_blocking_pids pg_safe_snapshot_blocking_pids pg_lock_status pg_database_size pg_relation_size pg_table_size
-pg_total_relation_size pg_indexes_size pg_tablespace_size pg_partition_tree pg_partition_ancestors
-pg_collation_actual_version pg_database_collation_actual_version pg_control_checkpoint pg_control_init
-pg_control_recovery pg_control_system pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings
-pg_jit_available pg_get_multixact_members pg_get_shmem_allocations pg_get_wal_resource_managers
-pg_last_committed_xact pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_prepared_xact
-pg_stat_have_stats pg_is_in_recovery pg_is_wal_replay_paused pg_get_wal_replay_pause_state
-pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_sequence_last_value
-pg_stat_get_recovery_prefetch pg_replication_origin_progress pg_show_replication_origin_status
-""".split()
-# immutable or stable by the catalogue, and yet: name -> effect
-PG_EXCEPTIONS = {
-    "txid_current": "Transaction",  # marked stable; assigns a transaction id
-    "pg_current_xact_id": "Transaction",
-    "txid_current_if_assigned": "Session",  # of this session's transaction
-    "pg_current_xact_id_if_assigned": "Session",
-    "pg_backend_pid": "Session",
-    "pg_listening_channels": "Session",
-    "pg_cursor": "Session",
-    "pg_prepared_statement": "Session",
-    "pg_my_temp_schema": "Session",
-    "ts_stat": "RunsText",  # executes the query it is given
-    "ts_rewrite": "RunsText",  # its two-argument form does
-    # answer only inside an event trigger
-    "pg_event_trigger_ddl_commands": "Server", "pg_event_trigger_dropped_objects": "Server",
-    "pg_event_trigger_table_rewrite_oid": "Server", "pg_event_trigger_table_rewrite_reason": "Server",
-}
-PG_NEWER = """
-any_value array_sample array_shuffle array_reverse array_sort date_add date_subtract erf erfc gamma lgamma
-pg_input_is_valid pg_input_error_info random_normal system_user pg_split_walfile_name pg_stat_get_io
-xmltext to_bin to_oct casefold crc32 crc32c uuidv4 uuidv7 uuid_extract_timestamp uuid_extract_version
-to_regtypemod pg_basetype pg_column_toast_chunk_id pg_get_acl has_largeobject_privilege pg_available_wal_summaries
-pg_wal_summary_contents pg_get_wal_summarizer_state pg_stat_get_checkpointer_num_timed pg_get_sequence_data
-pg_numa_available pg_get_loaded_modules jsonb_path_exists_tz range_intersect_agg pg_stat_get_lastscan
-pg_get_wait_events json_array_elements unicode_assigned unicode_version icu_unicode_version
-pg_get_partition_constraintdef pg_stat_get_backend_subxact array_positions unistr
-""".split()
-PG_NEWER_DENIED = """pg_sync_replication_slots pg_log_standby_snapshot pg_set_relation_stats pg_restore_relation_stats
-pg_clear_relation_stats pg_set_attribute_stats pg_restore_attribute_stats pg_clear_attribute_stats
-pg_stat_reset_backend_stats pg_wal_replay_wait pg_replication_slot_advance pg_create_logical_replication_slot
-pg_start_backup pg_stop_backup dblink dblink_exec dblink_connect dblink_connect_u dblink_disconnect dblink_open
-dblink_fetch dblink_close dblink_send_query dblink_get_result dblink_cancel_query query_to_xml""".split()
+catalogue = root / "scripts/catalogues/postgres.txt"
+def merge(files):
+    seen = {}
+    for file in files:
+        version = int(re.search(r"(\d+)\.txt$", file)[1])
+        for line in pathlib.Path(file).read_text().splitlines():
+            name, vol, kind, callable_ = line.split()
+            one = seen.setdefault(name, (set(), set(), set(), []))
+            one[0].update(vol); one[1].update(kind); one[2].add(callable_); one[3].append(version)
+    line = lambda name, one: (f"{name} {''.join(sorted(one[0]))} {''.join(sorted(one[1]))} "
+                              f"{'true' if 'true' in one[2] else 'false'} {min(one[3])} {max(one[3])}\n")
+    catalogue.write_text("".join(line(name, seen[name]) for name in sorted(seen)))
+if sys.argv[1:2] == ["--merge"]: merge(sys.argv[2:])
+rows = [l.split()[:4] for l in catalogue.read_text().splitlines()]
+by_hand = tomllib.loads((root / "tests/spec/functions/postgres.toml").read_text())
+PG_VOLATILE_OK = [name for group in by_hand["volatile_harmless"] for name in group["names"]]
+PG_EXCEPTIONS = {name: group["effect"] for group in by_hand["denied"] for name in group["names"]}
+# in no catalogue: the functions of an extension that are called like built-ins, and names that betas had
+PG_MORE_DENIED = """pg_set_relation_stats pg_set_attribute_stats pg_wal_replay_wait dblink dblink_exec dblink_connect
+dblink_connect_u dblink_disconnect dblink_open dblink_fetch dblink_close dblink_send_query dblink_get_result
+dblink_cancel_query""".split()
 # calls with a grammar of their own, and types with a precision; all are words that a user function cannot be called by
 PG_SYNTAX = """
 coalesce greatest least nullif cast extract position substring overlay trim treat normalize exists row grouping
@@ -79,19 +62,14 @@ def pg_effect(n):
     if n.startswith("pg_current_wal"): return "Server"
     if n in ("pg_notify",): return "Writes"
     return "Server"
-internal = re.compile(r"(_in|_out|_recv|_send|_typmod_in|_typmodin|_typmodout|_handler|_validator|_support|_sortsupport|_transfn)$|^(binary_upgrade_)|^fmgr_")
-KEEP_INTERNAL_LOOKING = {"pg_is_in_recovery"}
-harmless, denied = set(PG_VOLATILE_OK) | set(PG_NEWER) | set(PG_SYNTAX), {}
+harmless, denied = set(PG_SYNTAX), {}
 for name, vol, kind, callable_ in rows:
-    if callable_ != "true" and not (set(kind) & set("aw")): continue
-    if internal.search(name) and name not in PG_VOLATILE_OK and "v" not in vol and not name.endswith("_send"): continue
-    if name.endswith("_send") or name.endswith("_recv"): continue
+    if name != name.lower() or callable_ != "true" and not (set(kind) & set("aw")): continue
     if name in PG_EXCEPTIONS: denied[name] = PG_EXCEPTIONS[name]
-    elif "v" in vol:
-        if name not in PG_VOLATILE_OK: denied[name] = pg_effect(name)
+    elif "v" in vol and name not in PG_VOLATILE_OK: denied[name] = pg_effect(name)
     else: harmless.add(name)
-for n in PG_NEWER_DENIED: denied[n] = pg_effect(n)
-for n in PG_VOLATILE_OK: assert any(r[0] == n for r in rows), n
+for n in PG_MORE_DENIED: denied[n] = pg_effect(n)
+for n in [*PG_VOLATILE_OK, *PG_EXCEPTIONS]: assert any(r[0] == n for r in rows), n
 PG = (harmless - set(denied), denied)
 
 # ---------------------------------------------------------------- MySQL and MariaDB
@@ -209,6 +187,6 @@ pub(super) static DENIED: [(&str, Effect); {len(d)}] = [
 """
     (out / path).write_text(body)
     print(path, len(h), len(d))
-write("postgres.rs", "PostgreSQL", "Source: `pg_proc` of PostgreSQL 15, and the\n//! documentation of 16 to 18.", PG)
+write("postgres.rs", "PostgreSQL", "Source: `pg_proc` of PostgreSQL 14 to 18,\n//! and `tests/spec/functions/postgres.toml` for what the catalogue does not say.", PG)
 write("mysql.rs", "MySQL and MariaDB", "Source: `information_schema.sql_functions`\n//! of MariaDB 10.11, and both manuals.", MY)
 write("sqlite.rs", "SQLite", "Source: `pragma_function_list` of SQLite 3.40,\n//! and its documentation up to 3.50.", LITE)

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod axes;
+mod generated;
 mod properties;
 mod spec;
 mod support;

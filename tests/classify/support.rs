@@ -27,6 +27,8 @@ struct RawCase {
     text: Option<String>,
     #[serde(default)]
     why: String,
+    /// Why a statement that a replica could run is a write all the same.
+    over_cautious: Option<String>,
 }
 
 /// One statement on one backend, and what it is.
@@ -38,6 +40,7 @@ pub(crate) struct Case {
     pub(crate) read: bool,
     pub(crate) reason: Option<String>,
     pub(crate) text: Option<String>,
+    pub(crate) over_cautious: Option<String>,
 }
 
 pub(crate) const BACKENDS: [(&str, DbBackend); 3] =
@@ -60,6 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 "write" => false,
                 other => panic!("{file}: intent {other}"),
             };
+            assert!(!read || raw.over_cautious.is_none(), "{file}: {} is a read", raw.sql);
             let on: Vec<&str> = if raw.on.is_empty() {
                 vec!["postgres", "mysql", "sqlite"]
             } else {
@@ -75,6 +79,7 @@ pub(crate) fn cases() -> Vec<Case> {
                     read,
                     reason: raw.reason.clone(),
                     text: raw.text.clone(),
+                    over_cautious: raw.over_cautious.clone(),
                 });
             }
         }

@@ -2,7 +2,9 @@
 
 mod arbiter;
 mod architecture;
+mod catalogue;
 mod config;
+mod corpus;
 mod drop_in;
 mod equivalence;
 mod files;

@@ -50,13 +50,18 @@ impl Scan<'_, '_> {
     fn is_no_call(&self, name: Token) -> bool {
         let before = self.chain.before;
         // CAST(x AS numeric(10,2)), x::varchar(20), AS t(a, b)
-        if before.keyword() == Keyword::As || before.kind() == Kind::Cast {
+        if before.is_keyword(Keyword::As) || before.is(Kind::Cast) {
             return true;
         }
-        if before.keyword() == Keyword::Tablesample && self.clause == Clause::Tables {
+        if self.clause == Clause::Tables && (before.is_keyword(Keyword::Tablesample) || self.is_alias(before)) {
             return true;
         }
-        let keyword = match name.keyword() {
+        !name.is_keyword(Keyword::None) && self.is_grammar(name, before)
+    }
+
+    /// A keyword that a parenthesis may follow without being called.
+    fn is_grammar(&self, name: Token, before: Token) -> bool {
+        match name.keyword() {
             // Reserved, or used as an operator: in no dialect the name of a function.
             Keyword::As
             | Keyword::In
@@ -113,18 +118,17 @@ impl Scan<'_, '_> {
             | Keyword::Prefix => before.ends_operand(),
             Keyword::Second => before.ends_operand() || self.text(before).eq_ignore_ascii_case(b"interval"),
             _ => false,
-        };
-        keyword || self.is_alias(before)
+        }
     }
 
-    /// `FROM t x(a, b)`, `FROM (…) x(a, b)`.
+    /// `FROM t x(a, b)`, `FROM (…) x(a, b)`: in the list of tables.
     fn is_alias(&self, before: Token) -> bool {
         let follows = match self.dialect {
             Dialect::Postgres => matches!(before.kind(), Kind::Word | Kind::Quoted | Kind::Escaped | Kind::Close),
             Dialect::MySql => before.kind() == Kind::Close,
             Dialect::Sqlite => false,
         };
-        follows && self.clause == Clause::Tables && self.chain.names == 1 && before.ends_operand()
+        follows && self.chain.names == 1 && before.ends_operand()
     }
 
     fn look_up(&self, name: Token) -> Known {

@@ -3,7 +3,7 @@
 use super::chunk;
 use super::class::Class;
 use super::dialect::Dialect;
-use super::functions::{self, Case};
+use super::functions::{self, Case, Known};
 use super::keyword::Keyword;
 use super::lexer::long_word;
 use super::phase::Phase;
@@ -46,8 +46,13 @@ impl Scan<'_, '_> {
                             true => (Keyword::short(chunk, length), at + length),
                             false => long_word(text, at, chunk),
                         };
-                        self.name(Token::new(Kind::Word, keyword, at, end))?;
+                        let word = Token::new(Kind::Word, keyword, at, end);
                         at = end;
+                        if byte_at(text, at) == b'(' && self.calls_harmless(word) {
+                            at += 1;
+                        } else {
+                            self.name(word)?;
+                        }
                         continue;
                     }
                 }
@@ -83,6 +88,7 @@ impl Scan<'_, '_> {
                         self.close(Token::single(Kind::Close, at))?;
                         at += 1;
                     }
+                    at = self.comma_behind(text, at);
                     continue;
                 }
                 Class::Operator if self.clause.is_ordinary() => {
@@ -95,9 +101,29 @@ impl Scan<'_, '_> {
                     while byte_at(text, end).is_ascii_digit() {
                         end += 1;
                     }
-                    self.advance(Token::new(Kind::Parameter, Keyword::None, at, end));
-                    at = end;
+                    at = self.operand(text, Token::new(Kind::Parameter, Keyword::None, at, end));
                     continue;
+                }
+                Class::Digit if self.clause.is_ordinary() => {
+                    let mut end = at + 1;
+                    while byte_at(text, end).is_ascii_digit() {
+                        end += 1;
+                    }
+                    // What else goes on may be a fraction, an exponent, or a name that begins with digits.
+                    if matches!(byte_at(text, end), b',' | b' ' | b')') {
+                        at = self.operand(text, Token::new(Kind::Number, Keyword::None, at, end));
+                        continue;
+                    }
+                }
+                Class::Quote if self.clause.is_ordinary() && self.phase != Phase::ShowVariables => {
+                    // Without a backslash and a doubled quote all readings end it at the same place.
+                    if let Some(end) = chunk::find_either(text, at + 1, b'\'', b'\\')
+                        && byte_at(text, end) == b'\''
+                        && byte_at(text, end + 1) != b'\''
+                    {
+                        at = self.operand(text, Token::new(Kind::Text, Keyword::None, at, end + 1));
+                        continue;
+                    }
                 }
                 Class::Space => {
                     at += 1;
@@ -122,12 +148,16 @@ impl Scan<'_, '_> {
         let Some(mut end) = chunk::find_close(text, start + 1, quote) else {
             return Ok(None);
         };
-        self.name(Token::new(Kind::Quoted, Keyword::None, start, end))?;
+        let first = Token::new(Kind::Quoted, Keyword::None, start, end);
+        self.name(first)?;
         if byte_at(text, end) == b'.'
             && byte_at(text, end + 1) == quote
             && self.clause.is_ordinary()
             && let Some(last) = chunk::find_close(text, end + 2, quote)
         {
+            if self.is_temporary_schema(first) {
+                return self.temporary(first).map(|()| None);
+            }
             self.advance(Token::single(Kind::Dot, end));
             self.name(Token::new(Kind::Quoted, Keyword::None, end + 1, last))?;
             end = last;
@@ -142,7 +172,43 @@ impl Scan<'_, '_> {
             self.name(Token::new(Kind::Quoted, Keyword::None, end + 4, last))?;
             end = last;
         }
-        Ok(Some(end))
+        Ok(Some(self.comma_behind(text, end)))
+    }
+
+    /// An operand that is no name, and the comma behind it; gives the end.
+    #[inline(always)]
+    fn operand(&mut self, text: &[u8], token: Token) -> usize {
+        self.advance(token);
+        self.comma_behind(text, token.end())
+    }
+
+    /// The comma at this place if it only goes on with a list; gives its end.
+    #[inline(always)]
+    fn comma_behind(&mut self, text: &[u8], at: usize) -> usize {
+        if byte_at(text, at) != b',' || !self.clause.is_ordinary() || self.clause == Clause::JoinCondition {
+            return at;
+        }
+        self.advance(Token::single(Kind::Comma, at));
+        at + 1
+    }
+
+    /// `lower(`, in one step where nothing but a call can stand, and if the function is known as harmless.
+    ///
+    /// Does what `name` and `open` do one after the other; everything else is left to them.
+    #[inline(always)]
+    fn calls_harmless(&mut self, word: Token) -> bool {
+        let previous = self.previous;
+        let is_call = word.is(Kind::Word)
+            && matches!(self.clause, Clause::Arguments | Clause::Expressions | Clause::JoinCondition)
+            && !(previous.is(Kind::Dot) || previous.is(Kind::Cast) || previous.is_keyword(Keyword::As))
+            && !previous.is_dml();
+        if !is_call || self.built_in(word, Case::Word) != Known::Harmless {
+            return false;
+        }
+        self.before_previous = word;
+        self.previous = Token::single(Kind::Open, word.end());
+        self.push(Clause::Arguments);
+        true
     }
 
     /// Takes any token at this place; gives it back if it does not belong to the query.
@@ -195,23 +261,26 @@ impl Scan<'_, '_> {
     fn dot(&mut self, token: Token) -> Step {
         if !self.previous.is_name() {
             self.chain.names = 9;
-        } else if self.previous.is_keyword(Keyword::PgTemp) {
-            self.temporary()?;
+        } else if self.is_temporary_schema(self.previous) {
+            return self.temporary(self.previous);
         }
         self.advance(token);
         Ok(())
     }
 
-    /// A name in a schema that belongs to the session.
-    #[cold]
-    fn temporary(&mut self) -> Step {
-        match self.dialect {
-            Dialect::Postgres => {
-                let at = self.previous.start();
-                self.refuse(Reason::SessionVariable { at })
-            }
-            Dialect::MySql | Dialect::Sqlite => Ok(()),
+    /// `pg_temp` or `"pg_temp"`: a schema that belongs to the session.
+    #[inline(always)]
+    fn is_temporary_schema(&self, name: Token) -> bool {
+        const QUOTED: &[u8] = b"\"pg_temp\"";
+        match name.is(Kind::Quoted) {
+            true => name.len() == QUOTED.len() && self.text(name) == QUOTED && self.dialect == Dialect::Postgres,
+            false => name.is_keyword(Keyword::PgTemp) && self.dialect == Dialect::Postgres,
         }
+    }
+
+    #[cold]
+    fn temporary(&mut self, schema: Token) -> Step {
+        self.refuse(Reason::SessionVariable { at: schema.start() })
     }
 
     /// A word or a quoted name. Where the grammar wants a name, its keyword is taken away.
@@ -269,14 +338,10 @@ impl Scan<'_, '_> {
         match self.dialect {
             Dialect::Postgres => {
                 let quotes = usize::from(token.is(Kind::Quoted));
-                let (first, last) = (token.start() + quotes, token.end() - quotes - 1);
-                let text = self.sql.as_bytes();
-                match (text.get(first), text.get(last)) {
-                    (Some(one), Some(other)) => {
-                        token.is(Kind::Escaped) || functions::may_be_attribute_call(*one, *other, last + 1 - first)
-                    }
-                    _ => false,
-                }
+                let (text, start) = (self.sql.as_bytes(), token.start() + quotes);
+                let length = token.len() - 2 * quotes;
+                functions::may_be_attribute_call(byte_at(text, start), byte_at(text, start + 1), length)
+                    || token.is(Kind::Escaped)
             }
             Dialect::MySql => token.is_keyword(Keyword::Nextval) || token.is_keyword(Keyword::Currval),
             Dialect::Sqlite => false,

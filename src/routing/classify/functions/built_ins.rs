@@ -3,111 +3,121 @@
 use super::super::chunk;
 use super::{Case, Effect, Known, Name};
 
-/// The built-ins of one dialect, all in lower case, and where each of them is.
+/// The built-ins of one dialect, and where each of them is.
 pub(super) struct BuiltIns {
-    pub(super) harmless: &'static [&'static str],
-    pub(super) denied: &'static [(&'static str, Effect)],
-    /// By hash, one more than the place in the harmless names and the denied ones after them; 0 is an empty slot.
+    /// By hash, one more than the place in `entries`; 0 is an empty slot.
     pub(super) index: &'static [u16],
-    /// By place, the first eight bytes of the name.
-    pub(super) beginnings: &'static [u64],
+    pub(super) entries: &'static [BuiltIn],
+}
+
+/// What is known about one name.
+///
+/// Its ends stand beside each other: of names up to sixteen bytes there is no more to compare.
+#[derive(Clone, Copy)]
+pub(super) struct BuiltIn {
+    ends: Ends,
+    known: Known,
+    /// In lower case.
+    name: &'static str,
+}
+
+/// The first and the last eight bytes of a name in one case, and its length.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    beginning: u64,
+    ending: u64,
+    length: u32,
+}
+
+impl Ends {
+    /// Of a name that is followed by more text.
+    fn of(name: Name<'_>) -> Self {
+        let chunk = chunk::fold(chunk::load(name.rest, 0));
+        let (beginning, ending) = match name.length > 8 {
+            true => (chunk, chunk::fold(chunk::load(name.rest, name.length - 8))),
+            false => (chunk::first(chunk, name.length), 0),
+        };
+        Self { beginning, ending, length: name.length as u32 }
+    }
+
+    const fn of_known(name: &[u8]) -> Self {
+        let ending = if name.len() > 8 { chunk::fold(chunk::of(name, name.len() - 8)) } else { 0 };
+        let beginning = chunk::first(chunk::fold(chunk::of(name, 0)), name.len());
+        Self { beginning, ending, length: name.len() as u32 }
+    }
+
+    /// All of it: a name longer than the longest built-in costs no more than others.
+    const fn hash(self) -> usize {
+        let mixed = self.beginning.rotate_left(29) ^ self.ending ^ self.length as u64;
+        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
+    }
 }
 
 impl BuiltIns {
     pub(super) fn look_up(&self, name: Name<'_>) -> Known {
-        let length = name.length;
-        let beginning = chunk::first(chunk::fold(chunk::load(name.rest, 0)), length);
-        let ending = match length > 8 {
-            true => chunk::fold(chunk::load(name.rest, length - 8)),
-            false => beginning,
-        };
-        let mut slot = hash(beginning, ending, length);
+        let ends = Ends::of(name);
+        let mut slot = ends.hash();
         loop {
             // The number of slots is a power of two.
             slot &= self.index.len() - 1;
             let Some(place) = usize::from(self.index[slot]).checked_sub(1) else {
                 return Known::Unknown;
             };
-            if self.beginnings[place] == beginning {
-                let (known, found) = self.at(place);
-                if is_same(known.as_bytes(), name) {
-                    return found;
-                }
+            let entry = &self.entries[place];
+            if entry.ends == ends && is_same(entry.name.as_bytes(), name) {
+                return entry.known;
             }
             slot += 1;
         }
     }
-
-    fn at(&self, place: usize) -> (&'static str, Known) {
-        match self.harmless.get(place) {
-            Some(known) => (known, Known::Harmless),
-            None => {
-                let (known, effect) = self.denied[place - self.harmless.len()];
-                (known, Known::NeedsPrimary(effect))
-            }
-        }
-    }
 }
 
-/// Is it this one, given that the first eight bytes are the same when folded?
+/// Is it this one, given that the ends and the lengths are the same?
+#[inline]
 fn is_same(known: &[u8], name: Name<'_>) -> bool {
-    if known.len() != name.length {
-        return false;
-    }
     match name.case {
-        Case::Word => {
-            let mut at = 8;
-            while at < known.len() {
-                // The last eight bytes may overlap those before.
-                let from = at.min(known.len() - 8);
-                if chunk::fold(chunk::load(name.rest, from)) != chunk::fold(chunk::load(known, from)) {
-                    return false;
-                }
-                at += 8;
-            }
-            true
-        }
+        Case::Word if name.length <= 16 => true,
+        // Folding keeps the bytes of words apart, so the rest is compared like the ends.
+        Case::Word => (8..known.len() - 8)
+            .step_by(8)
+            .all(|at| chunk::fold(chunk::load(name.rest, at)) == chunk::fold(chunk::load(known, at))),
         Case::Folds => known.eq_ignore_ascii_case(name.rest.get(..name.length).unwrap_or_default()),
         Case::Exact => known == name.rest.get(..name.length).unwrap_or_default(),
     }
 }
 
-/// All names, the harmless ones first.
-const fn nth<'name>(harmless: &[&'name str], denied: &[(&'name str, Effect)], at: usize) -> &'name [u8] {
-    match at < harmless.len() {
-        true => harmless[at].as_bytes(),
-        false => denied[at - harmless.len()].0.as_bytes(),
-    }
-}
-
-const fn beginning(name: &[u8]) -> u64 {
-    chunk::first(chunk::fold(chunk::of(name, 0)), name.len())
-}
-
-/// [`BuiltIns::beginnings`], built by the compiler.
-pub(super) const fn beginnings<const NAMES: usize>(harmless: &[&str], denied: &[(&str, Effect)]) -> [u64; NAMES] {
-    let mut beginnings = [0; NAMES];
+/// [`BuiltIns::entries`], built by the compiler: the harmless ones first.
+pub(super) const fn entries<const NAMES: usize>(
+    harmless: &[&'static str],
+    denied: &[(&'static str, Effect)],
+) -> [BuiltIn; NAMES] {
+    assert!(NAMES == harmless.len() + denied.len());
+    let mut entries = [entry("", Known::Unknown); NAMES];
     let mut at = 0;
     while at < NAMES {
-        beginnings[at] = beginning(nth(harmless, denied, at));
+        entries[at] = match at < harmless.len() {
+            true => entry(harmless[at], Known::Harmless),
+            false => {
+                let (name, effect) = denied[at - harmless.len()];
+                entry(name, Known::NeedsPrimary(effect))
+            }
+        };
         at += 1;
     }
-    beginnings
+    entries
+}
+
+const fn entry(name: &'static str, known: Known) -> BuiltIn {
+    BuiltIn { ends: Ends::of_known(name.as_bytes()), known, name }
 }
 
 /// [`BuiltIns::index`], built by the compiler: open addressing.
-pub(super) const fn index<const SLOTS: usize>(harmless: &[&str], denied: &[(&str, Effect)]) -> [u16; SLOTS] {
-    let names = harmless.len() + denied.len();
-    assert!(SLOTS.is_power_of_two() && names * 2 <= SLOTS && names < u16::MAX as usize);
+pub(super) const fn index<const SLOTS: usize>(entries: &[BuiltIn]) -> [u16; SLOTS] {
+    assert!(SLOTS.is_power_of_two() && entries.len() * 2 <= SLOTS && entries.len() < u16::MAX as usize);
     let mut slots = [0_u16; SLOTS];
     let mut at = 0;
-    while at < names {
-        let name = nth(harmless, denied, at);
-        let ending = match name.len() > 8 {
-            true => chunk::fold(chunk::of(name, name.len() - 8)),
-            false => beginning(name),
-        };
-        let mut slot = hash(beginning(name), ending, name.len()) & (SLOTS - 1);
+    while at < entries.len() {
+        let mut slot = entries[at].ends.hash() & (SLOTS - 1);
         while slots[slot] != 0 {
             slot = (slot + 1) & (SLOTS - 1);
         }
@@ -115,10 +125,4 @@ pub(super) const fn index<const SLOTS: usize>(harmless: &[&str], denied: &[(&str
         at += 1;
     }
     slots
-}
-
-/// Both ends and the length: a name longer than the longest built-in costs no more than others.
-const fn hash(beginning: u64, ending: u64, length: usize) -> usize {
-    let mixed = beginning.rotate_left(29) ^ ending ^ length as u64;
-    (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
 }

@@ -6,7 +6,7 @@ mod postgres;
 mod sqlite;
 
 use super::dialect::Dialect;
-use built_ins::BuiltIns;
+use built_ins::{BuiltIn, BuiltIns};
 
 /// Why a built-in function needs the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,27 +28,18 @@ pub enum Effect {
     RunsText,
 }
 
-static POSTGRES: BuiltIns = BuiltIns {
-    harmless: &postgres::HARMLESS,
-    denied: &postgres::DENIED,
-    index: &built_ins::index::<8192>(&postgres::HARMLESS, &postgres::DENIED),
-    beginnings: &built_ins::beginnings::<POSTGRES_NAMES>(&postgres::HARMLESS, &postgres::DENIED),
-};
-static MYSQL: BuiltIns = BuiltIns {
-    harmless: &mysql::HARMLESS,
-    denied: &mysql::DENIED,
-    index: &built_ins::index::<2048>(&mysql::HARMLESS, &mysql::DENIED),
-    beginnings: &built_ins::beginnings::<MYSQL_NAMES>(&mysql::HARMLESS, &mysql::DENIED),
-};
-static SQLITE: BuiltIns = BuiltIns {
-    harmless: &sqlite::HARMLESS,
-    denied: &sqlite::DENIED,
-    index: &built_ins::index::<512>(&sqlite::HARMLESS, &sqlite::DENIED),
-    beginnings: &built_ins::beginnings::<SQLITE_NAMES>(&sqlite::HARMLESS, &sqlite::DENIED),
-};
-const POSTGRES_NAMES: usize = postgres::HARMLESS.len() + postgres::DENIED.len();
-const MYSQL_NAMES: usize = mysql::HARMLESS.len() + mysql::DENIED.len();
-const SQLITE_NAMES: usize = sqlite::HARMLESS.len() + sqlite::DENIED.len();
+static POSTGRES: BuiltIns =
+    BuiltIns { index: &built_ins::index::<8192>(&POSTGRES_ENTRIES), entries: &POSTGRES_ENTRIES };
+static POSTGRES_ENTRIES: [BuiltIn; postgres::HARMLESS.len() + postgres::DENIED.len()] =
+    built_ins::entries(&postgres::HARMLESS, &postgres::DENIED);
+
+static MYSQL: BuiltIns = BuiltIns { index: &built_ins::index::<2048>(&MYSQL_ENTRIES), entries: &MYSQL_ENTRIES };
+static MYSQL_ENTRIES: [BuiltIn; mysql::HARMLESS.len() + mysql::DENIED.len()] =
+    built_ins::entries(&mysql::HARMLESS, &mysql::DENIED);
+
+static SQLITE: BuiltIns = BuiltIns { index: &built_ins::index::<512>(&SQLITE_ENTRIES), entries: &SQLITE_ENTRIES };
+static SQLITE_ENTRIES: [BuiltIn; sqlite::HARMLESS.len() + sqlite::DENIED.len()] =
+    built_ins::entries(&sqlite::HARMLESS, &sqlite::DENIED);
 
 /// What is known about a called name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +80,17 @@ pub(super) fn look_up(name: Name<'_>, dialect: Dialect) -> Known {
     built_ins.look_up(name)
 }
 
-/// Can this be one of the names that [`attribute_call`] is for?
+/// Can this be one of the names that [`attribute_call`] is for, given its first two bytes?
 ///
 /// Asked for every name after a dot, so the usual answer (no) must be cheap.
 #[inline]
-pub(super) fn may_be_attribute_call(first: u8, last: u8, length: usize) -> bool {
-    let shape = &POSTGRES_DENIED[usize::from(first & 31)];
-    (shape.lengths >> (length & 63)) & (shape.last_letters >> (last & 31)) & 1 != 0
+pub(super) fn may_be_attribute_call(first: u8, second: u8, length: usize) -> bool {
+    POSTGRES_DENIED[two_letters(first, second)] >> (length & 63) & 1 != 0
+}
+
+/// The low five bits of both bytes, which are the same for a letter in both cases.
+const fn two_letters(first: u8, second: u8) -> usize {
+    (first as usize & 31) << 5 | second as usize & 31
 }
 
 /// The effect of a PostgreSQL built-in that can be called without parentheses, as `(x).nextval`.
@@ -106,23 +101,14 @@ pub(super) fn attribute_call(name: Name<'_>) -> Option<Effect> {
     }
 }
 
-/// What the denied names look like that begin with one letter: a bit for each length, and for each last letter.
-#[derive(Clone, Copy)]
-struct Shape {
-    lengths: u64,
-    last_letters: u64,
-}
-
-/// By the low five bits of the first byte, which are the same for a letter in both cases.
-static POSTGRES_DENIED: [Shape; 32] = {
-    let mut shapes = [Shape { lengths: 0, last_letters: 0 }; 32];
+/// By the two letters that denied names begin with: a bit for each of their lengths.
+static POSTGRES_DENIED: [u64; 1024] = {
+    let mut lengths = [0; 1024];
     let mut at = 0;
     while at < postgres::DENIED.len() {
         let name = postgres::DENIED[at].0.as_bytes();
-        let shape = &mut shapes[(name[0] & 31) as usize];
-        shape.lengths |= 1 << name.len();
-        shape.last_letters |= 1 << (name[name.len() - 1] & 31);
+        lengths[two_letters(name[0], name[1])] |= 1 << (name.len() & 63);
         at += 1;
     }
-    shapes
+    lengths
 };

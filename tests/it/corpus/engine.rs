@@ -1,0 +1,36 @@
+//! What differs between the engines.
+
+use super::session::Questions;
+
+/// One kind of server: what is asked of it, and what its error codes mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Engine {
+    pub(crate) questions: Questions,
+    /// Makes a session read-only.
+    pub(crate) read_only: &'static str,
+    /// The codes of "this is a write" and "not on a replica".
+    pub(crate) writes: &'static [&'static str],
+    /// The code of a syntax error, which is one whatever the tables are.
+    pub(crate) syntax_error: &'static str,
+    /// The codes of missing privileges.
+    pub(crate) not_allowed: &'static [&'static str],
+    /// What is in the tables, as rows of text.
+    pub(crate) contents: &'static str,
+    /// The rows of `contents` are the pieces of the question.
+    pub(crate) contents_are_asked_for: bool,
+    /// Run on each node.
+    pub(crate) on_every_node: &'static str,
+    /// Makes what the corpus names, once for every type that the columns may be meant to have.
+    pub(crate) scripts: fn() -> Vec<Script>,
+    /// Lets the application's user at it.
+    pub(crate) grants: &'static str,
+}
+
+/// One set of tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    /// Makes it.
+    pub(crate) make: String,
+    /// Makes a session look there first.
+    pub(crate) enter: String,
+}

@@ -1,0 +1,105 @@
+//! The corpus of the classifier, run on real servers: they are the arbiters.
+//!
+//! What is classified as a read is run on a primary, in a read-write session, and leaves nothing behind there;
+//! then it is run in a read-only session of a replica, which does not refuse it. What is classified as a write is run
+//! on the replica only: where it runs and leaves nothing, the classifier was over-cautious, which it may be where a
+//! case of the spec says so, and why.
+
+mod engine;
+mod link;
+mod mariadb;
+mod over_cautious;
+mod postgres;
+mod session;
+mod statements;
+mod trial;
+
+#[path = "../../classify/generated.rs"]
+mod generated;
+#[path = "../../classify/support.rs"]
+mod support;
+
+use anyhow::Result;
+use sea_orm::DbBackend;
+use testkit::{Cluster, MariaDbCluster, PostgresCluster};
+
+pub(crate) use engine::Engine;
+pub(crate) use link::Link;
+pub(crate) use mariadb::MARIADB;
+pub(crate) use postgres::POSTGRES;
+pub(crate) use session::{Outcome, Session};
+pub(crate) use trial::Trial;
+
+/// How many statements must really have been tried, so that no mistake here lets a test try nothing.
+struct AtLeast {
+    reads: usize,
+    refused_writes: usize,
+    effective_writes: usize,
+}
+
+async fn agrees(cluster: &Cluster, backend: DbBackend, engine: Engine, at_least: AtLeast) -> Result<()> {
+    let mut trial = Trial::prepare(cluster, backend, engine).await?;
+    trial.run(&statements::of(backend)).await?;
+    let verdicts = &trial.verdicts;
+    println!(
+        "{} reads, {} refused, {} with an effect, {} over-cautious as the spec says, {} not valid here",
+        verdicts.reads,
+        verdicts.refused_writes,
+        verdicts.effective_writes,
+        verdicts.known_over_cautious,
+        verdicts.invalid.len(),
+    );
+    if std::env::var_os("CORPUS_SHOW_INVALID").is_some() {
+        println!("{}", verdicts.invalid.join("\n"));
+    }
+    assert!(verdicts.wrong.is_empty(), "{} disagreements:\n{}", verdicts.wrong.len(), verdicts.wrong.join("\n"));
+    assert_eq!(trial.rightly_cautious(), Vec::<&str>::new(), "marked as over-cautious in the spec");
+    let seen = [verdicts.reads, verdicts.refused_writes, verdicts.effective_writes];
+    let wanted = [at_least.reads, at_least.refused_writes, at_least.effective_writes];
+    assert!(seen.iter().zip(wanted).all(|(seen, wanted)| *seen >= wanted), "only {seen:?} were tried, not {wanted:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_agrees_with_every_classification() -> Result<()> {
+    let cluster = PostgresCluster::start(1).await?;
+    let at_least = AtLeast { reads: 900, refused_writes: 1_300, effective_writes: 300 };
+    agrees(&cluster, DbBackend::Postgres, POSTGRES, at_least).await
+}
+
+#[tokio::test]
+async fn mariadb_agrees_with_every_classification() -> Result<()> {
+    let cluster = MariaDbCluster::start(1).await?;
+    let at_least = AtLeast { reads: 750, refused_writes: 450, effective_writes: 150 };
+    agrees(&cluster, DbBackend::MySql, MARIADB, at_least).await
+}
+
+/// What is behind both tests: an effect of any kind is seen.
+async fn each_leaves_something(cluster: &Cluster, backend: DbBackend, engine: Engine, effects: &[&str]) -> Result<()> {
+    drop(Trial::prepare(cluster, backend, engine).await?);
+    let enter = &(engine.scripts)()[0].enter;
+    let mut session = Session::open(&cluster.primary().admin_url(), enter, engine.questions).await?;
+    for sql in effects {
+        match session.attempt(sql).await? {
+            Outcome::Ran(left) => assert!(!left.is_empty(), "nothing is seen of {sql}"),
+            Outcome::Refused(refusal) => panic!("{sql}: {refusal}"),
+        }
+        match session.attempt("SELECT a FROM t").await? {
+            Outcome::Ran(left) => assert_eq!(left, Vec::<String>::new(), "after {sql}"),
+            Outcome::Refused(refusal) => panic!("after {sql}: {refusal}"),
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_kind_of_effect_is_seen_on_postgres() -> Result<()> {
+    let cluster = PostgresCluster::start(1).await?;
+    each_leaves_something(&cluster, DbBackend::Postgres, POSTGRES, postgres::EFFECTS).await
+}
+
+#[tokio::test]
+async fn every_kind_of_effect_is_seen_on_mariadb() -> Result<()> {
+    let cluster = MariaDbCluster::start(1).await?;
+    each_leaves_something(&cluster, DbBackend::MySql, MARIADB, mariadb::EFFECTS).await
+}

@@ -1,0 +1,135 @@
+//! A session in which statements are tried, and what each of them leaves behind.
+
+use anyhow::{Context, Result};
+
+use super::link::{Link, Refusal, is_copy};
+
+/// What is asked of a server before and after a statement, and how it is told to begin and to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Questions {
+    /// Told to every new session.
+    pub(crate) settings: &'static str,
+    /// Asked in the transaction of the statement: what it holds.
+    pub(crate) held: &'static [&'static str],
+    /// What an answer to that means; `None` is nothing held.
+    pub(crate) meaning: fn(&str, session: &str) -> Option<String>,
+    /// Asked outside of transactions, as one column `fact`: whatever differs between two answers was changed in between.
+    pub(crate) state: &'static str,
+    /// The same in one short text, of a table `state`.
+    pub(crate) digest: &'static str,
+    /// The id of the session.
+    pub(crate) id: &'static str,
+    /// The code of "not inside a transaction".
+    pub(crate) not_in_transaction: &'static str,
+}
+
+/// A session in which one statement after the other is tried.
+#[derive(Debug)]
+pub(crate) struct Session {
+    url: String,
+    setup: String,
+    questions: Questions,
+    link: Link,
+    id: String,
+    state: State,
+    /// Statements that were refused may have left something.
+    is_sure: bool,
+}
+
+/// What is asked outside of transactions.
+#[derive(Debug)]
+struct State {
+    facts: Vec<String>,
+    digest: String,
+}
+
+/// What became of a statement.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Refused(Refusal),
+    /// What it left behind: locks, a transaction id, changed state.
+    Ran(Vec<String>),
+}
+
+impl Session {
+    /// Opens a session; `setup` are further settings, in SQL.
+    pub(crate) async fn open(url: &str, setup: &str, questions: Questions) -> Result<Self> {
+        let mut link = Link::open(url).await?;
+        let (id, state) = prepare(&mut link, setup, questions).await?;
+        Ok(Self { url: url.to_owned(), setup: setup.to_owned(), questions, link, id, state, is_sure: true })
+    }
+
+    /// Tries a statement in a transaction of its own, which is committed.
+    pub(crate) async fn attempt(&mut self, sql: &str) -> Result<Outcome> {
+        let was_sure = self.is_sure;
+        let outcome = self.attempt_once(sql).await?;
+        match outcome {
+            // Something is left: of this statement, or of one before that was refused?
+            Outcome::Ran(left) if !left.is_empty() && !was_sure => {
+                self.reopen().await?;
+                self.attempt_once(sql).await
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    async fn attempt_once(&mut self, sql: &str) -> Result<Outcome> {
+        self.link.must("BEGIN").await?;
+        let ran = match self.link.run(sql).await {
+            Err(refusal) if refusal.code == self.questions.not_in_transaction => {
+                self.link.must("ROLLBACK").await?;
+                self.link.run(sql).await
+            }
+            ran => ran,
+        };
+        if let Err(refusal) = ran {
+            self.is_sure = false;
+            // After a COPY that was refused sqlx takes the end of that answer for the next one.
+            match refusal.code.is_empty() || is_copy(sql) {
+                true => self.reopen().await?,
+                false => self.link.must("ROLLBACK").await?,
+            }
+            return Ok(Outcome::Refused(refusal));
+        }
+        let mut left = Vec::new();
+        for question in self.questions.held {
+            let answers = self.link.texts(question).await?;
+            left.extend(answers.iter().filter_map(|answer| (self.questions.meaning)(answer, &self.id)));
+        }
+        self.link.must("COMMIT").await?;
+        let digest = digest(&mut self.link, self.questions).await?;
+        if digest != self.state.digest {
+            let facts = self.link.texts(self.questions.state).await?;
+            left.extend(changes(&self.state.facts, &facts));
+            self.reopen().await?;
+        }
+        Ok(Outcome::Ran(left))
+    }
+
+    async fn reopen(&mut self) -> Result<()> {
+        self.link = Link::open(&self.url).await?;
+        (self.id, self.state) = prepare(&mut self.link, &self.setup, self.questions).await?;
+        self.is_sure = true;
+        Ok(())
+    }
+}
+
+async fn prepare(link: &mut Link, setup: &str, questions: Questions) -> Result<(String, State)> {
+    for sql in [questions.settings, setup] {
+        link.must(sql).await?;
+    }
+    let id = link.texts(questions.id).await?.concat();
+    let facts = link.texts(questions.state).await.context("the state of a new session")?;
+    Ok((id, State { facts, digest: digest(link, questions).await? }))
+}
+
+async fn digest(link: &mut Link, questions: Questions) -> Result<String> {
+    let sql = format!("{} ({}) AS state", questions.digest, questions.state);
+    Ok(link.texts(&sql).await?.concat())
+}
+
+fn changes(before: &[String], after: &[String]) -> Vec<String> {
+    let missing = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("no longer {fact}"));
+    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("now {fact}"));
+    missing.chain(new).collect()
+}
