@@ -6,74 +6,20 @@
 //! read without the resolver. The difference of the last two is the price of a routed read.
 //! `classify` is the part of it that reads the text, by the kind of text.
 
-use std::{hint::black_box, sync::Arc};
+use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use entity::{customer, order};
-use futures_util::future::{BoxFuture, FutureExt, ready};
-use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, ExecResult, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    QueryTrait, Statement, TransactionOptions,
-};
-use sea_orm_resolver::{
-    DatabaseConnection, Intent, NodeConfig, classify,
-    driver::{Driver, DriverTransaction, ProbeLink, Rows},
-};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm_resolver::{Intent, classify, driver::Driver};
+use testkit::Instantly;
 use tokio::runtime::Runtime;
-
-/// Answers every query at once, with no row.
-#[derive(Debug)]
-struct Instantly;
-
-const NOT_MEASURED: &str = "nobody asks for this here";
-
-impl Driver for Instantly {
-    fn backend(&self) -> DbBackend {
-        DbBackend::Sqlite // the one whose nodes are not probed: there is nobody to answer
-    }
-    fn execute(&self, _: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
-        unreachable!("{NOT_MEASURED}")
-    }
-    fn execute_unprepared<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
-        unreachable!("{NOT_MEASURED}")
-    }
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
-        black_box(statement);
-        ready(Ok(None)).boxed()
-    }
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
-        black_box(statement);
-        ready(Ok(Vec::new())).boxed()
-    }
-    fn stream(&self, _: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
-        unreachable!("{NOT_MEASURED}")
-    }
-    fn begin(&self, _: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        unreachable!("{NOT_MEASURED}")
-    }
-    fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
-        ready(Ok(())).boxed()
-    }
-    fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
-        ready(Ok(())).boxed()
-    }
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
-        None
-    }
-}
-
-async fn connect(replicas: usize) -> DatabaseConnection {
-    let node = |name: String| NodeConfig::from_driver(Arc::new(Instantly)).name(name);
-    let replicas = (0..replicas).map(|index| node(format!("replica-{index}")));
-    let builder = DatabaseConnection::builder().primary(node("primary".to_owned())).replicas(replicas).seed(1);
-    builder.connect().await.expect("these nodes always answer")
-}
 
 fn draw(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let mut group = c.benchmark_group("draw");
     for replicas in [0, 1, 2, 4, 16] {
-        let db = runtime.block_on(connect(replicas));
+        let db = runtime.block_on(Instantly::connect(replicas)).expect("these nodes always answer");
         group.bench_with_input(BenchmarkId::from_parameter(replicas), &db, |b, db| b.iter(|| db.read()));
     }
     group.finish();
@@ -87,7 +33,7 @@ fn operation(c: &mut Criterion) {
         b.to_async(&runtime).iter(|| Instantly.query_all(DbBackend::Sqlite.build(&query)));
     });
     for replicas in [0, 2] {
-        let db = runtime.block_on(connect(replicas));
+        let db = runtime.block_on(Instantly::connect(replicas)).expect("these nodes always answer");
         group.bench_with_input(BenchmarkId::new("replicas", replicas), &db, |b, db| {
             b.to_async(&runtime).iter(|| db.query_all(&query));
         });

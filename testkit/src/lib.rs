@@ -28,6 +28,7 @@ mod admin;
 mod cluster;
 mod discover;
 mod identity;
+mod instantly;
 mod logins;
 mod mariadb;
 mod node;
@@ -43,5 +44,6 @@ mod template;
 mod wait;
 
 pub use cluster::{Cluster, MariaDbCluster, PostgresCluster};
+pub use instantly::Instantly;
 pub use proxy::ChaosProxy;
 pub use server::Server;

@@ -1,4 +1,4 @@
-//! A classification allocates nothing.
+//! A classification allocates nothing, and neither does a decision.
 #![expect(unsafe_code, reason = "counting allocations takes a global allocator, whose trait is unsafe")]
 
 use crate::support;
@@ -6,7 +6,10 @@ use crate::support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use sea_orm_resolver::classify;
+use entity::customer;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryTrait};
+use sea_orm_resolver::{DatabaseConnection, classify, driver::Driver};
+use testkit::Instantly;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -46,4 +49,47 @@ fn no_statement_of_the_spec_allocates() {
         std::hint::black_box(classify(&long, case.backend));
     }
     assert_eq!(ALLOCATIONS.get(), before);
+}
+
+/// The allocations of one read, after some that fill what is filled once.
+async fn of_one_read(db: &impl ConnectionTrait) -> Result<usize, DbErr> {
+    let query = customer::Entity::find_by_id(7).into_query();
+    for _ in 0..10 {
+        db.query_one(&query).await?;
+    }
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        db.query_one(&query).await?;
+    }
+    Ok((ALLOCATIONS.get() - before) / 100)
+}
+
+/// Load the snapshot, look the statement up, select, take a lease, run: beside what the statement and the
+/// driver allocate there is only the future that SeaORM's trait has boxed, which its own connection boxes too.
+#[tokio::test]
+async fn a_routed_read_allocates_no_more_than_seaorms_trait_demands() -> Result<(), DbErr> {
+    let query = customer::Entity::find_by_id(7).into_query();
+    let before = ALLOCATIONS.get();
+    Instantly.query_one(DbBackend::Sqlite.build(&query)).await?;
+    let alone = ALLOCATIONS.get() - before;
+    for replicas in [0, 1, 2, 4, 8] {
+        let db = Instantly::connect(replicas).await?;
+        assert_eq!(of_one_read(&db).await?, alone + 1, "&db, {replicas} replicas");
+        assert_eq!(of_one_read(&db.session()).await?, alone + 1, "a session, {replicas} replicas");
+        assert_eq!(of_one_read(&db.read()).await?, alone + 1, "a read connection, {replicas} replicas");
+    }
+    Ok(())
+}
+
+/// Drawing the node of a read connection.
+#[tokio::test]
+async fn a_draw_allocates_nothing() -> Result<(), DbErr> {
+    let db: DatabaseConnection = Instantly::connect(4).await?;
+    drop(db.read());
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        drop(db.read());
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+    Ok(())
 }
