@@ -86,6 +86,30 @@ impl Classification {
 }
 
 /// Classifies `sql`, the text of one or several statements; only built-in functions are known.
+///
+/// It takes one pass over the text and allocates nothing.
+///
+/// # Kept on the primary, although a replica could run it
+///
+/// A read is what is recognised as one. These are not, and each is a case in `tests/spec/classify/over_cautious.toml`:
+///
+/// * What belongs to one session, though it only looks: `pg_backend_pid()`, `LAST_INSERT_ID()`, `FOUND_ROWS()`,
+///   `last_insert_rowid()`, `@x`, `@@session.x`, `SHOW WARNINGS`, `SHOW STATUS`, `SHOW PROFILE`; and the statements that
+///   begin and end what a session has: `BEGIN`, `COMMIT`, `SAVEPOINT`, `SET STATEMENT`, `UNLOCK TABLES`, …
+/// * What is about one server, where the primary is meant: `pg_terminate_backend()`, `pg_export_snapshot()`,
+///   `LOAD_FILE()`, `SHOW PROCESSLIST`, `SHOW ENGINE`, `CHECK TABLE`, … Views such as `pg_stat_activity` are reads.
+/// * Looking for or releasing a lock, which nobody holds on a replica: `pg_advisory_unlock()`, `IS_FREE_LOCK()`, …
+/// * An effect that the server never comes to: in a member of `WITH` that nobody refers to, under `EXPLAIN`, or a
+///   locking clause where there is no table. The words decide.
+/// * A function that is neither built in nor declared, however harmless ([`classify_with`] can be told), and on MySQL a
+///   built-in whose name is quoted.
+/// * On MySQL a system variable that is not one of the usual settings, and any `/*! … */`.
+/// * A literal that another setting of the server would end elsewhere, if the text would then be no read.
+/// * On PostgreSQL a qualified column that is named like a function that needs the primary (`t.nextval`): without such
+///   a column it would be a call. A called name with escapes (`U&"…"(1)`).
+/// * A `WITH` inside more than 64 parentheses, and a text of four gigabytes.
+/// * A pragma that is not known to only read, `DO`, `HELP`, and every verb that is no query, `SHOW`, `EXPLAIN`,
+///   `DESCRIBE` or `COPY … TO STDOUT`.
 #[must_use]
 pub fn classify(sql: &str, backend: DbBackend) -> Classification {
     classify_with(sql, backend, &BuiltInsOnly)

@@ -17,9 +17,17 @@ impl Lexer<'_> {
 
     pub(super) fn number(&mut self) -> Token {
         let start = self.at;
-        let after = (self.peek(1) | 0x20, self.peek(2));
+        // MySQL takes `0X1F` for a name, and `0X1F(1)` for a call.
+        let base = match self.dialect {
+            Dialect::MySql => self.peek(1),
+            Dialect::Postgres | Dialect::Sqlite => self.peek(1) | 0x20,
+        };
         let is_based = self.peek(0) == b'0'
-            && (after.0 == b'x' && after.1.is_ascii_hexdigit() || after.0 == b'b' && matches!(after.1, b'0' | b'1'));
+            && match base {
+                b'x' => self.peek(2).is_ascii_hexdigit(),
+                b'b' => matches!(self.peek(2), b'0' | b'1'),
+                _ => false,
+            };
         let mut at = start;
         if is_based {
             at += 2;

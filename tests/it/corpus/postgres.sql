@@ -16,3 +16,4 @@ CREATE TABLE "update" (a {type});
 CREATE TABLE seq_values ("nextval" int, "currval" int, "setval" int);
 CREATE SEQUENCE s;
 SELECT nextval('s');
+CREATE FUNCTION my_fn(x int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT x';
