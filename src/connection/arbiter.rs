@@ -70,8 +70,12 @@ impl Unserved {
 
 impl Operation<'_> {
     /// The same operation, now that a server has said what it is.
-    pub(super) fn overruled(self) -> Self {
-        let overrule = |verdict| Verdict { intent: Intent::Write, decided_by: DecidedBy::Server, ..verdict };
+    pub(super) fn overruled(self, refusal: Refusal) -> Self {
+        let decided_by = match refusal {
+            Refusal::Writes => DecidedBy::Server,
+            Refusal::NotOnStandby => DecidedBy::Standby,
+        };
+        let overrule = |verdict| Verdict { intent: Intent::Write, decided_by, ..verdict };
         Self { verdict: self.verdict.map(overrule), ..self }
     }
 }
@@ -127,24 +131,33 @@ impl Core {
     fn renew_sessions(&self, lease: &Lease) {
         let worn = lease.driver();
         let Some(fresh) = worn.renewed() else { return };
+        self.monitor.writer().has_heard(&*fresh);
         if !lease.node().replace_read(worn, Arc::clone(&fresh)) {
             return;
         }
-        // After it was made the node's: a callback that is set from now on finds it there.
+        // Once more now that it is the node's: a callback that is set from here on finds it there.
         self.monitor.writer().has_heard(&*fresh);
+        // Closed meanwhile: then whoever closes may have looked at the worn one. It stops first, and looks then.
+        let is_closed = self.monitor.is_stopped();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let worn = Arc::clone(worn);
-            runtime.spawn(async move { worn.wear_out().await });
+            runtime.spawn(async move {
+                if is_closed {
+                    drop(fresh.close().await);
+                }
+                worn.wear_out().await;
+            });
         }
     }
 
-    /// Refuses what is known to write before it reaches a server, for connections that only read.
-    pub(super) fn refuse_known(&self, sql: &str) -> Result<(), Error> {
-        let verdict = self.verdict(sql);
-        if verdict.decided_by == DecidedBy::Server {
-            return Err(refused_before());
+    /// A server refused to go on with a routed read after its first row: what it left is cleared away, and
+    /// the next of its shape goes to the primary.
+    pub(super) fn refused_late(&self, route: ReadRoute<'_>, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
+        self.remember(sql, Refusal::Writes, lease);
+        match route.if_refused {
+            IfRefused::StayReadOnly => Error::read_only(lease.node().name(), error).into(),
+            IfRefused::RunOnPrimary => error,
         }
-        Ok(())
     }
 
     /// A server refused to write inside a READ ONLY transaction: the typed error of it.

@@ -105,9 +105,14 @@ impl Routed for ReadConn {
             (Intent::Write, DecidedBy::Server) => Err(refused_before()),
             // It reads, and only the primary can, or shall, run it.
             (Intent::Write, DecidedBy::Standby) => Ok(Route::Read(self.on_primary())),
-            (Intent::Write, DecidedBy::Configuration) if verdict.is_read_by_text() => {
+            (Intent::Write, DecidedBy::Configuration)
+                if verdict.is_read_by_text() || verdict.reason.is_unknown_function() =>
+            {
                 Ok(Route::Read(self.on_primary()))
             }
+            (Intent::Write, DecidedBy::Catalogue) => Err(Error::new(Kind::Refused {
+                reason: format!("{}, which the database lists as VOLATILE", verdict.reason),
+            })),
             // The caller vouches for functions we know nothing of; the server refuses what writes.
             (Intent::Write, _) if verdict.reason.is_unknown_function() => Ok(Route::Read(self.anywhere())),
             (Intent::Write, _) => Err(Error::new(Kind::Refused { reason: verdict.reason.to_string() })),

@@ -139,6 +139,9 @@ impl Core {
             if let Some(refusal) = Self::refusal(&lease, fault) {
                 return Err(Unserved::Refused(Refused { error, refusal, lease }));
             }
+            if fault == Fault::Closed && has_another_pool(&lease) {
+                continue; // It did not run, and this is not the node's doing.
+            }
             if attempts == Attempts::Last || how == How::Alone || is_second || !self.may_retry(fault) {
                 return Err(Unserved::Failed(match (fault, lease.lane()) {
                     (Fault::Exhausted, Lane::Read) => self.nobody_is_free(&lease, asked.at),
@@ -146,16 +149,15 @@ impl Core {
                 }));
             }
             telemetry::read_retried(lease.node().name(), fault);
-            tried = unfit_for_more(&lease, fault);
+            tried = Some(lease.node().id());
             is_second = true;
         }
     }
 
     pub(super) fn may_retry(&self, fault: Fault) -> bool {
         match fault {
-            // What a lost node ran moves, all of it: that is bounded by itself and happens once. So does
-            // what waited for a pool that was closed.
-            Fault::NodeDown | Fault::Closed => true,
+            // What a lost node ran moves, all of it: that is bounded by itself and happens once.
+            Fault::NodeDown => true,
             _ => fault.is_worth_another_node() && self.budget.withdraw(self.now(), self.reads_served()),
         }
     }
@@ -332,10 +334,9 @@ impl Operation<'_> {
     }
 }
 
-/// The node that the next attempt avoids: not one that closed this pool because it has a new one.
-pub(super) fn unfit_for_more(lease: &Lease, fault: Fault) -> Option<NodeId> {
-    let has_another_pool = !Arc::ptr_eq(lease.driver(), &lease.node().driver(lease.lane()));
-    (fault != Fault::Closed || !has_another_pool).then(|| lease.node().id())
+/// Whether the node closed the pool of the lease because it has a new one.
+pub(super) fn has_another_pool(lease: &Lease) -> bool {
+    !Arc::ptr_eq(lease.driver(), &lease.node().driver(lease.lane()))
 }
 
 /// Why an attempt at a read has no answer.

@@ -9,11 +9,12 @@ use std::{
 
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use sea_orm::{DbErr, QueryResult, Statement};
+use tracing::Instrument;
 
 use super::{
     arbiter::{AfterRefusal, Refused, Unserved},
     core::{Context, Core},
-    run::{Asked, Certainty, Chosen, Effect, Failed, Operation, ReadRoute, WriteMark, unfit_for_more, until_down},
+    run::{Asked, Certainty, Chosen, Effect, Failed, Operation, ReadRoute, WriteMark, has_another_pool, until_down},
 };
 use crate::{
     driver::{Fault, Rows},
@@ -43,7 +44,7 @@ enum State<'a> {
     /// Another attempt is being opened.
     Reopening(Reopening),
     /// Nothing runs again from here on.
-    Flowing(Flow<'a>),
+    Flowing(Box<Flow<'a>>),
     Done,
 }
 
@@ -65,6 +66,8 @@ struct Again {
     statement: Statement,
     /// Whether the node of this attempt is the first one.
     is_first: bool,
+    /// What a server refused before this attempt.
+    refused: Option<Refused>,
 }
 
 impl Again {
@@ -84,9 +87,13 @@ struct Flow<'a> {
     core: Arc<Core>,
     node: Arc<Node>,
     /// Held until the rows end. None inside a transaction, which holds the node itself.
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
     mark: Option<WriteMark>,
     inside: Option<Inside<'a>>,
+    /// For a routed read after its first row: what it was, and what becomes of it when it is refused now.
+    routed: Option<(String, ReadRoute<'static>)>,
+    /// What a server refused, and the primary perhaps runs.
+    refused: Option<(Refused, String)>,
 }
 
 /// The READ ONLY transaction that a statement runs in.
@@ -113,7 +120,7 @@ impl RowStream<'static> {
         let (rows, lease) = read.await.map_err(Unserved::into_error)?;
         let core = Arc::clone(core);
         let state = if lease.lane() == Lane::Write {
-            State::Flowing(Flow::new(rows, core, lease, None))
+            State::Flowing(Box::new(Flow::new(rows, core, lease, None)))
         } else {
             let route = ReadRoute { kept: None, ..route };
             let again = Again {
@@ -123,6 +130,7 @@ impl RowStream<'static> {
                 route,
                 statement,
                 is_first: attempts == 1,
+                refused: None,
             };
             State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again)))
         };
@@ -136,21 +144,7 @@ impl RowStream<'static> {
         effect: Effect,
         statement: Statement,
     ) -> Result<Self, DbErr> {
-        let session = operation.context.session.clone();
-        let mark = WriteMark::begin(Arc::clone(core), session, effect, Certainty::Unknown);
-        let lease = core.choose_primary(operation).await.lease;
-        match lease.driver().stream(statement).await {
-            Ok(rows) => {
-                lease.served();
-                Ok(Self { state: State::Flowing(Flow::new(rows, Arc::clone(core), lease, Some(mark))) })
-            }
-            Err(error) => {
-                core.suspect(lease.node(), Fault::of(&error));
-                let error = Err(error);
-                mark.ended(&error);
-                error
-            }
-        }
+        Ok(Self { state: State::Flowing(Box::new(open_write(core, operation, effect, statement).await?)) })
     }
 }
 
@@ -163,7 +157,18 @@ impl<'a> RowStream<'a> {
         inside: Option<Inside<'a>>,
     ) -> Self {
         let (core, node) = (Arc::clone(core), Arc::clone(node));
-        Self { state: State::Flowing(Flow { rows, core, node, _lease: None, mark: None, inside }) }
+        Self {
+            state: State::Flowing(Box::new(Flow {
+                rows,
+                core,
+                node,
+                lease: None,
+                mark: None,
+                inside,
+                routed: None,
+                refused: None,
+            })),
+        }
     }
 }
 
@@ -186,14 +191,17 @@ impl Hopeful {
     /// On another node.
     fn retry(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
         let Self { rows, lease, core, again, .. } = self;
+        if fault == Fault::Closed && has_another_pool(&lease) {
+            return Ok(reopen(core, again, None).boxed()); // It did not run, and this is not the node's doing.
+        }
         if core.topology().is_single() || !again.is_first || !core.may_retry(fault) {
             return Err(error);
         }
         telemetry::read_retried(lease.node().name(), fault);
         drop(rows);
-        let tried = unfit_for_more(&lease, fault);
+        let tried = lease.node().id();
         drop(lease);
-        Ok(reopen(core, Again { is_first: false, ..again }, tried).boxed())
+        Ok(reopen(core, Again { is_first: false, ..again }, Some(tried)).boxed())
     }
 
     /// Where a statement runs that a server refused.
@@ -203,16 +211,15 @@ impl Hopeful {
         let refused = Refused { error, refusal, lease };
         match core.after_refusal(again.route, &refused, &again.statement.sql) {
             AfterRefusal::RunOnPrimary => Ok(async move {
-                core.was_overruled(&again.statement.sql, &refused);
-                let operation = again.operation().overruled();
-                let opened = RowStream::open_write(&core, operation, Effect::Written, again.statement.clone());
-                Ok(opened.await?.state)
+                let operation = again.operation().overruled(refused.refusal);
+                let flow = open_write(&core, operation, Effect::Written, again.statement.clone()).await?;
+                Ok(State::Flowing(Box::new(Flow { refused: Some((refused, again.statement.sql)), ..flow })))
             }
             .boxed()),
             AfterRefusal::ReadOnPrimary(route) => {
                 again.freshness = core.ask(again.operation(), route).freshness;
                 again.route = route;
-                core.was_overruled(&again.statement.sql, &refused);
+                again.refused = Some(refused);
                 Ok(reopen(core, again, None).boxed())
             }
             AfterRefusal::Fail => Err(refused.into_error(again.route)),
@@ -228,11 +235,36 @@ impl Hopeful {
     }
 }
 
+async fn open_write(
+    core: &Arc<Core>,
+    operation: Operation<'_>,
+    effect: Effect,
+    statement: Statement,
+) -> Result<Flow<'static>, DbErr> {
+    let session = operation.context.session.clone();
+    let mark = WriteMark::begin(Arc::clone(core), session, effect, Certainty::Unknown);
+    let Chosen { lease, record, .. } = core.choose_primary(operation).await;
+    let span = telemetry::route_span(record.as_deref());
+    match lease.driver().stream(statement).instrument(span).await {
+        Ok(rows) => {
+            lease.served();
+            Ok(Flow::new(rows, Arc::clone(core), lease, Some(mark)))
+        }
+        Err(error) => {
+            core.suspect(lease.node(), Fault::of(&error));
+            let error = Err(error);
+            mark.ended(&error);
+            error
+        }
+    }
+}
+
 /// Opens another attempt of a routed read.
 async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
     let asked = Asked { operation: again.operation(), at: core.now(), freshness: again.freshness };
-    let Chosen { lease, .. } = core.choose(asked, again.route(), tried).await?;
-    match until_down(&lease, lease.driver().stream(again.statement.clone())).await {
+    let Chosen { lease, record, .. } = core.choose(asked, again.route(), tried).await?;
+    let span = telemetry::route_span(record.as_deref());
+    match until_down(&lease, lease.driver().stream(again.statement.clone())).instrument(span).await {
         Ok(rows) => {
             lease.served();
             Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again))))
@@ -247,7 +279,21 @@ async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<
 
 impl<'a> Flow<'a> {
     fn new(rows: Rows<'a>, core: Arc<Core>, lease: Lease, mark: Option<WriteMark>) -> Self {
-        Self { rows, core, node: Arc::clone(lease.node()), _lease: Some(lease), mark, inside: None }
+        let node = Arc::clone(lease.node());
+        Self { rows, core, node, lease: Some(lease), mark, inside: None, routed: None, refused: None }
+    }
+
+    /// A server refused to go on, in rows that can no longer come from elsewhere.
+    fn refused_late(&mut self, error: DbErr) -> DbErr {
+        if let Some(Inside { lease, sql }) = self.inside.take() {
+            return self.core.refused_in_transaction(lease, &sql, error);
+        }
+        match (self.routed.take(), &self.lease) {
+            (Some((sql, route)), Some(lease)) if lease.lane() == Lane::Read => {
+                self.core.refused_late(route, lease, &sql, error)
+            }
+            _ => error,
+        }
     }
 
     fn poll(&mut self, cx: &mut Wake<'_>) -> Poll<Option<Result<QueryResult, DbErr>>> {
@@ -255,9 +301,17 @@ impl<'a> Flow<'a> {
         // The end of the rows, or an error in their place, is the end of the statement: the floor
         // rises now, not when the stream happens to be dropped.
         let fault = match &item {
-            Poll::Pending | Poll::Ready(Some(Ok(_))) => return item,
-            Poll::Ready(None) => None,
+            Poll::Pending => return item,
             Poll::Ready(Some(Err(error))) => Some(Fault::of(error)),
+            Poll::Ready(Some(Ok(_)) | None) => {
+                if let Some((refused, sql)) = self.refused.take() {
+                    self.core.was_overruled(&sql, &refused);
+                }
+                if let Poll::Ready(Some(_)) = item {
+                    return item;
+                }
+                None
+            }
         };
         if let Some(fault) = fault {
             self.core.suspect(&self.node, fault);
@@ -265,11 +319,11 @@ impl<'a> Flow<'a> {
         if let Some(mark) = self.mark.take() {
             mark.ended_with(fault);
         }
-        match (item, self.inside.take(), fault) {
-            (Poll::Ready(Some(Err(error))), Some(Inside { lease, sql }), Some(Fault::ReadOnlySession)) => {
-                Poll::Ready(Some(Err(self.core.refused_in_transaction(lease, &sql, error))))
+        match (item, fault) {
+            (Poll::Ready(Some(Err(error))), Some(Fault::ReadOnlySession)) => {
+                Poll::Ready(Some(Err(self.refused_late(error))))
             }
-            (item, ..) => item,
+            (item, _) => item,
         }
     }
 }
@@ -287,8 +341,12 @@ impl Stream for RowStream<'_> {
                         return Poll::Pending;
                     }
                     Poll::Ready(Ok(row)) => {
-                        let Hopeful { rows, lease, core, .. } = *hopeful;
-                        self.state = State::Flowing(Flow::new(rows, core, lease, None));
+                        let Hopeful { rows, lease, core, again, .. } = *hopeful;
+                        if let Some(refused) = &again.refused {
+                            core.was_overruled(&again.statement.sql, refused);
+                        }
+                        let routed = Some((again.statement.sql, again.route));
+                        self.state = State::Flowing(Box::new(Flow { routed, ..Flow::new(rows, core, lease, None) }));
                         return Poll::Ready(row.map(Ok));
                     }
                     Poll::Ready(Err(failed)) => {

@@ -85,8 +85,9 @@ async fn run_refused<T>(
     match core.after_refusal(route, &refused, &statement.sql) {
         AfterRefusal::RunOnPrimary => {
             let sql = statement.sql.clone();
-            let written =
-                core.write(this.overruled(), Effect::Written, |driver: &dyn Driver| operation(driver, statement));
+            let written = core.write(this.overruled(refused.refusal), Effect::Written, |driver: &dyn Driver| {
+                operation(driver, statement)
+            });
             let (value, _lease) = written.await?;
             core.was_overruled(&sql, &refused);
             Ok(value)

@@ -69,8 +69,6 @@ impl DatabaseTransaction {
         if self.access == Access::ReadWrite {
             return self.noted(operation(self.inner.as_ref(), statement).await);
         }
-        // Known from another time: then the transaction is not even broken off.
-        self.core.refuse_known(&statement.sql)?;
         let sql = statement.sql.clone();
         self.noted(operation(self.inner.as_ref(), statement).await).map_err(|error| match Fault::of(&error) {
             Fault::ReadOnlySession => self.core.refused_in_transaction(&self.lease, &sql, error),
@@ -194,10 +192,7 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
         Box::pin(async move {
             let inside = match self.access {
                 Access::ReadWrite => None,
-                Access::ReadOnly => {
-                    self.core.refuse_known(&stmt.sql)?;
-                    Some(Inside { lease: &self.lease, sql: stmt.sql.clone() })
-                }
+                Access::ReadOnly => Some(Inside { lease: &self.lease, sql: stmt.sql.clone() }),
             };
             self.noted(self.inner.stream(stmt).await)
                 .map(|rows| RowStream::of_transaction(rows, &self.core, self.lease.node(), inside))

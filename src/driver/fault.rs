@@ -86,6 +86,8 @@ impl Fault {
                 code if code.starts_with("08") => Self::Broken,
                 // On a standby 40001 can only be a conflict with recovery.
                 "40001" => Self::RecoveryConflict,
+                // "cached plan must not change result type": the table changed, wherever it was run.
+                "0A000" if postgres.routine() == Some("RevalidateCachedQuery") => Self::Statement,
                 code => Self::of_refusal(code),
             };
         }
@@ -99,11 +101,9 @@ impl Fault {
             // feature_not_supported (an unlogged table on a standby), object_not_in_prerequisite_state
             // ("recovery is in progress")
             "0A000" | "55000" => Self::NotSupportedHere,
-            // SQLITE_READONLY, alone or in the low byte of an extended code
-            _ => match code.parse::<u32>() {
-                Ok(number) if code.len() < 5 && number & 0xFF == 8 => Self::ReadOnlySession,
-                _ => Self::Statement,
-            },
+            // SQLITE_READONLY, as `query_only` gives it. Its extended codes tell of a file that cannot be written.
+            "8" => Self::ReadOnlySession,
+            _ => Self::Statement,
         }
     }
 

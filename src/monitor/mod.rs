@@ -64,11 +64,16 @@ impl Monitor {
 
     /// Ends the task for good.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::SeqCst);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task.take() {
             task.abort();
         }
+    }
+
+    /// Whether the connection was closed.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
     #[cold]

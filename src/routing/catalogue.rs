@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{FunctionName, KnownFunctions};
+use super::{FunctionName, KnownFunctions, classify::is_harmless_on_postgres};
 
 /// Longer names do not exist: PostgreSQL cuts them at 63 bytes, MySQL at 64 characters.
 const LONGEST_NAME: usize = 256;
@@ -14,6 +14,8 @@ pub(crate) struct Catalogue {
     declared: Box<[String]>,
     /// By name, as the catalogue stores it.
     loaded: HashMap<Box<str>, Vec<Function>>,
+    /// Whether one of them is not harmless and has the name of a built-in.
+    redefines: bool,
 }
 
 /// All functions of one name in one schema.
@@ -25,7 +27,7 @@ struct Function {
 
 impl Catalogue {
     pub(super) fn declared(names: &[String]) -> Self {
-        Self { declared: names.into(), loaded: HashMap::new() }
+        Self { declared: names.into(), ..Self::default() }
     }
 
     /// The same declarations, with the functions of a listing: lines of `r` (all functions of this
@@ -43,7 +45,10 @@ impl Catalogue {
                     .push(Function { schema: schema.into(), is_harmless: kind == "r" });
             }
         }
-        Self { declared: self.declared.clone(), loaded }
+        let writes = |functions: &[Function]| functions.iter().any(|function| !function.is_harmless);
+        let redefines =
+            loaded.iter().any(|(name, functions)| writes(functions) && is_harmless_on_postgres(name.as_ref()));
+        Self { declared: self.declared.clone(), redefines, loaded }
     }
 
     pub(super) fn is_same_listing(&self, other: &Self) -> bool {
@@ -74,6 +79,14 @@ impl KnownFunctions for Catalogue {
     fn is_harmless(&self, call: &FunctionName<'_>) -> bool {
         self.declared.iter().any(|name| call.is(name)) || self.is_loaded_harmless(call)
     }
+
+    fn redefines(&self, call: &FunctionName<'_>) -> bool {
+        call.qualifier().is_none() && self.lists(call) && !self.is_harmless(call)
+    }
+
+    fn redefines_built_ins(&self) -> bool {
+        self.redefines
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +95,18 @@ mod tests {
 
     use super::*;
     use crate::routing::{Intent, classify_with};
+
+    #[test]
+    fn a_function_that_has_the_name_of_a_built_in_and_writes_is_seen() {
+        let catalogue = Catalogue::default().with_listing("w\tpublic\tlower\nr\tpublic\tupper\n");
+        let intent = |sql: &str| classify_with(sql, DbBackend::Postgres, &catalogue).intent;
+        for read in ["SELECT upper('a')", "SELECT pg_catalog.lower('a')", "SELECT length('a')"] {
+            assert_eq!(intent(read), Intent::Read, "{read}");
+        }
+        for write in ["SELECT lower('a')", "SELECT LOWER(x)", "SELECT \"lower\"('a')", "SELECT public.lower('a')"] {
+            assert_eq!(intent(write), Intent::Write, "{write}");
+        }
+    }
 
     #[test]
     fn a_name_is_harmless_when_every_function_it_may_mean_is() {

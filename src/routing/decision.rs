@@ -296,6 +296,7 @@ impl fmt::Display for DecidedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Text => "its text",
+            Self::Catalogue => "the database's catalogue of functions",
             Self::Configuration => "the configuration",
             Self::Server => "a server, which refused its like as a write",
             Self::Standby => "a standby, which cannot run its like",

@@ -20,7 +20,7 @@ use super::{
     catalogue::Catalogue,
     classify::{Shape, Statements, shape_of, text_of_shape},
     classify_with,
-    memo::{Memo, Seen, Worth},
+    memo::{Listed, Memo, Seen, Worth},
     refused::Refused,
 };
 use crate::topology::{Swap, Tick};
@@ -48,6 +48,8 @@ impl Verdict {
 pub enum DecidedBy {
     /// Its text.
     Text,
+    /// The database's catalogue: it calls a function that is not marked as one that only reads.
+    Catalogue,
     /// A rule of the configuration for statements of its shape.
     Configuration,
     /// A server refused a statement of its shape as a read within the last ten minutes.
@@ -134,7 +136,7 @@ impl Judge {
     /// again, as long as no server refused anything.
     ///
     /// The clock is read only when the answer depends on it.
-    pub(crate) fn verdict(&self, sql: &str, now: impl FnOnce() -> Tick) -> Verdict {
+    pub(crate) fn verdict(&self, sql: &str, now: impl Fn() -> Tick) -> Verdict {
         let epoch = self.epoch.load(Ordering::Acquire);
         self.memo.with(
             sql,
@@ -143,12 +145,25 @@ impl Judge {
             |seen| {
                 let Classification { intent, reason } = seen.classification;
                 let by_text = Verdict { intent, reason, decided_by: DecidedBy::Text };
-                if self.rules.is_empty() && self.refused.is_empty() {
+                let by_text = match seen.listed {
+                    Listed::AsWriting => Verdict { decided_by: DecidedBy::Catalogue, ..by_text },
+                    Listed::No => by_text,
+                };
+                let none_refused = self.refused.is_empty(&now);
+                if self.rules.is_empty() && none_refused {
                     return by_text;
                 }
                 let shape = seen.shape.get_or_init(|| shape_of(sql, self.backend, &self.keys));
-                let exception = shape.and_then(|shape| self.exception(shape, seen.classification, now()));
-                exception.map_or(by_text, |(intent, decided_by)| Verdict { intent, reason, decided_by })
+                let Some((shape, _)) = shape else { return by_text };
+                // What a server refused to do is stronger than an opinion about it.
+                let refusal = if none_refused { None } else { self.refused.find(*shape, now()) };
+                let (intent, decided_by) = match (refusal, self.rules.get(shape)) {
+                    (Some(Refusal::Writes), _) => (Intent::Write, DecidedBy::Server),
+                    (_, Some(intent)) => (*intent, DecidedBy::Configuration),
+                    (Some(Refusal::NotOnStandby), None) => (Intent::Write, DecidedBy::Standby),
+                    (None, None) => return by_text,
+                };
+                Verdict { intent, reason, decided_by }
             },
         )
     }
@@ -159,7 +174,7 @@ impl Judge {
 
     fn read(&self, sql: &str) -> Seen {
         let catalogue = self.catalogue.load();
-        let asked = Asked { catalogue: &catalogue, unlisted: Cell::new(false) };
+        let asked = Asked { catalogue: &catalogue, unlisted: Cell::new(false), writing: Cell::new(false) };
         let classification = classify_with(sql, self.backend, &asked);
         // Only PostgreSQL has a catalogue that says what a function does.
         let worth = if asked.unlisted.get() && self.backend == DbBackend::Postgres {
@@ -168,27 +183,9 @@ impl Judge {
         } else {
             Worth::Keeping
         };
-        Seen { classification, shape: OnceLock::new(), worth }
-    }
-
-    fn exception(
-        &self,
-        (shape, statements): (Shape, Statements),
-        text: Classification,
-        now: Tick,
-    ) -> Option<(Intent, DecidedBy)> {
-        if let Some(intent) = self.rules.get(&shape) {
-            return Some((*intent, DecidedBy::Configuration));
-        }
-        // A read connection tries what calls functions that nobody knows.
-        let is_tried = text.intent.is_read() || text.reason.is_unknown_function();
-        if !is_tried || statements == Statements::Several {
-            return None;
-        }
-        self.refused.find(shape, now).map(|refusal| match refusal {
-            Refusal::Writes => (Intent::Write, DecidedBy::Server),
-            Refusal::NotOnStandby => (Intent::Write, DecidedBy::Standby),
-        })
+        let writing = asked.writing.get() && classification.reason.is_unknown_function();
+        let listed = if writing { Listed::AsWriting } else { Listed::No };
+        Seen { classification, shape: OnceLock::new(), worth, listed }
     }
 
     /// Whether a text is one statement, however a server may read it.
@@ -229,15 +226,28 @@ impl Judge {
 struct Asked<'a> {
     catalogue: &'a Catalogue,
     unlisted: Cell<bool>,
+    /// Whether it was asked for something that it knows to write.
+    writing: Cell<bool>,
 }
 
 impl KnownFunctions for Asked<'_> {
     fn is_harmless(&self, call: &FunctionName<'_>) -> bool {
         let is_harmless = self.catalogue.is_harmless(call);
-        if !is_harmless && !self.catalogue.lists(call) {
-            self.unlisted.set(true);
+        if !is_harmless {
+            let asked_for = if self.catalogue.lists(call) { &self.writing } else { &self.unlisted };
+            asked_for.set(true);
         }
         is_harmless
+    }
+
+    fn redefines(&self, call: &FunctionName<'_>) -> bool {
+        let redefines = self.catalogue.redefines(call);
+        self.writing.set(self.writing.get() || redefines);
+        redefines
+    }
+
+    fn redefines_built_ins(&self) -> bool {
+        self.catalogue.redefines_built_ins()
     }
 }
 

@@ -44,6 +44,14 @@ pub(super) struct Seen {
     /// Filled in when somebody asks.
     pub(super) shape: OnceLock<Option<(Shape, Statements)>>,
     pub(super) worth: Worth,
+    pub(super) listed: Listed,
+}
+
+/// Whether it calls a function that the catalogue knows, and knows to write or to lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    No,
+    AsWriting,
 }
 
 /// Whether what was found out stays true.
@@ -134,7 +142,7 @@ mod tests {
             count.set(count.get() + 1);
             let classification = classify(text, DbBackend::Postgres);
             let worth = if text.contains("unlisted") { Worth::AskingAgain } else { Worth::Keeping };
-            Seen { classification, shape: OnceLock::new(), worth }
+            Seen { classification, shape: OnceLock::new(), worth, listed: Listed::No }
         };
         memo.with(text, epoch, read, |seen| seen.classification)
     }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -20,8 +20,8 @@ const CAPACITY: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     shapes: Mutex<HashMap<Shape, Remembered>>,
-    /// How many there are, so that asking costs nothing while there are none.
-    count: AtomicUsize,
+    /// When the last of them is forgotten; zero when there are none. So that asking costs one load then.
+    until: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +31,10 @@ struct Remembered {
 }
 
 impl Refused {
-    pub(super) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
+    /// Whether nothing at all is remembered. The clock is read only when something was.
+    pub(super) fn is_empty(&self, now: impl FnOnce() -> Tick) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        until == 0 || now() >= Tick(until)
     }
 
     pub(super) fn find(&self, shape: Shape, now: Tick) -> Option<Refusal> {
@@ -43,16 +45,18 @@ impl Refused {
     /// Remembers a refusal; `true` if the shape was not remembered already.
     pub(super) fn remember(&self, shape: Shape, refusal: Refusal, now: Tick) -> bool {
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        if shapes.len() >= CAPACITY && !shapes.contains_key(&shape) {
-            shapes.retain(|_, remembered| now < remembered.until);
+        let is_known = shapes.get(&shape).is_some_and(|remembered| now < remembered.until);
+        shapes.retain(|_, remembered| now < remembered.until);
+        if shapes.len() >= CAPACITY && !is_known {
             let oldest = shapes.iter().min_by_key(|(_, remembered)| remembered.until).map(|(shape, _)| *shape);
-            if let Some(oldest) = oldest.filter(|_| shapes.len() >= CAPACITY) {
+            if let Some(oldest) = oldest {
                 shapes.remove(&oldest);
             }
         }
-        let before = shapes.insert(shape, Remembered { refusal, until: now.after(REMEMBERED_FOR) });
-        self.count.store(shapes.len(), Ordering::Relaxed);
-        before.is_none_or(|before| now >= before.until)
+        let until = now.after(REMEMBERED_FOR);
+        shapes.insert(shape, Remembered { refusal, until });
+        self.until.fetch_max(until.0, Ordering::AcqRel);
+        !is_known
     }
 }
 
@@ -71,12 +75,13 @@ mod tests {
     fn a_refusal_is_remembered_for_ten_minutes_and_said_once() {
         let (keys, refused) = (RandomState::new(), Refused::default());
         let shape = |sql: &str| shape_of(sql, DbBackend::Postgres, &keys).expect("it can be followed").0;
-        assert!(refused.is_empty());
+        assert!(refused.is_empty(|| unreachable!("nothing was refused")));
         assert!(refused.remember(shape("SELECT f(1)"), Refusal::Writes, Tick(MINUTE)));
         assert!(!refused.remember(shape("SELECT f(2)"), Refusal::Writes, Tick(2 * MINUTE)));
         assert_eq!(refused.find(shape("SELECT f(3)"), Tick(12 * MINUTE - 1)), Some(Refusal::Writes));
         assert_eq!(refused.find(shape("SELECT f(3)"), Tick(12 * MINUTE)), None);
         assert_eq!(refused.find(shape("SELECT g(3)"), Tick(2 * MINUTE)), None);
+        assert!(!refused.is_empty(|| Tick(12 * MINUTE - 1)) && refused.is_empty(|| Tick(12 * MINUTE)));
         assert!(refused.remember(shape("SELECT f(1)"), Refusal::Writes, Tick(12 * MINUTE)), "it is news again");
     }
 
@@ -89,7 +94,7 @@ mod tests {
         for number in 0..CAPACITY + 10 {
             refused.remember(shape(number), Refusal::Writes, Tick(number as u64));
         }
-        assert_eq!(refused.count.load(Ordering::Relaxed), CAPACITY);
+        assert_eq!(refused.shapes.lock().expect("no panic under it").len(), CAPACITY);
         let now = Tick(MINUTE);
         assert!((0..10).all(|number| refused.find(shape(number), now).is_none()));
         assert!((10..CAPACITY + 10).all(|number| refused.find(shape(number), now).is_some()));

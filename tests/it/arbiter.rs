@@ -177,6 +177,12 @@ async fn postgres_user_functions_run_where_their_labels_allow() -> Result<()> {
         "CREATE FUNCTION public.locks() RETURNS bool LANGUAGE sql STABLE AS 'SELECT pg_try_advisory_lock(1)'",
         "CREATE FUNCTION public.atomic() RETURNS bool LANGUAGE sql STABLE \
          BEGIN ATOMIC SELECT pg_try_advisory_lock(1); END",
+        "CREATE FUNCTION public.calls_rolled() RETURNS int LANGUAGE sql STABLE AS 'SELECT rolled()'",
+        "CREATE FUNCTION public.deeper() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1 + calls_rolled()'",
+        "CREATE FUNCTION public.opens() RETURNS text LANGUAGE sql STABLE AS \
+         $$ SELECT set_config('default_transaction_read_only', 'off', false) $$",
+        "CREATE FUNCTION public.format(int, int) RETURNS text LANGUAGE sql VOLATILE AS \
+         'SELECT pg_try_advisory_lock($1)::text'",
         "CREATE AGGREGATE public.total(int) (SFUNC = int4pl, STYPE = int)",
         "CREATE FUNCTION public.noisy(int, int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1 + $2'",
         "CREATE AGGREGATE public.noisy_total(int) (SFUNC = noisy, STYPE = int)",
@@ -193,7 +199,18 @@ async fn postgres_user_functions_run_where_their_labels_allow() -> Result<()> {
     for call in ["public.twice(1)", "Items()", "shop_math.\"Odd\"(1)", "total(1)", "lower('A')"] {
         assert!(on_replica(call).await?, "{call}");
     }
-    for call in ["rolled()", "mixed(1)", "locks()", "atomic()", "noisy_total(1)", "pg_try_advisory_lock(1)"] {
+    for call in [
+        "rolled()",
+        "mixed(1)",
+        "locks()",
+        "atomic()",
+        "noisy_total(1)",
+        "calls_rolled()",
+        "deeper()",
+        "opens()",
+        "format(1, 2)",
+        "pg_try_advisory_lock(1)",
+    ] {
         assert!(!on_replica(call).await?, "{call}");
     }
     servers

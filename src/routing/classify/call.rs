@@ -33,6 +33,9 @@ impl Scan<'_, '_> {
         let at = self.chain.start();
         let len = name.end() - at;
         match self.look_up(name) {
+            Known::Harmless if self.redefined && self.called(name).is_some_and(|call| self.known.redefines(&call)) => {
+                self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
+            }
             Known::Harmless => {}
             Known::NeedsPrimary(effect) => {
                 return self.refuse(Reason::PrimaryFunction { effect, at, len });
@@ -167,6 +170,11 @@ impl Scan<'_, '_> {
     }
 
     fn is_declared(&self, name: Token) -> bool {
+        self.called(name).is_some_and(|call| self.known.is_harmless(&call))
+    }
+
+    /// The called name, if it is one that a caller can know.
+    fn called(&self, name: Token) -> Option<FunctionName<'_>> {
         let (start, names) = (self.chain.start(), self.chain.names);
         let qualifier = match names {
             1 => None,
@@ -174,13 +182,10 @@ impl Scan<'_, '_> {
             // Longer chains and fields of values are nothing that a declaration names.
             _ => self.sql.get(start..name.start()),
         };
-        let Some(text) = self.sql.get(name.start()..name.end()) else {
-            return false;
-        };
+        let text = self.sql.get(name.start()..name.end())?;
         if names > 2 || (names == 2 && qualifier.is_none()) {
-            return false;
+            return None;
         }
-        let call = FunctionName::new(qualifier, text, self.dialect == Dialect::Postgres);
-        self.known.is_harmless(&call)
+        Some(FunctionName::new(qualifier, text, self.dialect == Dialect::Postgres))
     }
 }

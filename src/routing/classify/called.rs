@@ -89,7 +89,7 @@ fn unquote(written: &str) -> Option<(&str, bool)> {
 
 /// Which user functions are harmless: neither write, nor lock, nor depend on the session.
 ///
-/// Asked only for calls that are no built-in. A closure will do:
+/// Asked for calls that are no built-in. A closure will do:
 ///
 /// ```
 /// # use sea_orm::DbBackend;
@@ -101,6 +101,19 @@ fn unquote(written: &str) -> Option<(&str, bool)> {
 pub trait KnownFunctions {
     /// Is a call of this function harmless, whatever its arguments?
     fn is_harmless(&self, call: &FunctionName<'_>) -> bool;
+
+    /// May the call of a built-in, by its bare name, mean a function of the user's that is not harmless: one of
+    /// the same name that takes other arguments? Asked only while
+    /// [`redefines_built_ins`](Self::redefines_built_ins).
+    fn redefines(&self, call: &FunctionName<'_>) -> bool {
+        let _ = call;
+        false
+    }
+
+    /// Is there such a function at all? Asked once for a text.
+    fn redefines_built_ins(&self) -> bool {
+        false
+    }
 }
 
 impl<F: Fn(&FunctionName<'_>) -> bool> KnownFunctions for F {

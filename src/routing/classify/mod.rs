@@ -121,6 +121,11 @@ pub fn classify_with(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) 
     Classification::of(examine(sql, backend, known).0)
 }
 
+/// Is this the name of a built-in of PostgreSQL, as its catalogue stores it, that only reads?
+pub(crate) fn is_harmless_on_postgres(name: &str) -> bool {
+    classify(&format!("SELECT pg_catalog.\"{name}\"()"), DbBackend::Postgres).intent.is_read()
+}
+
 /// The reason, and how many bytes the lexer went over in all readings.
 fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason, usize) {
     let Some(dialect) = Dialect::of(backend) else {

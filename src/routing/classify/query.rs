@@ -202,7 +202,7 @@ impl Scan<'_, '_> {
             && matches!(self.clause, Clause::Arguments | Clause::Expressions | Clause::JoinCondition)
             && !(previous.is(Kind::Dot) || previous.is(Kind::Cast) || previous.is_keyword(Keyword::As))
             && !previous.is_dml();
-        if !is_call || self.built_in(word, Case::Word) != Known::Harmless {
+        if !is_call || self.redefined || self.built_in(word, Case::Word) != Known::Harmless {
             return false;
         }
         self.before_previous = word;

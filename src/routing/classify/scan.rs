@@ -107,6 +107,8 @@ pub(super) struct Scan<'sql, 'known> {
     pub(super) lexer: Lexer<'sql>,
     pub(super) dialect: Dialect,
     pub(super) known: &'known dyn KnownFunctions,
+    /// Whether a built-in may be another function.
+    pub(super) redefined: bool,
     pub(super) phase: Phase,
     pub(super) clause: Clause,
     pub(super) previous: Token,
@@ -127,6 +129,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
             lexer: Lexer::new(sql, dialect, reading),
             dialect,
             known,
+            redefined: known.redefines_built_ins(),
             phase: Phase::Start,
             clause: Clause::Arguments,
             previous: Token::START,

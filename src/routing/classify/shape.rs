@@ -54,6 +54,8 @@ pub(crate) fn shape_of(sql: &str, backend: DbBackend, keys: &RandomState) -> Opt
 
 /// The longest text of a shape that is worth showing, in bytes.
 const SHOWN: usize = 1_000;
+/// Longer tokens are no names: PostgreSQL cuts them at 63 bytes, MySQL at 64 characters.
+const LONGEST_NAME: usize = 256;
 
 /// A text without the values that stand in it, as far as the lexer can follow it.
 pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
@@ -61,19 +63,32 @@ pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
     let (Some(dialect), true) = (Dialect::of(backend), sql.len() < TOO_LONG) else { return shown };
     let Some(usual) = dialect.readings().first() else { return shown };
     let mut lexer = Lexer::new(sql, dialect, *usual);
-    let mut end = 0;
+    let (mut end, mut last) = (0, Kind::Start);
     while shown.len() < SHOWN {
         let token = lexer.next();
+        // What follows may be inside of a literal, as the server reads it.
+        if lexer.ambiguous.is_some() {
+            break;
+        }
+        let text = sql.get(token.start()..token.end()).unwrap_or_default();
         match token.kind() {
             Kind::End | Kind::Stop => return shown,
+            // `4111_1111`: the digits go on.
+            Kind::Word if last == Kind::Number && token.start() == end => {
+                end = token.end();
+                continue;
+            }
             _ if token.start() > end && end > 0 => shown.push(' '),
             _ => {}
         }
         match token.kind() {
             Kind::Text | Kind::Number | Kind::Parameter => shown.push('?'),
-            _ => shown.push_str(sql.get(token.start()..token.end()).unwrap_or_default()),
+            // A text to SQLite, when no column has that name.
+            Kind::Quoted if dialect == Dialect::Sqlite && text.starts_with('"') => shown.push('?'),
+            _ if text.len() > LONGEST_NAME => shown.push('…'),
+            _ => shown.push_str(text),
         }
-        end = token.end();
+        (end, last) = (token.end(), token.kind());
     }
     shown.push('…');
     shown
@@ -82,6 +97,8 @@ pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
 /// Writes one reading of a text into a hasher.
 struct Writer<'sql> {
     sql: &'sql [u8],
+    /// Where the last token ended.
+    end: usize,
     lexer: Lexer<'sql>,
     hasher: DefaultHasher,
     last: Last,
@@ -103,6 +120,7 @@ impl<'sql> Writer<'sql> {
     fn new(sql: &'sql str, dialect: Dialect, reading: Reading, keys: &RandomState) -> Self {
         Self {
             sql: sql.as_bytes(),
+            end: 0,
             lexer: Lexer::new(sql, dialect, reading),
             hasher: keys.build_hasher(),
             last: Last::Start,
@@ -124,6 +142,11 @@ impl<'sql> Writer<'sql> {
     }
 
     fn token(&mut self, token: Token) {
+        let goes_on = self.last == Last::Literal && token.start() == self.end;
+        self.end = token.end();
+        if goes_on && token.kind() == Kind::Word {
+            return; // `4111_1111`: the digits go on.
+        }
         if self.last == Last::Start {
             self.statements += 1;
             self.hasher.write_u8(b';');
@@ -206,6 +229,11 @@ mod tests {
     fn no_value_is_shown() {
         let sql = "SELECT  f('secret',7)\n FROM t -- secret\n WHERE a=$1 AND b IN ('x', E'y\\'z', $$w$$);";
         assert_eq!(text_of_shape(sql, DbBackend::Postgres), "SELECT f(?,?) FROM t WHERE a=? AND b IN (?, ?, ?);");
+        let cards = "SELECT 4111_1111_1111_1111, 0x41 AS hex";
+        assert_eq!(text_of_shape(cards, DbBackend::Postgres), "SELECT ?, ? AS hex");
+        assert_eq!(text_of_shape(r#"SELECT "secret""#, DbBackend::Sqlite), "SELECT ?");
+        assert_eq!(text_of_shape(r"SELECT 'a\', ' , secret , '", DbBackend::MySql), "SELECT…");
+        assert!(!text_of_shape(&format!("SELECT \"{}\"", "x".repeat(5_000)), DbBackend::Postgres).contains("xx"));
         assert!(text_of_shape(&"a ".repeat(10_000), DbBackend::Postgres).len() < 2 * SHOWN);
     }
 

@@ -3,10 +3,8 @@
 use std::{error::Error as _, time::Duration};
 
 use futures_util::TryStreamExt;
-use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseBackend, DbErr, EntityTrait, Statement, StreamTrait, TransactionTrait,
-};
-use sea_orm_resolver::{DatabaseConnection, Error, StatementRoute};
+use sea_orm::{AccessMode, ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement, StreamTrait, TransactionTrait};
+use sea_orm_resolver::{DatabaseConnection, DecidedBy, Error, StatementRoute};
 use testkit::scripted::{Behaviour, Step, fault};
 use tokio::time;
 
@@ -17,8 +15,12 @@ const READ_ONLY: &str = "25006";
 const NOT_SUPPORTED: &str = "0A000";
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
+fn statement(sql: &str) -> Statement {
+    Statement::from_string(DbBackend::Postgres, sql)
+}
+
 fn hidden(argument: u32) -> Statement {
-    Statement::from_string(DatabaseBackend::Postgres, format!("SELECT * FROM writing_view WHERE id = {argument}"))
+    statement(&format!("SELECT * FROM writing_view WHERE id = {argument}"))
 }
 
 /// Replicas that refuse every query with this code; the primary runs it.
@@ -144,13 +146,14 @@ async fn an_error_that_the_primary_has_too_is_the_statements_own_and_not_remembe
 #[tokio::test(start_paused = true)]
 async fn a_text_of_several_statements_is_not_run_again() -> Result<(), DbErr> {
     let (nodes, db) = refusing(1, READ_ONLY).await?;
-    for _ in 0..2 {
-        let error = db.execute_unprepared("SELECT 1; SELECT * FROM writing_view").await.expect_err("refused");
-        assert!(Error::from_db_err(&error).is_none(), "the server's own words: {error}");
-    }
-    assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (2, 0));
-    db.execute_unprepared("SELECT * FROM writing_view; -- one statement;\n;").await?;
-    assert_eq!(nodes.primary.statements().len(), 1);
+    let several = "SELECT 1; SELECT * FROM writing_view";
+    let error = db.execute_unprepared(several).await.expect_err("refused");
+    assert!(Error::from_db_err(&error).is_none(), "the server's own words: {error}");
+    assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (1, 0));
+    db.execute_unprepared(several).await?;
+    assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (1, 1), "it is known by then");
+    db.session().execute_unprepared("SELECT * FROM writing_view; -- one statement;\n;").await?;
+    assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (2, 2));
     Ok(())
 }
 
@@ -204,6 +207,47 @@ async fn a_stream_that_fails_after_its_first_row_is_not_run_again() -> Result<()
     assert_eq!(rows.try_next().await?.expect("a row").try_get::<String>("", "name")?, "r1");
     rows.try_next().await.expect_err("rows that were seen cannot be taken back");
     assert_eq!((nodes.primary.statements().len(), db.overruled_reads()), (0, 0));
+    assert_eq!(db.explain(&select(&db)).decided_by(), Some(DecidedBy::Server), "the next one goes to the primary");
+
+    let late = statement("SELECT id, name, amount FROM item WHERE id > 0");
+    let mut rows = db.read().stream_raw(late).await?;
+    rows.try_next().await?.expect("a row");
+    let error = rows.try_next().await.expect_err("rows that were seen cannot be taken back");
+    assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "typed on a read connection: {error}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_counted_and_remembered_only_when_the_primary_has_run_it() -> Result<(), DbErr> {
+    let (nodes, db) = refusing(1, NOT_SUPPORTED).await?;
+    nodes.primary.once(Step::FirstRow, Behaviour::Fail(fault::server(NOT_SUPPORTED)));
+    for (succeeds, expected) in [(false, DecidedBy::Text), (true, DecidedBy::Standby)] {
+        let rows = async { db.session().stream_raw(hidden(1)).await?.try_collect::<Vec<_>>().await };
+        assert_eq!(rows.await.is_ok(), succeeds);
+        assert_eq!(db.overruled_reads(), u64::from(succeeds));
+        assert_eq!(db.explain(&hidden(1)).decided_by(), Some(expected));
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_for_replicas_does_not_outlive_a_refusal() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connected(nodes.builder().statement("SELECT f(?)", StatementRoute::Replica)).await?;
+    nodes.replicas[0].on(Step::QueryOne, Behaviour::Fail(fault::server(READ_ONLY)));
+    for argument in 0..5 {
+        db.session().query_one_raw(statement(&format!("SELECT f({argument})"))).await?;
+    }
+    assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (1, 5));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_for_the_primary_holds_on_read_connections_too() -> Result<(), DbErr> {
+    let nodes = Nodes::speaking(DbBackend::MySql, 1);
+    let db = nodes.connected(nodes.builder().statement("SELECT f(?)", StatementRoute::Primary)).await?;
+    db.read().execute_unprepared("SELECT f(1)").await?;
+    assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (0, 1));
     Ok(())
 }
 
@@ -218,13 +262,13 @@ async fn nothing_is_run_again_inside_a_transaction() -> Result<(), DbErr> {
         let ours = Error::from_db_err(&error).expect("typed");
         assert!(ours.is_refused() && ours.node() == Some("r1") && ours.source().is_some(), "{error}");
     }
-    // A statement that only its refusal shows to write is refused without the server the next time.
-    for sent in [1, 1] {
+    // It is the server that refuses, each time: another statement of the same shape may be none.
+    for sent in 1..=2 {
         nodes.replicas[0].forget();
         let error = transaction.query_one_raw(hidden(sent)).await.expect_err("refused");
         assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "{error}");
+        assert_eq!(on_replicas(&nodes), 1);
     }
-    assert_eq!(on_replicas(&nodes), 0, "known by then");
     let rows = async { transaction.stream_raw(select(&db)).await?.try_collect::<Vec<_>>().await };
     let error = rows.await.expect_err("refused");
     assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "{error}");
