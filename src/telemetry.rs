@@ -27,6 +27,7 @@ pub(crate) fn route_span(decision: Option<&RouteDecision>) -> Span {
         target: "sea_orm_resolver::route",
         "sea_orm_resolver.route",
         node = decision.node(),
+        statement = decision.statement(),
         sessions = %decision.sessions(),
         intent = ?decision.intent(),
         reason = decision.reason().map(tracing::field::display),

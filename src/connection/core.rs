@@ -47,6 +47,18 @@ pub(crate) struct Context {
     pub(super) log: Option<RouteLog>,
 }
 
+impl Context {
+    /// Whether somebody wants to know where the operation goes.
+    pub(super) fn is_watched(&self) -> bool {
+        self.log.is_some() || telemetry::wants_routes()
+    }
+
+    /// The text of a statement, if somebody wants to know where it goes.
+    pub(super) fn text_for_record(&self, sql: &str) -> Option<String> {
+        self.is_watched().then(|| sql.to_owned())
+    }
+}
+
 /// What a handle says about every operation.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
@@ -88,7 +100,7 @@ impl Core {
 
     /// Whether the primary answers.
     pub(super) async fn ping_primary(&self, context: &Context) -> Result<(), DbErr> {
-        let lease = self.choose_primary(Operation { context, verdict: None }).await.lease;
+        let lease = self.choose_primary(Operation::bare(context)).await.lease;
         lease.driver().ping().await.inspect_err(|error| self.suspect(lease.node(), Fault::of(error)))
     }
 

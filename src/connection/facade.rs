@@ -118,7 +118,7 @@ impl DatabaseConnection {
         let context = self.context();
         let verdict = core.verdict(&statement.sql);
         let topology = core.cell().load();
-        match self.route(&context, &verdict) {
+        let decision = match self.route(&context, &verdict) {
             Ok(Route::Read(route)) => {
                 let now = core.now();
                 let request = ReadRequest {
@@ -130,7 +130,8 @@ impl DatabaseConnection {
                 RouteDecision::of_read(&topology, core.policy.as_ref(), &request, Some(verdict), now)
             }
             _ => RouteDecision::of_write(&topology, Some(verdict)),
-        }
+        };
+        decision.about(&statement.sql, core.judge().shown(&statement.sql))
     }
 
     /// SeaORM's own handle of the primary's read-write pool, for what takes one by name. What is written

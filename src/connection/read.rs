@@ -69,7 +69,7 @@ impl ReadConn {
     pub async fn ping(&self) -> Result<(), DbErr> {
         let context = self.context();
         let route = self.anywhere();
-        let operation = Operation { context: &context, verdict: None };
+        let operation = Operation::bare(&context);
         let (answered, _lease) = self
             .core
             .read(self.core.ask(operation, route), route, |driver, _| driver.ping())

@@ -18,7 +18,7 @@ use crate::{
     Error,
     driver::{Driver, Fault},
     error::Kind,
-    routing::{Freshness, How, ReadRequest, Rejected, RouteDecision, Selected, Verdict, select_read},
+    routing::{Freshness, How, Judge, ReadRequest, Rejected, RouteDecision, Selected, Verdict, select_read},
     telemetry,
     topology::{Floor, Lane, Lease, Node, NodeId, Role, Tick},
 };
@@ -49,6 +49,8 @@ impl ReadRoute<'_> {
 pub(super) struct Operation<'a> {
     pub(super) context: &'a Context,
     pub(super) verdict: Option<Verdict>,
+    /// Its text, when somebody wants to know where it goes.
+    pub(super) text: Option<&'a str>,
 }
 
 /// What a read asks of its node: once, for all its attempts.
@@ -211,7 +213,7 @@ impl Core {
                 }
                 let mut draw = self.draws.draw();
                 let selected = select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?;
-                let record = asked.operation.record(|verdict| {
+                let record = asked.operation.record(self.judge(), |verdict| {
                     RouteDecision::of_selected(&topology, self.policy.as_ref(), &request, verdict, now, &selected)
                 });
                 (selected, record)
@@ -271,7 +273,7 @@ impl Core {
                 if !topology.is_single() {
                     self.monitor.ensure_running();
                 }
-                let record = operation.record(|verdict| RouteDecision::of_write(&topology, verdict));
+                let record = operation.record(self.judge(), |verdict| RouteDecision::of_write(&topology, verdict));
                 (Arc::clone(&topology.primary.node), record)
             };
             let lease = Lease::take(primary, Lane::Write, Role::Primary);
@@ -320,10 +322,22 @@ pub(super) struct Chosen {
     pub(super) record: Option<Box<RouteDecision>>,
 }
 
-impl Operation<'_> {
+impl<'a> Operation<'a> {
+    /// One that sends no statement of its own.
+    pub(super) fn bare(context: &'a Context) -> Self {
+        Self { context, verdict: None, text: None }
+    }
+
     /// Makes the record of a decision, if somebody wants to know.
-    fn record(&self, make: impl FnOnce(Option<Verdict>) -> RouteDecision) -> Option<Box<RouteDecision>> {
-        (self.context.log.is_some() || telemetry::wants_routes()).then(|| Box::new(make(self.verdict)))
+    fn record(&self, judge: &Judge, make: impl FnOnce(Option<Verdict>) -> RouteDecision) -> Option<Box<RouteDecision>> {
+        if !self.context.is_watched() {
+            return None;
+        }
+        let made = make(self.verdict);
+        Some(Box::new(match self.text {
+            Some(sql) => made.about(sql, judge.shown(sql)),
+            None => made,
+        }))
     }
 
     /// Writes it down.

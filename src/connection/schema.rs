@@ -48,7 +48,7 @@ impl Asked {
     async fn by(handle: &impl Routed) -> Self {
         let core = handle.core();
         let context = handle.context();
-        let lease = core.choose_primary(Operation { context: &context, verdict: None }).await.lease;
+        let lease = core.choose_primary(Operation::bare(&context)).await.lease;
         let session = context.session;
         Self { lease, _found: WriteMark::begin(Arc::clone(core), session, Effect::Written, Certainty::Known) }
     }

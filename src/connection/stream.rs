@@ -72,7 +72,7 @@ struct Again {
 
 impl Again {
     fn operation(&self) -> Operation<'_> {
-        Operation { context: &self.context, verdict: self.verdict }
+        Operation { context: &self.context, verdict: self.verdict, text: Some(&self.statement.sql) }
     }
 
     /// The route, with the node that an explicit session keeps to. (That of a read connection is not

@@ -51,7 +51,8 @@ async fn run<R: Routed, T>(
     let context = handle.context();
     let core = handle.core();
     let verdict = core.verdict(supply.sql());
-    let this = Operation { context: &context, verdict: Some(verdict) };
+    let text = context.text_for_record(supply.sql());
+    let this = Operation { context: &context, verdict: Some(verdict), text: text.as_deref() };
     match handle.route(&context, &verdict).map_err(refuse)? {
         Route::Read(route) => {
             let asked = core.ask(this, route);
@@ -135,7 +136,8 @@ pub(super) async fn stream<R: Routed>(handle: &R, statement: Statement) -> Resul
     let context = handle.context();
     let core = handle.core();
     let verdict = core.verdict(&statement.sql);
-    let this = Operation { context: &context, verdict: Some(verdict) };
+    let text = context.text_for_record(&statement.sql);
+    let this = Operation { context: &context, verdict: Some(verdict), text: text.as_deref() };
     match handle.route(&context, &verdict).map_err(Error::into_query)? {
         Route::Read(route) => RowStream::open_read(core, this, route, statement).await,
         Route::Primary(effect) => RowStream::open_write(core, this, effect, statement).await,
@@ -149,18 +151,18 @@ pub(super) async fn begin<R: Routed>(
     let context = handle.context();
     let core = handle.core();
     let access = Access::asked(&options);
-    let this = Operation { context: &context, verdict: None };
+    let this = Operation::bare(&context);
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
             let begun = core.read(core.ask(this, route), route, |driver, _| driver.begin(options)).await;
             let (inner, lease) = begun.map_err(Unserved::into_error)?;
-            Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, Arc::clone(core)))
+            Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, Arc::clone(core), context.log.clone()))
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
             let (inner, lease) = core.write(this, Effect::Nothing, |driver: &dyn Driver| driver.begin(options)).await?;
             let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Known);
-            Ok(DatabaseTransaction::new(inner, lease, access, Some(mark), Arc::clone(core)))
+            Ok(DatabaseTransaction::new(inner, lease, access, Some(mark), Arc::clone(core), context.log.clone()))
         }
     }
 }

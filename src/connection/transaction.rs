@@ -7,16 +7,20 @@ use sea_orm::{
     AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
     TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
 };
+use tracing::Instrument;
 
 #[cfg(feature = "stream")]
 use super::stream::{Inside, RowStream};
 use super::{
     core::Core,
+    record::RouteLog,
     run::WriteMark,
     surface::{options, run_transaction},
 };
 use crate::{
     driver::{DriverTransaction, Fault},
+    routing::RouteDecision,
+    telemetry,
     topology::Lease,
 };
 
@@ -32,6 +36,7 @@ pub struct DatabaseTransaction {
     /// Of the outermost read-write transaction only: a nested commit is a savepoint's release.
     mark: Option<WriteMark>,
     core: Arc<Core>,
+    log: Option<RouteLog>,
 }
 
 /// What a transaction may do.
@@ -60,19 +65,37 @@ impl DatabaseTransaction {
         access: Access,
         mark: Option<WriteMark>,
         core: Arc<Core>,
+        log: Option<RouteLog>,
     ) -> Self {
-        Self { inner, lease, access, mark, core }
+        Self { inner, lease, access, mark, core, log }
+    }
+
+    /// The record of a statement, which also goes into the log, if somebody wants to know.
+    fn record(&self, sql: &str) -> Option<RouteDecision> {
+        if self.log.is_none() && !telemetry::wants_routes() {
+            return None;
+        }
+        let verdict = self.core.verdict(sql);
+        let decision = RouteDecision::inside(&self.core.cell().load(), self.node(), self.lease.lane(), verdict);
+        let decision = decision.about(sql, self.core.judge().shown(sql));
+        if let Some(log) = &self.log {
+            log.add(decision.clone());
+        }
+        Some(decision)
     }
 
     /// Runs a statement on the transaction's connection.
     async fn run<T>(&self, statement: Statement, operation: Operation<T>) -> Result<T, DbErr> {
+        let span = telemetry::route_span(self.record(&statement.sql).as_ref());
         if self.access == Access::ReadWrite {
-            return self.noted(operation(self.inner.as_ref(), statement).await);
+            return self.noted(operation(self.inner.as_ref(), statement).instrument(span).await);
         }
         let sql = statement.sql.clone();
-        self.noted(operation(self.inner.as_ref(), statement).await).map_err(|error| match Fault::of(&error) {
-            Fault::ReadOnlySession => self.core.refused_in_transaction(&self.lease, &sql, error),
-            _ => error,
+        self.noted(operation(self.inner.as_ref(), statement).instrument(span).await).map_err(|error| {
+            match Fault::of(&error) {
+                Fault::ReadOnlySession => self.core.refused_in_transaction(&self.lease, &sql, error),
+                _ => error,
+            }
         })
     }
 
@@ -194,7 +217,8 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
                 Access::ReadWrite => None,
                 Access::ReadOnly => Some(Inside { lease: &self.lease, sql: stmt.sql.clone() }),
             };
-            self.noted(self.inner.stream(stmt).await)
+            let span = telemetry::route_span(self.record(&stmt.sql).as_ref());
+            self.noted(self.inner.stream(stmt).instrument(span).await)
                 .map(|rows| RowStream::of_transaction(rows, &self.core, self.lease.node(), inside))
         })
     }
@@ -218,7 +242,7 @@ impl TransactionTrait for DatabaseTransaction {
 
     async fn begin_with_options(&self, options: TransactionOptions) -> Result<Self, DbErr> {
         let inner = self.noted(self.inner.begin(options).await)?;
-        Ok(Self::new(inner, self.lease.again(), self.access, None, Arc::clone(&self.core)))
+        Ok(Self::new(inner, self.lease.again(), self.access, None, Arc::clone(&self.core), self.log.clone()))
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

@@ -19,6 +19,7 @@ use crate::topology::{Lane, Member, Role, Tick, Topology};
 /// tracing span of each operation. `Display` says it in words, serde as data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RouteDecision {
+    statement: Option<String>,
     node: Option<String>,
     sessions: Sessions,
     intent: Intent,
@@ -66,6 +67,11 @@ pub struct Rejection {
 }
 
 impl RouteDecision {
+    /// The statement, without the values that stand in its text. `None` for a BEGIN.
+    pub fn statement(&self) -> Option<&str> {
+        self.statement.as_deref()
+    }
+
     /// The node that runs it; for an explanation, the likeliest. `None` while no member may.
     pub fn node(&self) -> Option<&str> {
         self.node.as_deref()
@@ -165,8 +171,31 @@ impl RouteDecision {
         Self { node: Some(primary.clone()), candidates: vec![primary], ..Self::new(topology, Intent::Write, verdict) }
     }
 
+    /// Where a statement runs that is inside a transaction.
+    pub(crate) fn inside(topology: &Topology, node: &str, lane: Lane, verdict: Verdict) -> Self {
+        Self {
+            node: Some(node.to_owned()),
+            sessions: lane.into(),
+            candidates: vec![node.to_owned()],
+            primary_probability: if topology.primary.name() == node { 1.0 } else { 0.0 },
+            ..Self::new(topology, verdict.intent, Some(verdict))
+        }
+    }
+
+    /// With the statement it is about. Where the reason is a word of the text, that word stands with it.
+    pub(crate) fn about(mut self, sql: &str, shown: String) -> Self {
+        if let (Some(reason), Some(data)) = (&mut self.reason, self.reason_data)
+            && let Some(word) = data.text(sql)
+        {
+            *reason = format!("{reason}: {word}");
+        }
+        self.statement = Some(shown);
+        self
+    }
+
     fn new(topology: &Topology, intent: Intent, verdict: Option<Verdict>) -> Self {
         Self {
+            statement: None,
             node: None,
             sessions: Sessions::ReadWrite,
             intent: verdict.map_or(intent, |verdict| verdict.intent),
@@ -266,10 +295,9 @@ impl SessionFloor {
     fn of(freshness: Freshness, now: Tick) -> Option<Self> {
         let Freshness::Past { floor, .. } = freshness else { return None };
         let (written, open_until) = floor.parts();
-        Some(Self {
-            written_ago: (written != Tick::default()).then(|| now.since(written)),
-            open_for: (open_until > now).then(|| open_until.since(now)),
-        })
+        let written_ago = (written != Tick::default()).then(|| now.since(written));
+        let open_for = (open_until > now).then(|| open_until.since(now));
+        (written_ago.is_some() || open_for.is_some()).then_some(Self { written_ago, open_for })
     }
 }
 
@@ -278,7 +306,7 @@ impl fmt::Display for SessionFloor {
         match (self.written_ago, self.open_for) {
             (_, Some(_)) => f.write_str("a write whose outcome is unknown"),
             (Some(ago), None) => write!(f, "a write of {ago:?} ago"),
-            (None, None) => f.write_str("nothing yet"),
+            (None, None) => f.write_str("nothing"),
         }
     }
 }
@@ -306,6 +334,9 @@ impl fmt::Display for DecidedBy {
 
 impl fmt::Display for RouteDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(statement) = &self.statement {
+            writeln!(f, "{statement}")?;
+        }
         let intent = if self.intent.is_read() { "a read" } else { "for the primary" };
         match &self.node {
             Some(node) => writeln!(f, "node        {node} ({} sessions)", self.sessions)?,

@@ -49,7 +49,6 @@ use scan::Scan;
 /// Where a statement must run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Intent {
     /// Any fresh node will do.
     Read,
@@ -67,7 +66,6 @@ impl Intent {
 
 /// The intent of a statement, and what decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub struct Classification {
     /// Where it must run.
     pub intent: Intent,

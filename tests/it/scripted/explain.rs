@@ -37,6 +37,7 @@ async fn a_read_and_a_write_are_explained() -> Result<(), DbErr> {
     assert_eq!((write.node(), write.intent(), write.sessions()), (Some("p"), Intent::Write, Sessions::ReadWrite));
     assert_eq!(write.reason().map(|reason| reason.kind()), Some("primary_function"), "{write}");
     assert_eq!(write.candidates(), ["p"]);
+    assert!(write.to_string().contains("nextval"), "{write}");
 
     nodes.each(|node| assert_eq!(node.statements(), Vec::<String>::new(), "nothing ran"));
     Ok(())
@@ -146,7 +147,16 @@ async fn a_log_has_the_decision_of_everything_that_ran() -> Result<(), DbErr> {
 
     time::sleep(STICK).await;
     let transaction = db.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
-    assert_eq!(took(&log), [(transaction.node().to_owned(), Intent::Read)]);
+    let node = transaction.node().to_owned();
+    assert_eq!(took(&log), [(node.clone(), Intent::Read)]);
+    transaction.query_all_raw(statement("SELECT 'secret' WHERE 1 = 2")).await?;
+    transaction.stream_raw(select(&db)).await?;
+    assert_eq!(log.last().and_then(|said| said.statement().map(str::to_owned)), Some(select(&db).sql));
+    assert_eq!(took(&log), vec![(node, Intent::Read); 2], "what runs inside is there too");
+    db.query_all_raw(statement("SELECT 'secret' FROM item WHERE id = 17")).await?;
+    let said = log.last().expect("one decision").to_string();
+    assert!(said.contains("SELECT ? FROM item WHERE id = ?") && !said.contains("secret"), "{said}");
+    log.take();
     who(&plain).await?;
     assert_eq!(took(&log), [], "the other handle is not recorded");
     Ok(())
