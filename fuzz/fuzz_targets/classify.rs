@@ -33,7 +33,12 @@ fuzz_target!(|bytes: &[u8]| {
             same(&sql.to_ascii_lowercase(), backend, &sql, seen);
             for space in ["\n", "\t\t", "/**/", " /* FOR UPDATE ' */ ", " -- it's\n"] {
                 same(&sql.replace([' ', '\n', '\t'], space), backend, &sql, seen);
-                same(&sql.replace('(', &format!("({space}")).replace(',', &format!("{space},{space}")), backend, &sql, seen);
+                same(
+                    &sql.replace('(', &format!("({space}")).replace(',', &format!("{space},{space}")),
+                    backend,
+                    &sql,
+                    seen,
+                );
             }
             second_opinion(&sql, backend, seen);
         }
@@ -65,10 +70,10 @@ fn is_open(reason: Reason) -> bool {
     matches!(reason, Reason::Unterminated { .. } | Reason::AmbiguousLiteral { .. })
 }
 
-/// Nothing whose case or space counts: no literal, quoted name, comment, parameter or variable.
+/// Nothing whose case or space counts: no literal, quoted name, comment, parameter, variable, or number with a base.
 fn is_plain(sql: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || " \n\t_,.()*+<>=;%|&^~-/".contains(c);
-    sql.chars().all(is_word) && !["--", "/*", "*/"].iter().any(|mark| sql.contains(mark))
+    sql.chars().all(is_word) && !["--", "/*", "*/", "0x", "0X", "0b", "0B"].iter().any(|mark| sql.contains(mark))
 }
 
 /// What another parser takes for anything but a query is no read.
@@ -78,7 +83,8 @@ fn second_opinion(sql: &str, backend: DbBackend, seen: Classification) {
         DbBackend::MySql => &MySqlDialect {},
         _ => &SQLiteDialect {},
     };
-    if seen.intent != Intent::Read {
+    // sqlparser 0.59 panics at a DIV with no right side.
+    if seen.intent != Intent::Read || sql.to_ascii_uppercase().contains("DIV") {
         return;
     }
     let Ok(statements) = Parser::parse_sql(dialect, sql) else { return };

@@ -76,6 +76,8 @@ impl Chain {
     pub(super) fn go_on(&mut self, name: Token) {
         if self.names == 0 {
             self.first = Token::new(Kind::Start, Keyword::None, name.start(), name.end());
+            // `SELECT .f(1)`: whatever that is, it is no call of a built-in.
+            self.names = 9;
         }
         self.names += 1;
     }

@@ -32,14 +32,15 @@ pub(crate) const MARIADB: Engine = Engine {
              ON *.* TO shop@'%'",
 };
 
-/// Variables that every statement moves, or that only tell what the last one was like.
+/// Variables as far as the session has its own value, but for those that every statement moves.
 const STATE: &str = "
 SELECT CONCAT('gtid ', @@gtid_binlog_pos, ' ', @@gtid_current_pos) AS fact
 UNION ALL
 SELECT CONCAT('last insert id ', LAST_INSERT_ID())
 UNION ALL
-SELECT CONCAT('variable ', variable_name, ' = ', COALESCE(variable_value, 'NULL')) FROM information_schema.session_variables
+SELECT CONCAT('variable ', variable_name, ' = ', COALESCE(session_value, 'NULL')) FROM information_schema.system_variables
 WHERE variable_name NOT IN ('TIMESTAMP', 'WARNING_COUNT', 'ERROR_COUNT', 'RAND_SEED1', 'RAND_SEED2', 'GTID_CURRENT_POS')
+  AND session_value IS NOT NULL AND NOT session_value <=> global_value
 UNION ALL
 SELECT CONCAT('user variable ', variable_name, ' = ', COALESCE(variable_value, 'NULL')) FROM information_schema.user_variables
 UNION ALL

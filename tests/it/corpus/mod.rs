@@ -49,6 +49,7 @@ async fn agrees(cluster: &Cluster, backend: DbBackend, engine: Engine, at_least:
         verdicts.known_over_cautious,
         verdicts.invalid.len(),
     );
+    // For whoever adds statements and wants to know what the tables here lack.
     if std::env::var_os("CORPUS_SHOW_INVALID").is_some() {
         println!("{}", verdicts.invalid.join("\n"));
     }

@@ -1,6 +1,6 @@
 //! A session in which statements are tried, and what each of them leaves behind.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::link::{Link, Refusal, is_copy};
 
@@ -55,7 +55,8 @@ impl Session {
     /// Opens a session; `setup` are further settings, in SQL.
     pub(crate) async fn open(url: &str, setup: &str, questions: Questions) -> Result<Self> {
         let mut link = Link::open(url).await?;
-        let (id, state) = prepare(&mut link, setup, questions).await?;
+        let (id, digest) = prepare(&mut link, setup, questions).await?;
+        let state = State { facts: link.texts(questions.state).await?, digest };
         Ok(Self { url: url.to_owned(), setup: setup.to_owned(), questions, link, id, state, is_sure: true })
     }
 
@@ -108,19 +109,24 @@ impl Session {
 
     async fn reopen(&mut self) -> Result<()> {
         self.link = Link::open(&self.url).await?;
-        (self.id, self.state) = prepare(&mut self.link, &self.setup, self.questions).await?;
+        let (id, digest) = prepare(&mut self.link, &self.setup, self.questions).await?;
+        // The facts are many, and most often the same again.
+        if digest != self.state.digest {
+            self.state = State { facts: self.link.texts(self.questions.state).await?, digest };
+        }
+        self.id = id;
         self.is_sure = true;
         Ok(())
     }
 }
 
-async fn prepare(link: &mut Link, setup: &str, questions: Questions) -> Result<(String, State)> {
+/// The id of the new session and the digest of its state.
+async fn prepare(link: &mut Link, setup: &str, questions: Questions) -> Result<(String, String)> {
     for sql in [questions.settings, setup] {
         link.must(sql).await?;
     }
     let id = link.texts(questions.id).await?.concat();
-    let facts = link.texts(questions.state).await.context("the state of a new session")?;
-    Ok((id, State { facts, digest: digest(link, questions).await? }))
+    Ok((id, digest(link, questions).await?))
 }
 
 async fn digest(link: &mut Link, questions: Questions) -> Result<String> {
