@@ -34,7 +34,8 @@
 //!
 //! * [`DatabaseConnection`]: `&db` is a SeaORM connection, and each statement is routed by what it is.
 //! * [`DatabaseConnection::read`]: one node, drawn 10 % primary / 90 % replicas and kept for the life of
-//!   the value. What is not a plain read is refused before it reaches a server.
+//!   the value. What is not a plain read is refused before it reaches a server; a function that nobody knows is
+//!   tried, in its read-only session.
 //! * [`DatabaseConnection::write`]: always the primary.
 //! * [`DatabaseConnection::session`] and [`DatabaseConnection::scope`]: whose writes a read must see.
 //! * [`DatabaseConnection::swap_replicas`] and its kin: other nodes, while queries run.
@@ -59,8 +60,9 @@
 //!
 //! # What it does not do
 //!
-//! It moves no data and promotes no server. A function that is labelled `STABLE` and swallows the error of
-//! a write that a read-only session refuses is believed.
+//! It moves no data and promotes no server. A lock is no write to a server: one that hides in a view, an operator
+//! or a cast is taken where the read runs. A function that is labelled `STABLE` and swallows the error of a write that
+//! a read-only session refuses is believed.
 //!
 //! # Cargo features
 //!

@@ -148,9 +148,10 @@ impl DatabaseConnection {
         self.core.topology()
     }
 
-    /// Reads that a server refused to run as reads and that the primary ran, since the connection was
-    /// opened. Each shape of statement is tried again after ten minutes; many more than that mean that a
-    /// function is marked `STABLE` and writes.
+    /// Reads that a server did not run and the primary did, since the connection was opened: those that
+    /// write in a way their text does not show, and on PostgreSQL those of unlogged tables. Each shape of
+    /// statement is tried again after ten minutes, so a number that grows faster means many shapes: send
+    /// them to the primary by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
     pub fn overruled_reads(&self) -> u64 {
         self.core.overruled.load(Ordering::Relaxed)
     }
