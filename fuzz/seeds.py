@@ -7,7 +7,7 @@ corpus = here / "corpus/classify"
 corpus.mkdir(parents=True, exist_ok=True)
 words = set()
 for file in sorted((here.parent / "tests/spec/classify").glob("*.toml")):
-    for case in tomllib.loads(file.read_text())["case"]:
+    for case in (case for group in tomllib.loads(file.read_text())["group"] for case in group["case"]):
         sql = case["sql"].encode()
         (corpus / hashlib.sha256(sql).hexdigest()[:16]).write_bytes(sql)
         words.update(re.findall(r"[A-Za-z_]{2,}|[^\sA-Za-z_0-9]{2,4}", case["sql"]))

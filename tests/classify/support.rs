@@ -10,6 +10,16 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SpecFile {
+    group: Vec<RawGroup>,
+}
+
+/// Cases about one thing, and where they come from.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGroup {
+    name: String,
+    /// A rule, a manual, a test that found them, or the program that sends them.
+    from: String,
     case: Vec<RawCase>,
 }
 
@@ -21,12 +31,12 @@ struct RawCase {
     #[serde(default)]
     on: Vec<String>,
     intent: String,
-    /// The reason's kind; absent: any of that intent.
-    reason: Option<String>,
+    /// The reason's kind.
+    reason: String,
     /// The words that decided.
     text: Option<String>,
-    #[serde(default)]
-    why: String,
+    /// Where this case comes from, if not from where its group does.
+    from: Option<String>,
     /// Why a statement that a replica could run is a write all the same.
     over_cautious: Option<String>,
 }
@@ -35,10 +45,12 @@ struct RawCase {
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) file: String,
+    pub(crate) group: String,
+    pub(crate) from: String,
     pub(crate) sql: String,
     pub(crate) backend: DbBackend,
     pub(crate) read: bool,
-    pub(crate) reason: Option<String>,
+    pub(crate) reason: String,
     pub(crate) text: Option<String>,
     pub(crate) over_cautious: Option<String>,
 }
@@ -57,32 +69,44 @@ pub(crate) fn cases() -> Vec<Case> {
         let file = path.file_name().expect("a file").to_string_lossy().into_owned();
         let text = fs::read_to_string(&path).expect("readable");
         let spec: SpecFile = toml::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
-        for raw in spec.case {
-            let read = match raw.intent.as_str() {
-                "read" => true,
-                "write" => false,
-                other => panic!("{file}: intent {other}"),
-            };
-            assert!(!read || raw.over_cautious.is_none(), "{file}: {} is a read", raw.sql);
-            let on: Vec<&str> = if raw.on.is_empty() {
-                vec!["postgres", "mysql", "sqlite"]
-            } else {
-                raw.on.iter().map(String::as_str).collect()
-            };
-            for name in on {
-                let backend =
-                    BACKENDS.iter().find(|known| known.0 == name).unwrap_or_else(|| panic!("{file}: backend {name}")).1;
-                cases.push(Case {
-                    file: file.clone(),
-                    sql: raw.sql.clone(),
-                    backend,
-                    read,
-                    reason: raw.reason.clone(),
-                    text: raw.text.clone(),
-                    over_cautious: raw.over_cautious.clone(),
-                });
+        assert!(!spec.group.is_empty(), "{file}: no group");
+        for group in spec.group {
+            assert!(!group.name.trim().is_empty(), "{file}: a group without a name");
+            assert!(!group.case.is_empty(), "{file}: {}: no case", group.name);
+            for raw in &group.case {
+                cases.extend(read_case(&file, &group, raw));
             }
         }
     }
     cases
+}
+
+/// The case on each of its backends.
+fn read_case(file: &str, group: &RawGroup, raw: &RawCase) -> Vec<Case> {
+    let place = format!("{file}: {}: {:?}", group.name, raw.sql);
+    let read = match raw.intent.as_str() {
+        "read" => true,
+        "write" => false,
+        other => panic!("{place}: intent {other}"),
+    };
+    let from = raw.from.as_ref().unwrap_or(&group.from);
+    assert!(!from.trim().is_empty(), "{place}: where does it come from?");
+    assert!(!raw.reason.trim().is_empty(), "{place}: for what reason?");
+    assert!(!read || raw.over_cautious.is_none(), "{place} is a read");
+    let on_backend = |(_, backend)| Case {
+        file: file.to_owned(),
+        group: group.name.clone(),
+        from: from.clone(),
+        sql: raw.sql.clone(),
+        backend,
+        read,
+        reason: raw.reason.clone(),
+        text: raw.text.clone(),
+        over_cautious: raw.over_cautious.clone(),
+    };
+    if raw.on.is_empty() {
+        return BACKENDS.map(on_backend).to_vec();
+    }
+    let named = |name: &String| BACKENDS.into_iter().find(|known| known.0 == name);
+    raw.on.iter().map(|name| on_backend(named(name).unwrap_or_else(|| panic!("{place}: backend {name}")))).collect()
 }

@@ -1,7 +1,8 @@
 //! Is a statement a read? In one pass, without allocation, linear in its length.
 //!
 //! A read is what is positively recognised as one in every way the server may read the text;
-//! everything else is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases.
+//! everything else is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases, each with its reason and
+//! where it comes from.
 //!
 //! [`lexer`] makes tokens, and [`literal`], [`number`] and [`comment`] find their ends; [`chunk`] reads eight
 //! bytes at once for them. [`scan`] is where a text is followed to its end: [`query`] through queries, with
@@ -106,8 +107,27 @@ impl Classification {
 /// * On PostgreSQL a qualified column that is named like a function that needs the primary (`t.nextval`): without such
 ///   a column it would be a call. A called name with escapes (`U&"…"(1)`).
 /// * A `WITH` inside more than 64 parentheses, and a text of four gigabytes.
+/// * On MySQL a name that begins with a digit and is not quoted (`2020_orders`).
 /// * A pragma that is not known to only read, `DO`, `HELP`, and every verb that is no query, `SHOW`, `EXPLAIN`,
 ///   `DESCRIBE` or `COPY … TO STDOUT`.
+///
+/// # Reads about the node that answers
+///
+/// These are reads, and a replica answers them; but it tells of itself, not of the primary, and the next call may be
+/// answered by another node (`tests/spec/classify/node_local.toml` has the cases):
+///
+/// * On PostgreSQL the views `pg_stat_*` and `pg_statio_*` (`pg_stat_activity`, `pg_stat_replication`,
+///   `pg_stat_user_tables`, …), `pg_locks`, `pg_settings`, `pg_file_settings`, `pg_replication_slots`; `SHOW x` and
+///   `current_setting()`; `pg_is_in_recovery()`, `pg_last_wal_replay_lsn()`, `inet_server_addr()`,
+///   `inet_server_port()`, `pg_postmaster_start_time()`, `pg_blocking_pids()`, `pg_stat_get_*()`, `version()`.
+/// * On MySQL and MariaDB `performance_schema`, `information_schema.PROCESSLIST`, `INNODB_TRX`, `GLOBAL_STATUS` and
+///   `GLOBAL_VARIABLES`; `SHOW VARIABLES`, `SHOW GLOBAL VARIABLES`; `@@port`, `@@hostname`, `@@global.x`, `VERSION()`.
+///
+/// `SHOW STATUS`, `SHOW PROCESSLIST` and `SHOW ENGINE` are about one node too, but no reads: the primary answers.
+///
+/// To ask the primary, run the statement on [`DatabaseConnection::write`](crate::DatabaseConnection::write). To ask
+/// several things of one node, keep one [`DatabaseConnection::read`](crate::DatabaseConnection::read) for all of them:
+/// its node changes only when it has left or is down, and [`ReadConn::node`](crate::ReadConn::node) names it.
 #[must_use]
 pub fn classify(sql: &str, backend: DbBackend) -> Classification {
     classify_with(sql, backend, &BuiltInsOnly)
