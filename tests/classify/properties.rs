@@ -31,6 +31,8 @@ fn plain_cases() -> Vec<support::Case> {
     support::cases()
         .into_iter()
         .filter(|case| !case.sql.contains(odd) && !case.sql.is_empty() && case.sql.is_ascii())
+        // On MySQL `0x1F` is a number, and `0X1F` a name.
+        .filter(|case| !["0x", "0X", "0b", "0B"].iter().any(|base| case.sql.contains(base)))
         .collect()
 }
 

@@ -119,7 +119,7 @@ impl Classification {
 /// * On PostgreSQL the views `pg_stat_*` and `pg_statio_*` (`pg_stat_activity`, `pg_stat_replication`,
 ///   `pg_stat_user_tables`, …), `pg_locks`, `pg_settings`, `pg_file_settings`, `pg_replication_slots`; `SHOW x` and
 ///   `current_setting()`; `pg_is_in_recovery()`, `pg_last_wal_replay_lsn()`, `inet_server_addr()`,
-///   `inet_server_port()`, `pg_postmaster_start_time()`, `pg_blocking_pids()`, `pg_stat_get_*()`, `version()`.
+///   `inet_server_port()`, `pg_blocking_pids()`, `pg_stat_get_*()`, `version()`.
 /// * On MySQL and MariaDB `performance_schema`, `information_schema.PROCESSLIST`, `INNODB_TRX`, `GLOBAL_STATUS` and
 ///   `GLOBAL_VARIABLES`; `SHOW VARIABLES`, `SHOW GLOBAL VARIABLES`; `@@port`, `@@hostname`, `@@global.x`, `VERSION()`.
 ///

@@ -216,8 +216,13 @@ impl<S: Subscriber> Layer<S> for Spans {
 async fn the_span_of_an_operation_carries_its_decision() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let spans = Spans::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
     let db = nodes.connect().await?;
+    // `tracing` remembers of each span whether anybody takes it, and asks the thread that comes upon it first,
+    // which may be another test's. So all are made known, and everybody is asked again.
+    who(&db.session()).await?;
+    write(&db.session()).await?;
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    tracing::callsite::rebuild_interest_cache();
     who(&db).await?;
     write(&db).await?;
     let spans = spans.0.lock().expect("no panic under it").clone();
