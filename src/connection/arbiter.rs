@@ -152,6 +152,7 @@ impl Core {
 
     /// A server refused to go on with a routed read after its first row: what it left is cleared away, and
     /// the next of its shape goes to the primary.
+    #[cfg(feature = "stream")]
     pub(super) fn refused_late(&self, route: ReadRoute<'_>, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
         self.remember(sql, Refusal::Writes, lease);
         match route.if_refused {

@@ -54,8 +54,8 @@ impl Context {
     }
 
     /// The text of a statement, if somebody wants to know where it goes.
-    pub(super) fn text_for_record(&self, sql: &str) -> Option<String> {
-        self.is_watched().then(|| sql.to_owned())
+    pub(super) fn text_for_record(&self, sql: &str) -> Option<Box<str>> {
+        self.is_watched().then(|| sql.into())
     }
 }
 

@@ -122,15 +122,27 @@ impl Core {
         let mut tried = None;
         let mut is_second = false;
         loop {
-            let Chosen { lease, how, record } = self.choose(asked, route, tried).await.map_err(Unserved::Failed)?;
+            // Decided here and not by `choose`, whose future would be a part of this one.
+            let Chosen { lease, how, record } = match self.decide(asked, route, tried, asked.at) {
+                Ok(chosen) => chosen,
+                Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await.map_err(Unserved::Failed)?,
+            };
             // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM. Elsewhere
             // even the last attempt keeps the statement: the server may refuse it.
             let attempts = match lease.lane() {
                 Lane::Read => Attempts::More,
                 Lane::Write => Attempts::Last,
             };
-            let span = telemetry::route_span(record.as_deref());
-            let (error, fault) = match until_down(&lease, run(&**lease.driver(), attempts)).instrument(span).await {
+            let attempt = run(&**lease.driver(), attempts);
+            let outcome = match record {
+                None => until_down(&lease, attempt).await,
+                // Boxed, so that the future of a read that nobody watches is the smaller one.
+                Some(record) => {
+                    let span = telemetry::route_span(Some(&record));
+                    Box::pin(until_down(&lease, attempt).instrument(span)).await
+                }
+            };
+            let (error, fault) = match outcome {
                 Ok(value) => {
                     lease.served();
                     return Ok((value, lease));

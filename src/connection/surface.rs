@@ -44,7 +44,7 @@ type Run<T> = for<'d> fn(&'d dyn Driver, Statement) -> BoxFuture<'d, Result<T, D
 
 async fn run<R: Routed, T>(
     handle: &R,
-    mut supply: Supply<'_>,
+    supply: &mut Supply<'_>,
     operation: Run<T>,
     refuse: fn(Error) -> DbErr,
 ) -> Result<T, DbErr> {
@@ -68,8 +68,9 @@ async fn run<R: Routed, T>(
         }
         Route::Primary(effect) => {
             let statement = supply.next(Attempts::Last);
-            let written = core.write(this, effect, |driver: &dyn Driver| operation(driver, statement));
-            written.await.map(|(value, _lease)| value)
+            // Boxed, so that the future of every read is not as large as that of a write.
+            let run = Box::pin(core.write(this, effect, |driver: &dyn Driver| operation(driver, statement)));
+            run.await.map(|(value, _lease)| value)
         }
     }
 }
@@ -106,16 +107,25 @@ async fn run_refused<T>(
     }
 }
 
-pub(super) async fn execute<R: Routed>(handle: &R, supply: Supply<'_>) -> Result<ExecResult, DbErr> {
-    run(handle, supply, |driver, statement| driver.execute(statement), Error::into_exec).await
+pub(super) fn execute<R: Routed>(
+    handle: &R,
+    supply: &mut Supply<'_>,
+) -> impl Future<Output = Result<ExecResult, DbErr>> + Send {
+    run(handle, supply, |driver, statement| driver.execute(statement), Error::into_exec)
 }
 
-pub(super) async fn query_one<R: Routed>(handle: &R, supply: Supply<'_>) -> Result<Option<QueryResult>, DbErr> {
-    run(handle, supply, |driver, statement| driver.query_one(statement), Error::into_query).await
+pub(super) fn query_one<R: Routed>(
+    handle: &R,
+    supply: &mut Supply<'_>,
+) -> impl Future<Output = Result<Option<QueryResult>, DbErr>> + Send {
+    run(handle, supply, |driver, statement| driver.query_one(statement), Error::into_query)
 }
 
-pub(super) async fn query_all<R: Routed>(handle: &R, supply: Supply<'_>) -> Result<Vec<QueryResult>, DbErr> {
-    run(handle, supply, |driver, statement| driver.query_all(statement), Error::into_query).await
+pub(super) fn query_all<R: Routed>(
+    handle: &R,
+    supply: &mut Supply<'_>,
+) -> impl Future<Output = Result<Vec<QueryResult>, DbErr>> + Send {
+    run(handle, supply, |driver, statement| driver.query_all(statement), Error::into_query)
 }
 
 pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Result<ExecResult, DbErr> {
@@ -124,7 +134,7 @@ pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Resu
     let statement = Statement::from_string(handle.core().backend, sql);
     run(
         handle,
-        Supply::Raw(Some(statement)),
+        &mut Supply::Raw(Some(statement)),
         |driver, statement| async move { driver.execute_unprepared(&statement.sql).await }.boxed(),
         Error::into_exec,
     )
@@ -216,7 +226,7 @@ macro_rules! implement_seaorm_traits {
             }
 
             async fn execute_raw(&self, stmt: sea_orm::Statement) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
-                surface::execute(self, Supply::Raw(Some(stmt))).await
+                surface::execute(self, &mut Supply::Raw(Some(stmt))).await
             }
 
             async fn execute<S: sea_orm::StatementBuilder>(
@@ -224,7 +234,7 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::execute(self, Supply::Built { first: Some(again()), again: &again }).await
+                surface::execute(self, &mut Supply::Built { first: Some(again()), again: &again }).await
             }
 
             async fn execute_unprepared(&self, sql: &str) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
@@ -235,7 +245,7 @@ macro_rules! implement_seaorm_traits {
                 &self,
                 stmt: sea_orm::Statement,
             ) -> Result<Option<sea_orm::QueryResult>, sea_orm::DbErr> {
-                surface::query_one(self, Supply::Raw(Some(stmt))).await
+                surface::query_one(self, &mut Supply::Raw(Some(stmt))).await
             }
 
             async fn query_one<S: sea_orm::StatementBuilder>(
@@ -243,14 +253,14 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<Option<sea_orm::QueryResult>, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::query_one(self, Supply::Built { first: Some(again()), again: &again }).await
+                surface::query_one(self, &mut Supply::Built { first: Some(again()), again: &again }).await
             }
 
             async fn query_all_raw(
                 &self,
                 stmt: sea_orm::Statement,
             ) -> Result<Vec<sea_orm::QueryResult>, sea_orm::DbErr> {
-                surface::query_all(self, Supply::Raw(Some(stmt))).await
+                surface::query_all(self, &mut Supply::Raw(Some(stmt))).await
             }
 
             async fn query_all<S: sea_orm::StatementBuilder>(
@@ -258,7 +268,7 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<Vec<sea_orm::QueryResult>, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::query_all(self, Supply::Built { first: Some(again()), again: &again }).await
+                surface::query_all(self, &mut Supply::Built { first: Some(again()), again: &again }).await
             }
 
             fn support_returning(&self) -> bool {
