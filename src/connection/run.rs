@@ -194,6 +194,7 @@ impl Core {
 
     /// Takes a lease on the node for a read, waiting for a node when none is eligible, until the
     /// selection time-out has passed since it was asked for.
+    #[cfg(feature = "stream")]
     pub(super) async fn choose(
         &self,
         asked: Asked<'_>,

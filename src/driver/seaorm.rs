@@ -172,20 +172,20 @@ impl Driver for SeaOrmDriver {
     }
 
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
-        let connection = match &self.connection().inner {
+        let connection: Option<DatabaseConnection> = match &self.connection().inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
                 let pool = self.connection().get_postgres_connection_pool();
-                SqlxPostgresConnector::from_sqlx_postgres_pool(like(pool))
+                Some(SqlxPostgresConnector::from_sqlx_postgres_pool(like(pool)))
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
                 let pool = self.connection().get_mysql_connection_pool();
-                SqlxMySqlConnector::from_sqlx_mysql_pool(like(pool))
+                Some(SqlxMySqlConnector::from_sqlx_mysql_pool(like(pool)))
             }
-            _ => return None,
+            _ => None,
         };
-        Some(Arc::new(Self::new(connection, Ownership::Ours, self.read_only)))
+        Some(Arc::new(Self::new(connection?, Ownership::Ours, self.read_only)))
     }
 
     fn wear_out(&self) -> BoxFuture<'_, ()> {
