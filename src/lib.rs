@@ -13,7 +13,7 @@
 //! # let file = folder.path().join("shop.db");
 //! # let file = file.display();
 //! let writer = format!("sqlite://{file}?mode=rwc");
-//! let reader = format!("sqlite://{file}");
+//! let reader = format!("sqlite://{file}?mode=rwc"); // all nodes open at once: whoever is first makes the file
 //! let db = DatabaseConnection::builder()
 //!     .primary(NodeConfig::new(writer).name("primary"))
 //!     .replica(NodeConfig::new(reader).name("replica"))
