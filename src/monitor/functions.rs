@@ -36,14 +36,12 @@ impl Functions {
     /// Asks for the list. `false` when there was no answer: the connection cannot be used again then.
     pub(super) async fn ask(&mut self, link: &mut dyn ProbeLink, question: &'static str, writer: &Writer) -> bool {
         self.asked = Some(writer.clock.now());
-        let answer = time::timeout(writer.settings.connect_timeout, link.ask(question)).await;
-        let listing = match answer {
-            Ok(Ok(row)) => probe::read_functions(&row),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                telemetry::functions_not_listed(format_args!("no answer within {:?}", writer.settings.connect_timeout));
-                return false;
-            }
+        // A list that brings nothing new, or does not come, is asked for half as often.
+        let next_pause = self.pause.saturating_mul(2).min(LONGEST);
+        let within = writer.settings.connect_timeout;
+        let listing = match time::timeout(within, link.ask(question)).await {
+            Ok(answer) => answer.and_then(|row| probe::read_functions(&row)).map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {within:?}")),
         };
         match listing {
             Ok(listing) if writer.judge.learn(&listing) => {
@@ -52,12 +50,12 @@ impl Functions {
                 true
             }
             Ok(_) => {
-                self.pause = self.pause.saturating_mul(2).min(LONGEST);
+                self.pause = next_pause;
                 true
             }
             Err(error) => {
                 telemetry::functions_not_listed(error);
-                self.pause = self.pause.saturating_mul(2).min(LONGEST);
+                self.pause = next_pause;
                 false
             }
         }
