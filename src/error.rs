@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     UnknownNode { name: String, known: Vec<String> },
     /// The member that served an operation went down meanwhile and no other could take it.
     WentDown { node: String },
+    /// A text that is no causal token.
+    BadToken { problem: String },
     /// Running operations did not finish within the drain time-out.
     DrainTimedOut { node: String, in_flight: u64 },
 }
@@ -115,6 +117,11 @@ impl Error {
         matches!(*self.kind, Kind::DrainTimedOut { .. })
     }
 
+    /// A text is no causal token: it was cut short, mistyped, or made by another version of this crate.
+    pub fn is_bad_token(&self) -> bool {
+        matches!(*self.kind, Kind::BadToken { .. })
+    }
+
     /// The node this error is about, where it is about one.
     pub fn node(&self) -> Option<&str> {
         match &*self.kind {
@@ -124,7 +131,7 @@ impl Error {
             | Kind::WentDown { node }
             | Kind::DrainTimedOut { node, .. } => Some(node),
             Kind::UnknownNode { name, .. } => Some(name),
-            Kind::Config { .. } | Kind::Refused { .. } | Kind::NoEligibleNode { .. } => None,
+            Kind::Config { .. } | Kind::Refused { .. } | Kind::BadToken { .. } | Kind::NoEligibleNode { .. } => None,
         }
     }
 
@@ -155,6 +162,7 @@ impl From<Error> for DbErr {
             | Kind::NotReadOnly { .. }
             | Kind::UnknownNode { .. }
             | Kind::WentDown { .. }
+            | Kind::BadToken { .. }
             | Kind::DrainTimedOut { .. } => Self::Conn(error.wrapped()),
         }
     }
@@ -207,6 +215,7 @@ impl fmt::Display for Error {
             Kind::UnknownNode { name, known } => {
                 write!(f, "no node is named `{name}`; the members are: {}", known.join(", "))
             }
+            Kind::BadToken { problem } => write!(f, "not a causal token: {problem}"),
             Kind::WentDown { node } => write!(f, "node `{node}` went down while it ran this operation"),
             Kind::DrainTimedOut { node, in_flight } => {
                 write!(f, "{in_flight} operations still run on node `{node}`; they go on, and it takes no new ones")

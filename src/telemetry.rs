@@ -79,6 +79,40 @@ pub(crate) fn suspected(node: &str, fault: impl fmt::Debug) {
     warn!(target: "sea_orm_resolver::health", node, ?fault, "node suspected");
 }
 
+/// On a new connection answered another server than the one that is believed to be there, or the same with
+/// less than it had. Fields: `node`.
+pub(crate) fn stranger_met(node: &str) {
+    debug!(target: "sea_orm_resolver::health", node, "another server life answers on a new connection");
+}
+
+/// A server does not say where it is: sessions keep to the primary for a time instead. Fields: `node`, `why`.
+pub(crate) fn positions_not_told(node: &str, why: impl fmt::Display) {
+    warn!(target: "sea_orm_resolver::health", node, %why, "the node does not tell its position; sessions go by time there");
+}
+
+/// A replica fell too far behind, or caught up again. Fields: `node`, `lag`, `bytes`.
+pub(crate) fn lag_changed(node: &str, is_over: bool, lag: Option<Duration>, bytes: Option<u64>) {
+    if is_over {
+        warn!(target: "sea_orm_resolver::health", node, ?lag, bytes, "replica is too far behind and takes no reads");
+    } else {
+        info!(target: "sea_orm_resolver::health", node, ?lag, bytes, "replica has caught up");
+    }
+}
+
+/// A causal token is of no use here: its session reads from the primary. Fields: `why`.
+pub(crate) fn token_unrelated(why: &str) {
+    warn!(target: "sea_orm_resolver::route", why, "a causal token cannot be compared; its session reads from the primary");
+}
+
+/// With `eventual` a read ran on a replica that is not known to have its session's own writes (only with
+/// `report_stale_reads`). Fields: `node`, `statement` (without its values), `floor`.
+pub(crate) fn read_behind_session(node: &str, statement: Option<&str>, floor: impl fmt::Display) {
+    warn!(
+        target: "sea_orm_resolver::route", node, statement, %floor,
+        "this read may miss what its session wrote: it ran under `eventual`"
+    );
+}
+
 /// What changed from one snapshot to the next: states, roles and incarnations of members.
 pub(crate) fn published(before: &Topology, after: &Topology) {
     for member in after.members() {
@@ -104,6 +138,12 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
             && old != new
         {
             warn!(target: "sea_orm_resolver::health", node = name, "another server life answers here (restart?)");
+        }
+        if known.lag.is_over != member.lag.is_over {
+            lag_changed(name, member.lag.is_over, member.lag(), member.lag_bytes());
+        }
+        if known.shared_at.is_none() && member.shared_at.is_some() {
+            warn!(target: "sea_orm_resolver::health", node = name, "two servers answer at this address; sessions go by time there");
         }
         if known.rotation() != member.rotation() {
             info!(target: "sea_orm_resolver::topology", node = name, rotation = ?member.rotation(), "rotation changed");

@@ -72,6 +72,19 @@ pub struct Config {
     pub policy: PolicyKind,
     /// Which writes a read must see. Default: `session`.
     pub consistency: Consistency,
+    /// How long a read waits for a replica that has what its session must see, before it goes to the primary.
+    /// Default: not at all.
+    #[serde(with = "duration")]
+    pub wait_for_replica: Duration,
+    /// A replica that is further behind than this takes no reads, until it is behind by less than half of it
+    /// at three probes in a row. For replicas with positions; none switches it off. Default: 10 s.
+    #[serde(with = "duration::optional")]
+    pub max_lag: Option<Duration>,
+    /// As `max_lag`, in bytes of write-ahead log (PostgreSQL only). Default: no limit.
+    pub max_lag_bytes: Option<u64>,
+    /// A development aid: warn of each read that `eventual` let run on a replica which is not known to have
+    /// the session's own writes, with the statement, inside the span of its caller. Default: off.
+    pub report_stale_reads: bool,
     /// How long a session reads from the primary after a write, where the position of a replica
     /// is not known. Default: 1 s.
     #[serde(with = "duration")]
@@ -117,6 +130,10 @@ impl Default for Config {
             statements: Vec::new(),
             policy: PolicyKind::default(),
             consistency: Consistency::default(),
+            wait_for_replica: Duration::ZERO,
+            max_lag: Some(Duration::from_secs(10)),
+            max_lag_bytes: None,
+            report_stale_reads: false,
             stick_after_write: Duration::from_secs(1),
             unknown_outcome_hold: None,
             read_selection_timeout: Duration::from_secs(1),

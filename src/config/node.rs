@@ -74,6 +74,8 @@ pub(super) struct NodeSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role_check: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) positions: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sqlx_logging: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ping: Option<Ping>,
@@ -210,6 +212,14 @@ impl NodeConfig {
     #[must_use]
     pub fn role_check(self, check: bool) -> Self {
         self.with(|settings| settings.role_check = Some(check))
+    }
+
+    /// Whether the node's position in the stream of changes is compared with the primary's. Default: on. Switch
+    /// it off for an address behind which several servers answer, or a pooling proxy: sessions then keep to
+    /// the primary for a time (`Config::stick_after_write`). Off for the primary means off for all.
+    #[must_use]
+    pub fn positions(self, compared: bool) -> Self {
+        self.with(|settings| settings.positions = Some(compared))
     }
 
     /// Whether sqlx logs each statement. Default: what the `ConnectOptions` say, else on.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error,
     driver::{LaneOptions, Opener, PingRule, SecretUrl},
-    topology::{Identity, MemberSettings, Role, RoleCheck},
+    topology::{Identity, LagLimit, MemberSettings, Positions, Role, RoleCheck},
 };
 
 /// The settings of a connection, without its nodes.
@@ -21,6 +21,9 @@ pub(crate) struct Settings {
     pub(crate) primary_read_connections: Option<u32>,
     pub(crate) policy: PolicyKind,
     pub(crate) consistency: Consistency,
+    pub(crate) wait_for_replica: Duration,
+    pub(crate) lag_limit: LagLimit,
+    pub(crate) report_stale_reads: bool,
     pub(crate) stick_after_write: Duration,
     pub(crate) unknown_outcome_hold: Duration,
     pub(crate) read_selection_timeout: Duration,
@@ -37,6 +40,7 @@ pub(crate) struct Settings {
 #[derive(Clone)]
 pub(crate) struct NodePlan {
     pub(crate) name: Arc<str>,
+    pub(crate) role: Role,
     pub(crate) opener: Opener,
     pub(crate) write: LaneOptions,
     pub(crate) read: LaneOptions,
@@ -68,6 +72,16 @@ impl TryFrom<&Config> for Settings {
                 return Err(Error::config(field, "0 leaves no time for an answer; give a duration such as `500ms`"));
             }
         }
+        if config.max_lag.is_some_and(|limit| limit.is_zero()) || config.max_lag_bytes == Some(0) {
+            let field = if config.max_lag_bytes == Some(0) { "max_lag_bytes" } else { "max_lag" };
+            return Err(Error::config(
+                field,
+                "0 would keep every replica out that has something to do; leave it out for no limit",
+            ));
+        }
+        if let Consistency::BoundedStaleness(within) = config.consistency {
+            bound("consistency", within)?;
+        }
         if config.primary_read_connections == Some(0) {
             return Err(Error::config(
                 "primary_read_connections",
@@ -80,6 +94,9 @@ impl TryFrom<&Config> for Settings {
             primary_read_connections: config.primary_read_connections,
             policy: config.policy,
             consistency: config.consistency,
+            wait_for_replica: config.wait_for_replica,
+            lag_limit: LagLimit { time: config.max_lag, bytes: config.max_lag_bytes },
+            report_stale_reads: config.report_stale_reads,
             stick_after_write: config.stick_after_write,
             unknown_outcome_hold: config
                 .unknown_outcome_hold
@@ -95,6 +112,14 @@ impl TryFrom<&Config> for Settings {
             seed: config.seed,
         })
     }
+}
+
+/// A bound on the staleness of reads, or the error that names the field it came from.
+fn bound(field: &str, within: Duration) -> Result<Duration, Error> {
+    if within.is_zero() {
+        return Err(Error::config(field, "a staleness of 0 is `strong`"));
+    }
+    Ok(within)
 }
 
 /// A share of reads, or the error that names the field it came from.
@@ -347,6 +372,7 @@ fn plan(
     };
     Ok(NodePlan {
         name: name.into(),
+        role,
         write: lane(own.max_connections, write_min, DEFAULT_WRITE_ACQUIRE_TIMEOUT),
         read: lane(read_max, read_min, settings.read_selection_timeout),
         identity: Identity { readable: identity_text(role, &located.readable, own), value: Arc::clone(&node.value) },
@@ -355,6 +381,7 @@ fn plan(
             zone: own.zone.as_deref().map(Into::into),
             tags: Arc::new(own.tags.clone()),
             role_check: if own.role_check.unwrap_or(true) { RoleCheck::On } else { RoleCheck::Off },
+            positions: if own.positions.unwrap_or(true) { Positions::On } else { Positions::Off },
         },
         in_memory: located.in_memory,
         opener: located.opener,

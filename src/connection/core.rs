@@ -20,7 +20,7 @@ use crate::{
     monitor::{Monitor, Writer},
     routing::{DrawSource, Freshness, Judge, Policy, Verdict},
     telemetry,
-    topology::{Floor, Lane, Node, SnapshotCell, Tick, Topology},
+    topology::{Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
 };
 
 /// How often the suspicion of one node is worth an event.
@@ -51,11 +51,6 @@ impl Context {
     /// Whether somebody wants to know where the operation goes.
     pub(super) fn is_watched(&self) -> bool {
         self.log.is_some() || telemetry::wants_routes()
-    }
-
-    /// The text of a statement, if somebody wants to know where it goes.
-    pub(super) fn text_for_record(&self, sql: &str) -> Option<Box<str>> {
-        self.is_watched().then(|| sql.into())
     }
 }
 
@@ -98,6 +93,16 @@ impl Core {
         }
     }
 
+    /// The text of a statement, if somebody wants to know where it goes.
+    pub(super) fn text_for_record(&self, context: &Context, sql: &str) -> Option<Box<str>> {
+        (context.is_watched() || self.reports_stale_reads(context)).then(|| sql.into())
+    }
+
+    /// Whether reads in this context are reported that may miss what their session wrote.
+    pub(super) fn reports_stale_reads(&self, context: &Context) -> bool {
+        context.consistency == Consistency::Eventual && self.settings().report_stale_reads
+    }
+
     /// Whether the primary answers.
     pub(super) async fn ping_primary(&self, context: &Context) -> Result<(), DbErr> {
         let lease = self.choose_primary(Operation::bare(context)).await.lease;
@@ -137,12 +142,20 @@ impl Core {
         self.monitor.writer().clock.now()
     }
 
+    /// Now, with a place in the order of events.
+    pub(super) fn stamp(&self) -> Stamp {
+        self.monitor.writer().clock.stamp()
+    }
+
     /// What a read in this context asks of its node.
     pub(super) fn freshness(&self, context: &Context, now: Tick) -> Freshness {
         // SeaORM's own read-back of a row it just wrote must find it whatever was asked for, and
         // however short a session sticks.
         if context.consistency != Consistency::Strong && self.floors.take_read_back(&context.session, now) {
-            return self.past(Floor::open(now, Tick::NEVER));
+            return self.past(Floor::never());
+        }
+        if let Consistency::BoundedStaleness(within) = context.consistency {
+            self.monitor.writer().demand.within(within, now);
         }
         self.freshness_but_for_read_backs(context, now)
     }
@@ -152,23 +165,39 @@ impl Core {
         match context.consistency {
             Consistency::Strong => Freshness::Primary,
             Consistency::Process => self.past(self.floors.of_process()),
-            Consistency::Session => {
-                self.floors.of_session(&context.session, now).map_or(Freshness::Any, |floor| self.past(floor))
-            }
+            Consistency::Session => self.past(self.floor(context, now)),
+            Consistency::BoundedStaleness(within) => Freshness::Past {
+                floor: self.floor(context, now),
+                stick_after_write: self.floors.stick_after_write(),
+                within: Some(within),
+            },
             Consistency::Eventual => Freshness::Any,
         }
     }
 
+    /// What a read in this context must see of its session's writes.
+    pub(super) fn floor(&self, context: &Context, now: Tick) -> Floor {
+        if let SessionRef::Explicit(session) = &context.session
+            && session.awaited().is_some()
+        {
+            self.look_for_awaited(session);
+            if session.awaited().is_some() {
+                return Floor::never();
+            }
+        }
+        self.floors.of_session(&context.session, now, self.monitor.writer().settled())
+    }
+
     pub(super) fn past(&self, floor: Floor) -> Freshness {
-        Freshness::Past { floor, stick_after_write: self.floors.stick_after_write() }
+        Freshness::Past { floor, stick_after_write: self.floors.stick_after_write(), within: None }
     }
 
     /// An operation failed on a node in a way that says something about the node.
     pub(super) fn suspect(&self, node: &Node, fault: Fault) {
         if fault.casts_suspicion() {
-            let now = self.now();
+            let now = self.stamp();
             // Whatever ran on a lost node fails at the same time; one line says it.
-            if now.since(node.suspected_at()) > SAY_AGAIN || node.suspected_at() == Tick::default() {
+            if now.at.since(node.suspected_at()) > SAY_AGAIN || node.suspected_at() == Tick::default() {
                 telemetry::suspected(node.name(), fault);
             }
             node.suspect(now);

@@ -17,7 +17,7 @@ use crate::{
     monitor::{FirstAnswer, Writer, connect_all},
     routing::{BadRule, Intent, Judge, LeastInFlight, Policy, RoundRobin, WeightedRandom},
     telemetry,
-    topology::{Role, Topology},
+    topology::{Role, Samples, Topology},
 };
 
 /// Opens connections, as SeaORM's type of the same name.
@@ -116,6 +116,30 @@ impl Builder {
     /// Which writes a read must see. Default: [`Consistency::Session`].
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.config.consistency = consistency;
+        self
+    }
+
+    /// See [`Config::wait_for_replica`]. Default: not at all.
+    pub fn wait_for_replica(mut self, longest: Duration) -> Self {
+        self.config.wait_for_replica = longest;
+        self
+    }
+
+    /// See [`Config::max_lag`]. Default: 10 s.
+    pub fn max_lag(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.config.max_lag = limit.into();
+        self
+    }
+
+    /// See [`Config::max_lag_bytes`]. Default: no limit.
+    pub fn max_lag_bytes(mut self, limit: impl Into<Option<u64>>) -> Self {
+        self.config.max_lag_bytes = limit.into();
+        self
+    }
+
+    /// See [`Config::report_stale_reads`]. Default: off.
+    pub fn report_stale_reads(mut self, report: bool) -> Self {
+        self.config.report_stale_reads = report;
         self
     }
 
@@ -240,15 +264,18 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
     let judge = judge(&config, backend)?;
     let policy = policy.unwrap_or_else(|| named_policy(settings.policy));
     let seed = settings.seed.unwrap_or_else(rand_seed);
-    let topology = Topology {
+    let mut topology = Topology {
         generation: 1,
         primary: primary.member,
         replicas,
         primary_read_share: settings.primary_read_share,
         believed_for: settings.probe_interval.saturating_mul(3),
+        samples: Samples::default(),
+        lag_limit: settings.lag_limit,
     };
+    topology.sample(false);
     let watched = !topology.is_single();
-    let core = Core::new(Arc::new(Writer::new(topology, settings, clock, Arc::new(judge))), policy, seed, backend);
+    let core = Core::new(Writer::new(topology, settings, clock, Arc::new(judge)), policy, seed, backend);
     if watched {
         core.monitor.ensure_running();
     }

@@ -15,7 +15,7 @@ use super::{
     read::ReadConn,
     record::RouteLog,
     run::{Effect, ReadRoute, Supply},
-    session::{self, Handle, KeptNode},
+    session::{self, Handle},
     surface::{self, Route, Routed, implement_seaorm_traits},
     write::WriteConn,
 };
@@ -65,8 +65,7 @@ impl DatabaseConnection {
     /// it, in whatever task they are used. It draws its node once and keeps it.
     #[must_use]
     pub fn session(&self) -> Self {
-        let terms = Terms { session: Handle::Session(Arc::default()), ..self.terms.clone() };
-        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
+        self.with_session(Handle::Session(Arc::default()))
     }
 
     /// Runs a future so that plain handles of this connection inside it belong to `session`: what a
@@ -121,12 +120,9 @@ impl DatabaseConnection {
         let decision = match self.route(&context, &verdict) {
             Ok(Route::Read(route)) => {
                 let now = core.now();
-                let request = ReadRequest {
-                    freshness: core.freshness_but_for_read_backs(&context, now),
-                    tried: None,
-                    kept: route.kept.and_then(KeptNode::get),
-                    alone: route.alone,
-                };
+                let (kept, seen) = route.kept.map(|kept| kept.get()).unwrap_or_default();
+                let freshness = core.freshness_but_for_read_backs(&context, now);
+                let request = ReadRequest { freshness, tried: None, kept, seen, alone: route.alone };
                 RouteDecision::of_read(&topology, core.policy.as_ref(), &request, Some(verdict), now)
             }
             _ => RouteDecision::of_write(&topology, Some(verdict)),
@@ -243,6 +239,21 @@ impl DatabaseConnection {
     /// No member has this name.
     pub fn resume(&self, name: impl AsRef<str>) -> Result<(), Error> {
         self.core.monitor.resume(name.as_ref())
+    }
+
+    /// The same connection with another session.
+    pub(super) fn with_session(&self, session: Handle) -> Self {
+        let terms = Terms { session, ..self.terms.clone() };
+        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
+    }
+
+    /// Whose operation one is that begins now.
+    pub(super) fn own_context(&self) -> Context {
+        self.terms.context(self.core.id)
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// SeaORM's handle of the primary for as long as this handle lives.

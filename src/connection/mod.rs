@@ -2,6 +2,7 @@
 
 mod arbiter;
 mod budget;
+mod causal;
 mod convert;
 mod core;
 mod database;

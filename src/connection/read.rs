@@ -32,34 +32,35 @@ use crate::{
 pub struct ReadConn {
     core: Arc<Core>,
     terms: Terms,
-    kept: KeptNode,
+    kept: Arc<KeptNode>,
 }
 
 impl ReadConn {
     pub(super) fn draw(core: Arc<Core>, context: &Context) -> Self {
-        let conn = Self { core, terms: Terms::of(context), kept: KeptNode::of_read_connection() };
+        let conn = Self { core, terms: Terms::of(context), kept: Arc::new(KeptNode::of_read_connection()) };
         let core = &conn.core;
         let now = core.now();
-        let kept = conn.kept().get();
-        let request = ReadRequest { freshness: core.freshness(context, now), tried: None, kept, alone: Lane::Read };
+        let (kept, seen) = conn.kept().get();
+        let freshness = core.freshness(context, now);
+        let request = ReadRequest { freshness, tried: None, kept, seen, alone: Lane::Read };
         // With nobody eligible the first statement waits for somebody.
         if let Ok(selected) =
             select_read(&core.cell().load(), core.policy.as_ref(), &request, now, &mut core.draws.draw())
         {
-            conn.kept().went_to(selected.node.id(), selected.how);
+            conn.kept().went_to(selected.node.id(), selected.life, selected.how);
         }
         conn
     }
 
     /// An explicit session has one node, however it reads: two would show it an older state after
     /// a newer one.
-    fn kept(&self) -> &KeptNode {
+    fn kept(&self) -> &Arc<KeptNode> {
         self.terms.session.kept().unwrap_or(&self.kept)
     }
 
     /// The name of the node it keeps to now; `None` while no node is eligible.
     pub fn node(&self) -> Option<String> {
-        let id = self.kept().get()?;
+        let id = self.kept().node()?;
         Some(self.core.cell().load().member_of(id)?.name().to_owned())
     }
 

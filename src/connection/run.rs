@@ -15,22 +15,27 @@ use super::{
     session::{KeptNode, SessionRef},
 };
 use crate::{
-    Error,
+    Error, clock,
     driver::{Driver, Fault},
     error::Kind,
-    routing::{Freshness, How, Judge, ReadRequest, Rejected, RouteDecision, Selected, Verdict, select_read},
+    routing::{
+        Freshness, How, Judge, ReadRequest, Rejected, RouteDecision, Selected, SessionFloor, Verdict, select_read,
+    },
     telemetry,
-    topology::{Floor, Lane, Lease, Node, NodeId, Role, Tick},
+    topology::{Floor, Lane, Lease, Node, NodeId, Role, Seq, Tick, Topology},
 };
 
 /// How often a read that waits for a node looks again though nothing was published.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How often a read is decided again because the belief in its node was shaken, before it goes to the primary.
+const MOST_SHAKEN: u8 = 2;
+
 /// How a read is run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadRoute<'a> {
     /// Where the node of this read connection or session is remembered.
-    pub(super) kept: Option<&'a KeptNode>,
+    pub(super) kept: Option<&'a Arc<KeptNode>>,
     /// The primary's pool that is used while there are no replicas.
     pub(super) alone: Lane,
     pub(super) among: Among,
@@ -112,7 +117,7 @@ impl Core {
     /// Dropping the future gives its place on the node back; the server may go on with the read.
     pub(super) async fn read<T, F>(
         &self,
-        asked: Asked<'_>,
+        mut asked: Asked<'_>,
         route: ReadRoute<'_>,
         mut run: F,
     ) -> Result<(T, Lease), Unserved>
@@ -121,11 +126,12 @@ impl Core {
     {
         let mut tried = None;
         let mut is_second = false;
+        let mut times_shaken = 0_u8;
         loop {
             // Decided here and not by `choose`, whose future would be a part of this one.
             let Chosen { lease, how, record } = match self.decide(asked, route, tried, asked.at) {
-                Ok(chosen) => chosen,
-                Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await.map_err(Unserved::Failed)?,
+                Ok(chosen) if !self.waits_for_replica(chosen.how) => chosen,
+                _ => Box::pin(self.wait_for_node(asked, route, tried)).await.map_err(Unserved::Failed)?,
             };
             // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM. Elsewhere
             // even the last attempt keeps the statement: the server may refuse it.
@@ -143,8 +149,20 @@ impl Core {
                 }
             };
             let (error, fault) = match outcome {
+                // Meanwhile another server was met in the node's place, or a connection to it was lost: perhaps
+                // it was not the believed one that answered.
+                Ok(_) if lease.is_shaken() => {
+                    times_shaken += 1;
+                    if times_shaken > MOST_SHAKEN {
+                        asked.freshness = self.past(Floor::never());
+                    }
+                    continue;
+                }
                 Ok(value) => {
                     lease.served();
+                    if let Some(kept) = route.kept {
+                        kept.read_on(lease.node().id(), lease.life());
+                    }
                     return Ok((value, lease));
                 }
                 Err(failed) => failed.on(lease.node()),
@@ -187,7 +205,7 @@ impl Core {
         let at = self.now();
         let freshness = match route.among {
             Among::All => self.freshness(operation.context, at),
-            Among::Primary => self.past(Floor::open(at, Tick::NEVER)),
+            Among::Primary => self.past(Floor::never()),
         };
         Asked { operation, at, freshness }
     }
@@ -202,9 +220,9 @@ impl Core {
         tried: Option<NodeId>,
     ) -> Result<Chosen, DbErr> {
         match self.decide(asked, route, tried, asked.at) {
-            Ok(chosen) => Ok(chosen),
+            Ok(chosen) if !self.waits_for_replica(chosen.how) => Ok(chosen),
             // Boxed, so that the future of every read is not as large as that of the rare one that waits.
-            Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await,
+            _ => Box::pin(self.wait_for_node(asked, route, tried)).await,
         }
     }
 
@@ -216,22 +234,26 @@ impl Core {
         tried: Option<NodeId>,
         now: Tick,
     ) -> Result<Chosen, SmallVec<[Rejected; 4]>> {
-        let kept = route.kept.and_then(KeptNode::get);
-        let request = ReadRequest { freshness: asked.freshness, tried, kept, alone: route.alone };
+        let (kept, seen) = route.kept.map(|kept| kept.get()).unwrap_or_default();
+        let request = ReadRequest { freshness: asked.freshness, tried, kept, seen, alone: route.alone };
         loop {
-            let (Selected { node, lane, role, how }, record) = {
+            let (selected, record) = {
                 let topology = self.cell().load();
                 if !topology.is_single() {
                     self.monitor.ensure_running();
                 }
                 let mut draw = self.draws.draw();
                 let selected = select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?;
+                if self.reports_stale_reads(asked.operation.context) {
+                    self.report_if_stale(&topology, &selected, asked.operation, now);
+                }
                 let record = asked.operation.record(self.judge(), |verdict| {
                     RouteDecision::of_selected(&topology, self.policy.as_ref(), &request, verdict, now, &selected)
                 });
                 (selected, record)
             };
-            let lease = Lease::take(node, lane, role);
+            let Selected { node, lane, role, how, life, relies_on } = selected;
+            let lease = Lease::take(node, lane, role).believing(life, relies_on);
             // A node that retired in between has been published without: decide again. (It looks
             // at its running operations after it retired, we at that after we are one of them, so
             // one of the two always sees the other.)
@@ -240,13 +262,51 @@ impl Core {
                 continue;
             }
             if let (Some(kept), Among::All) = (route.kept, route.among) {
-                kept.went_to(lease.node().id(), how);
+                kept.went_to(lease.node().id(), life, how);
+            }
+            if how == How::ForcedByStaleness {
+                self.want(&request, now);
             }
             asked.operation.log(record.as_deref());
             return Ok(Chosen { lease, how, record });
         }
     }
 
+    /// Warns of a read that may miss what its own session wrote.
+    #[cold]
+    fn report_if_stale(&self, topology: &Topology, selected: &Selected, operation: Operation<'_>, now: Tick) {
+        let floor = self.floor(operation.context, now);
+        let Some(member) = topology.member_of(selected.node.id()).filter(|_| selected.role == Role::Replica) else {
+            return;
+        };
+        if !member.is_past(floor, now, self.floors.stick_after_write())
+            && let Some(must_see) = SessionFloor::of(self.past(floor), now)
+        {
+            let statement = operation.text.map(|sql| self.judge().shown(sql));
+            telemetry::read_behind_session(member.name(), statement.as_deref(), must_see);
+        }
+    }
+
+    /// Has the monitor find out who has what this read must see.
+    #[cold]
+    fn want(&self, request: &ReadRequest, now: Tick) {
+        let Freshness::Past { floor, within, .. } = request.freshness else { return };
+        let (seen, _, open_until) = floor.parts();
+        if now < open_until {
+            return; // Nobody can have it yet.
+        }
+        // What has no place in the order is after now, and so is the end of a write that had none.
+        let is_after_now = within.is_some() || open_until != Tick::default();
+        self.monitor.writer().demand.want(if is_after_now { clock::next_seq() } else { seen.max(request.seen) });
+    }
+
+    /// Whether a read that was given to the primary should rather wait for a replica.
+    fn waits_for_replica(&self, how: How) -> bool {
+        how == How::ForcedByStaleness && !self.settings().wait_for_replica.is_zero()
+    }
+
+    /// Waits for a node that may serve the read, until the selection time-out; and before that for a replica,
+    /// for as long as is configured.
     #[cold]
     async fn wait_for_node(
         &self,
@@ -259,11 +319,19 @@ impl Core {
         let mut changes = self.cell().changes();
         loop {
             let now = self.now();
+            let waited = now.since(asked.at);
             let rejected = match self.decide(asked, route, tried, now) {
-                Ok(chosen) => return Ok(chosen),
+                Ok(chosen) => {
+                    let longest = self.settings().wait_for_replica;
+                    if !self.waits_for_replica(chosen.how) || waited >= longest {
+                        return Ok(chosen);
+                    }
+                    drop(chosen);
+                    let _ = time::timeout((longest - waited).min(LOOK_AGAIN), changes.changed()).await;
+                    continue;
+                }
                 Err(rejected) => rejected,
             };
-            let waited = now.since(asked.at);
             if waited >= timeout {
                 let topology = self.cell().load();
                 let rejected = rejected
@@ -457,14 +525,35 @@ impl Drop for WriteMark {
         if self.effect == Effect::Nothing {
             return;
         }
-        let now = self.core.now();
+        let end = self.core.stamp();
         let floor = match self.if_dropped {
-            Certainty::Known => Floor::written(now),
-            Certainty::Unknown => Floor::open(now, now.after(self.core.settings().unknown_outcome_hold)),
+            Certainty::Known => Floor::written(end),
+            Certainty::Unknown => Floor::open(end, end.at.after(self.core.settings().unknown_outcome_hold)),
         };
-        self.core.floors.raise(&self.session, floor, now);
+        self.core.floors.raise(&self.session, floor);
         if self.effect == Effect::WrittenWithoutReturning {
-            self.core.floors.expect_read_back(&self.session, now);
+            self.core.floors.expect_read_back(&self.session, end.at);
         }
+    }
+}
+
+/// A read that goes on: rows that come one by one, a READ ONLY transaction. When it ends, its session has seen
+/// what there was.
+#[derive(Debug)]
+pub(super) struct SeenMark {
+    kept: Arc<KeptNode>,
+    node: NodeId,
+    life: Seq,
+}
+
+impl SeenMark {
+    pub(super) fn begin(kept: Arc<KeptNode>, lease: &Lease) -> Self {
+        Self { kept, node: lease.node().id(), life: lease.life() }
+    }
+}
+
+impl Drop for SeenMark {
+    fn drop(&mut self) {
+        self.kept.read_on(self.node, self.life);
     }
 }

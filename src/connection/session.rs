@@ -10,7 +10,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,8 +18,9 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::{
-    routing::How,
-    topology::{Floor, NodeId, Tick},
+    clock,
+    routing::{How, Kept},
+    topology::{Floor, NodeId, Position, Seq, Settled, Tick},
 };
 
 /// Whose operation this is.
@@ -43,7 +44,7 @@ impl SessionRef {
     }
 
     /// The node an explicit session keeps to.
-    pub(crate) fn kept(&self) -> Option<&KeptNode> {
+    pub(crate) fn kept(&self) -> Option<&Arc<KeptNode>> {
         match self {
             Self::Explicit(session) => Some(&session.kept),
             Self::Task(_) | Self::Process => None,
@@ -77,7 +78,7 @@ impl Handle {
     }
 
     /// The node of an explicit session.
-    pub(crate) fn kept(&self) -> Option<&KeptNode> {
+    pub(crate) fn kept(&self) -> Option<&Arc<KeptNode>> {
         match self {
             Self::Implicit => None,
             Self::Session(session) => Some(&session.kept),
@@ -100,33 +101,83 @@ impl CoreId {
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     state: SessionState,
-    kept: KeptNode,
+    kept: Arc<KeptNode>,
+    /// The position it begins after, until it is known where that lies.
+    awaited: Mutex<Option<Arc<Position>>>,
+    awaits: AtomicBool,
+}
+
+impl Session {
+    /// One that must see this from its beginning.
+    pub(crate) fn beginning_at(floor: Floor) -> Self {
+        let session = Self::default();
+        session.state.raise(floor);
+        session
+    }
+
+    /// It must see what a server at this position has.
+    pub(crate) fn begin_after(&self, position: Arc<Position>) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
+        self.awaits.store(true, Ordering::Release);
+    }
+
+    /// The position it begins after, while it is not known where that lies: only the primary is sure to have it.
+    pub(crate) fn awaited(&self) -> Option<Arc<Position>> {
+        if !self.awaits.load(Ordering::Acquire) {
+            return None;
+        }
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// That is known now.
+    pub(crate) fn arrived(&self, floor: Floor) {
+        // Raised before the position is let go: in between nobody is below it.
+        self.state.raise(floor);
+        self.awaits.store(false, Ordering::Release);
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What its next read must see, wherever it runs.
+    pub(crate) fn floor(&self) -> Floor {
+        self.state.floor().join(Floor::seen(self.kept.seen()))
+    }
 }
 
 /// What is remembered of one session.
 #[derive(Debug, Default)]
 struct SessionState {
-    last_write: AtomicU64,
+    seen: AtomicU64,
+    written_at: AtomicU64,
     open_until: AtomicU64,
 }
 
 impl SessionState {
     fn raise(&self, floor: Floor) {
-        let (last_write, open_until) = floor.parts();
-        self.last_write.fetch_max(last_write.0, Ordering::AcqRel);
+        let (seen, written_at, open_until) = floor.parts();
         self.open_until.fetch_max(open_until.0, Ordering::AcqRel);
+        self.written_at.fetch_max(written_at.0, Ordering::AcqRel);
+        self.seen.fetch_max(seen.0, Ordering::AcqRel);
     }
 
     fn floor(&self) -> Floor {
-        Floor::from_parts(Tick(self.last_write.load(Ordering::Acquire)), Tick(self.open_until.load(Ordering::Acquire)))
+        let tick = |of: &AtomicU64| Tick(of.load(Ordering::Acquire));
+        Floor::from_parts(Seq(self.seen.load(Ordering::Acquire)), tick(&self.written_at), tick(&self.open_until))
     }
 }
 
-/// The node that a session or a read connection keeps to while it stays eligible.
+/// The node that a session or a read connection keeps to while it stays eligible, and what it has read: it
+/// never sees an older state than it has.
 #[derive(Debug, Default)]
 pub(crate) struct KeptNode {
-    node: Mutex<Option<NodeId>>,
+    reading: Mutex<Reading>,
     loyalty: Loyalty,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    kept: Option<Kept>,
+    /// The end of the last read.
+    seen: Seq,
 }
 
 /// What becomes of the kept node when a read is forced to the primary.
@@ -146,14 +197,43 @@ impl KeptNode {
         Self { loyalty: Loyalty::ToTheLast, ..Self::default() }
     }
 
-    pub(crate) fn get(&self) -> Option<NodeId> {
-        *self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reading(&self) -> std::sync::MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A read was sent to this node.
-    pub(crate) fn went_to(&self, node: NodeId, how: How) {
-        if let (How::Drawn, _) | (How::Forced | How::Alone, Loyalty::ToTheLast) = (how, self.loyalty) {
-            *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
+    /// The node, and what another one must have.
+    pub(crate) fn get(&self) -> (Option<Kept>, Seq) {
+        let reading = self.reading();
+        (reading.kept, reading.seen)
+    }
+
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        Some(self.reading().kept?.node)
+    }
+
+    pub(crate) fn seen(&self) -> Seq {
+        self.reading().seen
+    }
+
+    /// A read was sent to this life of this node.
+    pub(crate) fn went_to(&self, node: NodeId, life: Seq, how: How) {
+        if let (How::Drawn, _) | (_, Loyalty::ToTheLast) = (how, self.loyalty) {
+            let mut reading = self.reading();
+            if reading.kept.is_none_or(|kept| (kept.node, kept.life) != (node, life)) {
+                reading.kept = Some(Kept { node, life, seen_elsewhere: reading.seen });
+            }
+        }
+    }
+
+    /// A read on this life of this node has ended, or goes on having seen so much.
+    pub(crate) fn read_on(&self, node: NodeId, life: Seq) {
+        let end = clock::next_seq();
+        let mut reading = self.reading();
+        reading.seen = reading.seen.max(end);
+        if let Some(kept) = &mut reading.kept
+            && (kept.node, kept.life) != (node, life)
+        {
+            kept.seen_elsewhere = kept.seen_elsewhere.max(end);
         }
     }
 }
@@ -212,22 +292,19 @@ const SHARD_CAPACITY: usize = 4_096;
 /// The floors of all sessions that wrote recently.
 #[derive(Debug)]
 pub(crate) struct Floors {
-    shards: [Mutex<HashMap<tokio::task::Id, Entry>>; SHARDS],
+    shards: [Mutex<HashMap<tokio::task::Id, Floor>>; SHARDS],
     hasher: RandomState,
+    /// How many there are in all shards.
+    remembered: AtomicUsize,
     /// Code that runs in no task is one session.
     process: SessionState,
-    /// Every write of this process, for `Consistency::Process`.
+    /// Every write of this process, for `Consistency::Process`: at least the floor of anybody.
     everybody: SessionState,
-    /// What was pushed out of the map: nobody may be below it.
+    /// What is not in the map any more: nobody may be below it.
     forgotten: SessionState,
-    /// No floor of any session matters from this instant on.
+    /// From this instant on time keeps no session from a node without positions.
     matters_until: AtomicU64,
     stick_after_write: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    floor: Floor,
 }
 
 impl Floors {
@@ -235,6 +312,7 @@ impl Floors {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
+            remembered: AtomicUsize::new(0),
             process: SessionState::default(),
             everybody: SessionState::default(),
             forgotten: SessionState::default(),
@@ -247,18 +325,27 @@ impl Floors {
         self.stick_after_write
     }
 
-    /// What a read of this session must see; `None` when nothing recent was written by anybody,
-    /// which costs one load.
-    pub(crate) fn of_session(&self, session: &SessionRef, now: Tick) -> Option<Floor> {
-        if now.0 >= self.matters_until.load(Ordering::Acquire) {
-            return None;
-        }
+    /// What a read of this session must see of what was written. `settled` is what all replicas have: while that
+    /// is everything, nobody is looked up, and what was remembered is forgotten.
+    pub(crate) fn of_session(&self, session: &SessionRef, now: Tick, settled: Settled) -> Floor {
+        let newest = self.everybody.floor();
         let own = match session {
-            SessionRef::Explicit(session) => session.state.floor(),
+            // It lives in the session, and nobody forgets it.
+            SessionRef::Explicit(session) => return session.state.floor(),
+            _ if newest.is_none() => return newest,
+            _ if self.is_settled(newest, now, settled) => {
+                self.forget(newest);
+                return newest;
+            }
             SessionRef::Process => self.process.floor(),
-            SessionRef::Task(id) => self.shard(*id).get(id).map(|entry| entry.floor).unwrap_or_default(),
+            SessionRef::Task(id) => self.shard(*id).get(id).copied().unwrap_or_default(),
         };
-        Some(own.join(self.forgotten.floor()))
+        own.join(self.forgotten.floor())
+    }
+
+    fn is_settled(&self, newest: Floor, now: Tick, settled: Settled) -> bool {
+        let by_time = || now.0 >= self.matters_until.load(Ordering::Acquire);
+        newest.is_reached(settled.through, now) && (!settled.by_time_too || by_time())
     }
 
     /// What a read must see that has to see every write of this process.
@@ -266,17 +353,41 @@ impl Floors {
         self.everybody.floor()
     }
 
+    /// What a session must see at the most: its own floor, or that of everybody where its own may be forgotten.
+    pub(crate) fn at_most(&self, session: &SessionRef) -> Floor {
+        match session {
+            SessionRef::Explicit(session) => session.floor(),
+            SessionRef::Task(_) | SessionRef::Process => self.everybody.floor(),
+        }
+    }
+
     /// Records a write: a read of the session must see it from now on.
-    pub(crate) fn raise(&self, session: &SessionRef, floor: Floor, now: Tick) {
+    pub(crate) fn raise(&self, session: &SessionRef, floor: Floor) {
         let until = floor.matters_until(self.stick_after_write);
         self.matters_until.fetch_max(until.0, Ordering::AcqRel);
+        // First, so that nobody is ever above it.
         self.everybody.raise(floor);
         match session {
             SessionRef::Explicit(session) => session.state.raise(floor),
             SessionRef::Process => self.process.raise(floor),
-            SessionRef::Task(id) => {
-                self.with_entry(*id, now, |entry| entry.floor = entry.floor.join(floor));
-            }
+            SessionRef::Task(id) => self.remember(*id, floor),
+        }
+    }
+
+    /// Every replica is past `newest`, and so past everything that is remembered. One that joins or comes back
+    /// later is held to it all the same.
+    fn forget(&self, newest: Floor) {
+        if self.remembered.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.forgotten.raise(newest);
+        let (seen, ..) = newest.parts();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            // What was written meanwhile stays.
+            shard.retain(|_, floor| floor.parts().0 > seen);
+            self.remembered.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
     }
 
@@ -310,42 +421,54 @@ impl Floors {
         }
     }
 
-    fn shard(&self, id: tokio::task::Id) -> std::sync::MutexGuard<'_, HashMap<tokio::task::Id, Entry>> {
+    fn shard(&self, id: tokio::task::Id) -> std::sync::MutexGuard<'_, HashMap<tokio::task::Id, Floor>> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let index = self.hasher.hash_one(id) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with_entry(&self, id: tokio::task::Id, now: Tick, change: impl FnOnce(&mut Entry)) {
+    fn remember(&self, id: tokio::task::Id, floor: Floor) {
         let mut shard = self.shard(id);
         if shard.len() >= SHARD_CAPACITY && !shard.contains_key(&id) {
-            shard.retain(|_, entry| !entry.floor.is_past(now, self.stick_after_write));
-            if shard.len() >= SHARD_CAPACITY {
-                // Nobody is below what is forgotten, so forgetting is safe; it only costs reads
-                // on the primary for a while.
-                for (_, entry) in shard.drain() {
-                    self.forgotten.raise(entry.floor);
-                }
+            // Nobody is below what is forgotten, so forgetting is safe; it only costs reads on the primary
+            // until the replicas have it.
+            self.remembered.fetch_sub(shard.len(), Ordering::Relaxed);
+            for (_, floor) in shard.drain() {
+                self.forgotten.raise(floor);
             }
         }
-        change(shard.entry(id).or_default());
-        if shard.len() > SHARD_CAPACITY / 8 && shard.len().is_power_of_two() {
-            shard.retain(|_, entry| !entry.floor.is_past(now, self.stick_after_write));
-        }
+        let known = shard.len();
+        let entry = shard.entry(id).or_default();
+        *entry = entry.join(floor);
+        self.remembered.fetch_add(shard.len() - known, Ordering::Relaxed);
     }
 
     #[cfg(test)]
     fn remembered(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        let counted = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum();
+        assert_eq!(self.remembered.load(Ordering::Relaxed), counted);
+        counted
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Stamp;
 
     const STICK: Duration = Duration::from_secs(1);
     const SECOND: u64 = 1_000_000_000;
+
+    /// No replica has anything.
+    const UNSETTLED: Settled = Settled { through: Stamp { seq: Seq(0), at: Tick(0) }, by_time_too: true };
+
+    fn end(seq: u64, at: u64) -> Floor {
+        Floor::written(Stamp { seq: Seq(seq), at: Tick(at) })
+    }
+
+    fn settled(seq: u64) -> Settled {
+        Settled { through: Stamp { seq: Seq(seq), at: Tick(seq) }, by_time_too: false }
+    }
 
     async fn task_ids(count: usize) -> Vec<tokio::task::Id> {
         let mut ids = Vec::with_capacity(count);
@@ -361,46 +484,97 @@ mod tests {
         let ids = task_ids(2).await;
         let (writer, other) = (SessionRef::Task(ids[0]), SessionRef::Task(ids[1]));
         let now = Tick(SECOND);
-        floors.raise(&writer, Floor::written(now), now);
-        let past = |session, now| floors.of_session(session, now).is_none_or(|floor| floor.is_past(now, STICK));
-        assert!(!past(&writer, now));
-        assert!(past(&other, now));
-        assert!(past(&SessionRef::Process, now));
-        assert!(!floors.of_process().is_past(now, STICK));
-        assert!(floors.of_session(&writer, Tick(3 * SECOND)).is_none(), "nothing is looked up when nothing matters");
+        floors.raise(&writer, end(1, SECOND));
+        let floor = |session| floors.of_session(session, now, UNSETTLED);
+        assert_eq!(floor(&writer), end(1, SECOND));
+        assert!(floor(&other).is_none());
+        assert!(floor(&SessionRef::Process).is_none());
+        assert_eq!(floors.of_process(), end(1, SECOND));
+    }
+
+    #[tokio::test]
+    async fn what_every_replica_has_is_forgotten_and_nobody_falls_below_it() {
+        let floors = Floors::new(STICK);
+        let ids = task_ids(3).await;
+        let (now, tasks) = (Tick(100), ids.iter().map(|id| SessionRef::Task(*id)).collect::<Vec<_>>());
+        floors.raise(&tasks[0], end(5, 5));
+        floors.raise(&tasks[1], end(7, 7));
+        assert!(floors.of_session(&tasks[2], now, settled(7)).is_none(), "not all is settled");
+        assert_eq!(floors.remembered(), 2);
+        assert_eq!(floors.of_session(&tasks[2], now, settled(8)), end(7, 7));
+        assert_eq!(floors.remembered(), 0);
+        // A replica that joins late is not settled: those who wrote, and those who did not, are held to it.
+        for task in &tasks {
+            assert_eq!(floors.of_session(task, now, UNSETTLED), end(7, 7));
+        }
+        floors.raise(&tasks[0], end(9, 9));
+        assert_eq!(floors.of_session(&tasks[0], now, settled(8)), end(9, 9));
+        assert_eq!(floors.of_session(&tasks[1], now, settled(8)), end(7, 7));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_may_still_happen_is_not_forgotten() {
+        let floors = Floors::new(STICK);
+        let task = SessionRef::Task(task_ids(1).await[0]);
+        let open = Floor::open(Stamp { seq: Seq(5), at: Tick(5) }, Tick(50));
+        floors.raise(&task, open);
+        assert_eq!(floors.of_session(&task, Tick(49), settled(60)), open);
+        assert_eq!(
+            floors.of_session(&task, Tick(55), settled(50)),
+            open,
+            "nobody asked the primary since it could happen"
+        );
+        assert_eq!(floors.remembered(), 1);
+        assert_eq!(floors.of_session(&task, Tick(55), settled(51)), open);
+        assert_eq!(floors.remembered(), 0);
     }
 
     #[tokio::test]
     async fn the_map_is_bounded_and_what_it_forgets_nobody_misses() {
         let floors = Floors::new(STICK);
-        let now = Tick(SECOND);
-        let ids = task_ids(SHARDS * SHARD_CAPACITY / 4).await;
-        // Every id many times over would not fill the map; so pretend capacity by many ids.
-        for id in &ids {
-            floors.raise(&SessionRef::Task(*id), Floor::written(now), now);
+        let known: Vec<_> = task_ids(SHARD_CAPACITY / 2).await;
+        for (id, seq) in known.iter().zip(1..) {
+            floors.raise(&SessionRef::Task(*id), end(seq, seq));
         }
-        assert!(floors.remembered() <= SHARDS * SHARD_CAPACITY);
-        for id in ids.iter().step_by(997) {
-            let floor = floors.of_session(&SessionRef::Task(*id), now).expect("it matters");
-            assert!(!floor.is_past(now, STICK));
+        assert_eq!(floors.remembered(), known.len());
+        // A crowded shard gives all it has to the floor of everybody.
+        let crowded =
+            floors.shards.iter().position(|shard| shard.lock().is_ok_and(|shard| shard.contains_key(&known[0])));
+        let crowd = task_ids(SHARD_CAPACITY).await;
+        let mut shard = floors.shards[crowded.expect("it was put into one")].lock().expect("no panic under it");
+        for id in crowd {
+            if shard.len() < SHARD_CAPACITY && shard.insert(id, end(3, 3)).is_none() {
+                floors.remembered.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        // Later writers push out what is past.
-        let later = Tick(10 * SECOND);
-        for id in &ids {
-            floors.raise(&SessionRef::Task(*id), Floor::written(later), later);
-        }
-        assert!(floors.remembered() <= ids.len());
+        shard.remove(&known[0]);
+        floors.remembered.fetch_sub(1, Ordering::Relaxed);
+        shard.insert(tokio::spawn(async { tokio::task::id() }).await.expect("it ends"), end(900_000, 9));
+        floors.remembered.fetch_add(1, Ordering::Relaxed);
+        drop(shard);
+        floors.raise(&SessionRef::Task(known[0]), end(1_000_000, 10));
+        assert!(floors.remembered() < SHARD_CAPACITY);
+        let floor = floors.of_session(&SessionRef::Process, Tick(SECOND), UNSETTLED);
+        assert_eq!(floor.parts().0, Seq(900_000), "who was never seen is not below what was forgotten");
     }
 
-    #[tokio::test]
-    async fn a_full_shard_folds_into_the_forgotten_floor() {
-        let floors = Floors::new(STICK);
-        let now = Tick(SECOND);
-        let id = task_ids(1).await[0];
-        floors.forgotten.raise(Floor::written(now));
-        floors.matters_until.store(2 * SECOND, Ordering::Release);
-        let floor = floors.of_session(&SessionRef::Task(id), now).expect("it matters");
-        assert!(!floor.is_past(now, STICK), "a session that was never seen is not below what was forgotten");
+    #[test]
+    fn a_session_that_reads_elsewhere_must_find_at_least_that_where_it_comes_back_to() {
+        let kept = KeptNode::default();
+        let (home, away) = (NodeId::unique(), NodeId::unique());
+        kept.went_to(home, Seq(1), How::Drawn);
+        kept.read_on(home, Seq(1));
+        let (at_home, seen) = kept.get();
+        assert_eq!(at_home, Some(Kept { node: home, life: Seq(1), seen_elsewhere: Seq(0) }));
+        assert!(seen > Seq(0));
+        kept.went_to(away, Seq(0), How::ForcedByStaleness);
+        kept.read_on(away, Seq(0));
+        let (at_home, later) = kept.get();
+        assert!(later > seen);
+        assert_eq!(at_home, Some(Kept { node: home, life: Seq(1), seen_elsewhere: later }));
+        // The same node, restarted: what was seen in its former life was seen elsewhere.
+        kept.went_to(home, Seq(2), How::Drawn);
+        assert_eq!(kept.get().0, Some(Kept { node: home, life: Seq(2), seen_elsewhere: later }));
     }
 
     #[tokio::test]
@@ -409,7 +583,7 @@ mod tests {
         let ids = task_ids(2).await;
         let (writer, other) = (SessionRef::Task(ids[0]), SessionRef::Task(ids[1]));
         let now = Tick(SECOND);
-        floors.raise(&writer, Floor::written(now), now);
+        floors.raise(&writer, end(1, SECOND));
         floors.expect_read_back(&writer, now);
         assert!(!floors.take_read_back(&other, now));
         assert!(floors.take_read_back(&writer, now));

@@ -14,7 +14,11 @@ use tracing::Instrument;
 use super::{
     arbiter::{AfterRefusal, Refused, Unserved},
     core::{Context, Core},
-    run::{Asked, Certainty, Chosen, Effect, Failed, Operation, ReadRoute, WriteMark, has_another_pool, until_down},
+    run::{
+        Asked, Certainty, Chosen, Effect, Failed, Operation, ReadRoute, SeenMark, WriteMark, has_another_pool,
+        until_down,
+    },
+    session::KeptNode,
 };
 use crate::{
     driver::{Fault, Rows},
@@ -63,6 +67,7 @@ struct Again {
     verdict: Option<Verdict>,
     freshness: Freshness,
     route: ReadRoute<'static>,
+    kept: Option<Arc<KeptNode>>,
     statement: Statement,
     /// Whether the node of this attempt is the first one.
     is_first: bool,
@@ -75,10 +80,8 @@ impl Again {
         Operation { context: &self.context, verdict: self.verdict, text: Some(&self.statement.sql) }
     }
 
-    /// The route, with the node that an explicit session keeps to. (That of a read connection is not
-    /// known here: the stream can outlive it.)
     fn route(&self) -> ReadRoute<'_> {
-        ReadRoute { kept: self.context.session.kept(), ..self.route }
+        ReadRoute { kept: self.kept.as_ref(), ..self.route }
     }
 }
 
@@ -94,6 +97,8 @@ struct Flow<'a> {
     routed: Option<(String, ReadRoute<'static>)>,
     /// What a server refused, and the primary perhaps runs.
     refused: Option<(Refused, String)>,
+    /// Ends with the rows.
+    _seen: Option<SeenMark>,
 }
 
 /// The READ ONLY transaction that a statement runs in.
@@ -122,8 +127,10 @@ impl RowStream<'static> {
         let state = if lease.lane() == Lane::Write {
             State::Flowing(Box::new(Flow::new(rows, core, lease, None)))
         } else {
+            let kept = route.kept.cloned();
             let route = ReadRoute { kept: None, ..route };
             let again = Again {
+                kept,
                 context: operation.context.clone(),
                 verdict: operation.verdict,
                 freshness: asked.freshness,
@@ -167,6 +174,7 @@ impl<'a> RowStream<'a> {
                 inside,
                 routed: None,
                 refused: None,
+                _seen: None,
             })),
         }
     }
@@ -280,7 +288,7 @@ async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<
 impl<'a> Flow<'a> {
     fn new(rows: Rows<'a>, core: Arc<Core>, lease: Lease, mark: Option<WriteMark>) -> Self {
         let node = Arc::clone(lease.node());
-        Self { rows, core, node, lease: Some(lease), mark, inside: None, routed: None, refused: None }
+        Self { rows, core, node, lease: Some(lease), mark, inside: None, routed: None, refused: None, _seen: None }
     }
 
     /// A server refused to go on, in rows that can no longer come from elsewhere.
@@ -340,13 +348,20 @@ impl Stream for RowStream<'_> {
                         self.state = State::BeforeFirstRow(hopeful);
                         return Poll::Pending;
                     }
+                    Poll::Ready(Ok(_)) if hopeful.lease.is_shaken() => {
+                        let Hopeful { lease, core, again, .. } = *hopeful;
+                        drop(lease);
+                        self.state = State::Reopening(reopen(core, again, None).boxed());
+                    }
                     Poll::Ready(Ok(row)) => {
                         let Hopeful { rows, lease, core, again, .. } = *hopeful;
                         if let Some(refused) = &again.refused {
                             core.was_overruled(&again.statement.sql, refused);
                         }
+                        let _seen = again.kept.map(|kept| SeenMark::begin(kept, &lease));
                         let routed = Some((again.statement.sql, again.route));
-                        self.state = State::Flowing(Box::new(Flow { routed, ..Flow::new(rows, core, lease, None) }));
+                        let flow = Flow { routed, _seen, ..Flow::new(rows, core, lease, None) };
+                        self.state = State::Flowing(Box::new(flow));
                         return Poll::Ready(row.map(Ok));
                     }
                     Poll::Ready(Err(failed)) => {

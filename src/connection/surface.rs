@@ -51,7 +51,7 @@ async fn run<R: Routed, T>(
     let context = handle.context();
     let core = handle.core();
     let verdict = core.verdict(supply.sql());
-    let text = context.text_for_record(supply.sql());
+    let text = core.text_for_record(&context, supply.sql());
     let this = Operation { context: &context, verdict: Some(verdict), text: text.as_deref() };
     match handle.route(&context, &verdict).map_err(refuse)? {
         Route::Read(route) => {
@@ -146,7 +146,7 @@ pub(super) async fn stream<R: Routed>(handle: &R, statement: Statement) -> Resul
     let context = handle.context();
     let core = handle.core();
     let verdict = core.verdict(&statement.sql);
-    let text = context.text_for_record(&statement.sql);
+    let text = core.text_for_record(&context, &statement.sql);
     let this = Operation { context: &context, verdict: Some(verdict), text: text.as_deref() };
     match handle.route(&context, &verdict).map_err(Error::into_query)? {
         Route::Read(route) => RowStream::open_read(core, this, route, statement).await,
@@ -166,7 +166,8 @@ pub(super) async fn begin<R: Routed>(
         Route::Read(route) => {
             let begun = core.read(core.ask(this, route), route, |driver, _| driver.begin(options)).await;
             let (inner, lease) = begun.map_err(Unserved::into_error)?;
-            Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, Arc::clone(core), context.log.clone()))
+            let (core, log) = (Arc::clone(core), context.log.clone());
+            Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, core, log).read_for(route.kept))
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.

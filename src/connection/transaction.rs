@@ -14,7 +14,8 @@ use super::stream::{Inside, RowStream};
 use super::{
     core::Core,
     record::RouteLog,
-    run::WriteMark,
+    run::{SeenMark, WriteMark},
+    session::KeptNode,
     surface::{options, run_transaction},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub struct DatabaseTransaction {
     access: Access,
     /// Of the outermost read-write transaction only: a nested commit is a savepoint's release.
     mark: Option<WriteMark>,
+    /// Of a routed one: what it read, its session has seen.
+    seen: Option<SeenMark>,
     core: Arc<Core>,
     log: Option<RouteLog>,
 }
@@ -67,7 +70,13 @@ impl DatabaseTransaction {
         core: Arc<Core>,
         log: Option<RouteLog>,
     ) -> Self {
-        Self { inner, lease, access, mark, core, log }
+        Self { inner, lease, access, mark, seen: None, core, log }
+    }
+
+    /// What is read in it counts as read by those who keep to `kept`.
+    pub(super) fn read_for(mut self, kept: Option<&Arc<KeptNode>>) -> Self {
+        self.seen = kept.map(|kept| SeenMark::begin(Arc::clone(kept), &self.lease));
+        self
     }
 
     /// The record of a statement, which also goes into the log, if somebody wants to know.

@@ -9,6 +9,7 @@
 
 mod disconnected;
 mod fault;
+mod hello;
 mod metric;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -30,6 +31,7 @@ use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionO
 
 pub(crate) use disconnected::Disconnected;
 pub(crate) use fault::Fault;
+pub use hello::{Heard, Hello};
 pub use metric::Metric;
 pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
 pub(crate) use seaorm::SeaOrmDriver;
@@ -85,6 +87,12 @@ pub trait Driver: Debug + Send + Sync {
     /// Opens a connection of its own, outside the pool, for probes. `None` where that has no
     /// meaning (mocks): such a node is taken as configured.
     fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>>;
+
+    /// Has each new session of this pool greeted from now on. For pools that were not opened with a greeting:
+    /// those of scripted nodes.
+    fn greet(&self, hello: &Hello) {
+        let _ = hello;
+    }
 
     /// Has every idle session checked, and closed when it is broken, before it is used again.
     /// Called when the node is suspected; returns at once.

@@ -9,26 +9,41 @@ use sea_orm::{
 };
 
 use super::{
-    Access, Driver, LaneOptions, SeaOrmDriver,
+    Access, Driver, Hello, LaneOptions, SeaOrmDriver,
+    hello::greet,
     open::{resize, run_all},
 };
 
 /// Turns the lazily opened handle of a connector into a lane.
-pub(super) fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
+pub(super) fn lane(
+    connection: DatabaseConnection,
+    lane: &LaneOptions,
+    access: Access,
+    hello: Option<&Hello>,
+) -> Arc<dyn Driver> {
     if access == Access::Full && lane.on_connect.is_empty() && lane.statement_timeout.is_none() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
-    sibling(connection.get_mysql_connection_pool(), lane, access)
+    sibling(connection.get_mysql_connection_pool(), lane, access, hello)
 }
 
 /// A pool with the options of another, opened in its own way from its first connection on.
-pub(super) fn sibling(template: &MySqlPool, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
+pub(super) fn sibling(
+    template: &MySqlPool,
+    lane: &LaneOptions,
+    access: Access,
+    hello: Option<&Hello>,
+) -> Arc<dyn Driver> {
     let statement_timeout = lane.statement_timeout;
     let statements = Arc::clone(&lane.on_connect);
     let last = access.is_read_only().then_some("SET SESSION TRANSACTION READ ONLY");
+    let hello = hello.cloned();
     let options = resize(template.options().clone(), lane).after_connect(move |connection, _| {
-        let statements = Arc::clone(&statements);
+        let (statements, hello) = (Arc::clone(&statements), hello.clone());
         Box::pin(async move {
+            if let Some(hello) = &hello {
+                greet::<MySql>(connection, hello).await?;
+            }
             if let Some(timeout) = statement_timeout {
                 limit_statements(connection, timeout).await?;
             }

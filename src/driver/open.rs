@@ -11,7 +11,7 @@ use sea_orm::{
 };
 use tracing::instrument::WithSubscriber;
 
-use super::{Driver, SeaOrmDriver, SecretUrl};
+use super::{Driver, Hello, SeaOrmDriver, SecretUrl};
 
 /// What the sessions of a pool may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,18 +79,34 @@ impl Opener {
     }
 
     /// Opens one lane. No statement is sent, except SeaORM's own version check on SQLite.
-    pub(crate) async fn open(&self, lane: &LaneOptions, access: Access) -> Result<Arc<dyn Driver>, DbErr> {
+    ///
+    /// New connections are greeted where the pool's one hook is ours: always on MySQL, and on PostgreSQL unless
+    /// `ConnectOptions` or an open connection may bring a hook of their own.
+    pub(crate) async fn open(
+        &self,
+        lane: &LaneOptions,
+        access: Access,
+        hello: Option<&Hello>,
+    ) -> Result<Arc<dyn Driver>, DbErr> {
+        let is_hook_ours =
+            matches!(self, Self::Url(_)) || !lane.on_connect.is_empty() || self.backend() == DbBackend::MySql;
+        let hello = hello.filter(|_| is_hook_ours || matches!(self, Self::Scripted(_)));
         match self {
-            Self::Scripted(driver) => Ok(Arc::clone(driver)),
-            Self::Adopted(connection) if access.is_read_only() => read_only_sibling(connection, lane, access),
+            Self::Scripted(driver) => {
+                if let Some(hello) = hello {
+                    driver.greet(hello);
+                }
+                Ok(Arc::clone(driver))
+            }
+            Self::Adopted(connection) if access.is_read_only() => read_only_sibling(connection, lane, access, hello),
             Self::Adopted(connection) => Ok(Arc::new(SeaOrmDriver::adopted(connection.clone()))),
-            Self::Url(url) => connect(connect_options(url, lane, access), lane, access).await,
+            Self::Url(url) => connect(connect_options(url, lane, access), lane, access, hello).await,
             Self::Options(options, url) => {
                 let mut options = options.as_ref().clone();
                 apply(&mut options, url.backend, lane, access);
                 // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
                 // records them on a TRACE span. Without a subscriber there is none to record it.
-                let connecting = connect(options, lane, access);
+                let connecting = connect(options, lane, access, hello);
                 if tracing::dispatcher::has_been_set() {
                     connecting.with_subscriber(tracing::subscriber::NoSubscriber::default()).await
                 } else {
@@ -174,17 +190,22 @@ fn apply(options: &mut ConnectOptions, backend: DbBackend, lane: &LaneOptions, a
     }
 }
 
-async fn connect(options: ConnectOptions, lane: &LaneOptions, access: Access) -> Result<Arc<dyn Driver>, DbErr> {
+async fn connect(
+    options: ConnectOptions,
+    lane: &LaneOptions,
+    access: Access,
+    hello: Option<&Hello>,
+) -> Result<Arc<dyn Driver>, DbErr> {
     let connection = sea_orm::Database::connect(options).await?;
     match connection.get_database_backend() {
         #[cfg(feature = "postgres")]
-        DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, access)),
+        DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, access, hello)),
         #[cfg(feature = "mysql")]
-        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, access)),
+        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, access, hello)),
         #[cfg(feature = "sqlite")]
         DbBackend::Sqlite => Ok(super::sqlite::lane(connection, lane, access).await),
         _ => {
-            let _ = (lane, access);
+            let _ = (lane, access, hello);
             Err(no_driver(connection.get_database_backend()))
         }
     }
@@ -194,19 +215,20 @@ fn read_only_sibling(
     adopted: &DatabaseConnection,
     lane: &LaneOptions,
     access: Access,
+    hello: Option<&Hello>,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     use sea_orm::DatabaseConnectionType as Kind;
     // The user's pool waits as long as its user likes; reads of ours have a time of their own.
     let acquire_timeout = lane.acquire_timeout.or(Some(lane.default_acquire_timeout));
     let lane = &LaneOptions { acquire_timeout, ..lane.clone() };
-    let _ = (lane, access);
+    let _ = (lane, access, hello);
     #[cfg(feature = "postgres")]
     if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
-        return Ok(super::postgres::sibling(adopted.get_postgres_connection_pool(), lane, access));
+        return Ok(super::postgres::sibling(adopted.get_postgres_connection_pool(), lane, access, hello));
     }
     #[cfg(feature = "mysql")]
     if let Kind::SqlxMySqlPoolConnection(_) = &adopted.inner {
-        return Ok(super::mysql::sibling(adopted.get_mysql_connection_pool(), lane, access));
+        return Ok(super::mysql::sibling(adopted.get_mysql_connection_pool(), lane, access, hello));
     }
     #[cfg(feature = "sqlite")]
     if let Kind::SqlxSqlitePoolConnection(_) = &adopted.inner {

@@ -9,31 +9,43 @@ use sea_orm::{
 };
 
 use super::{
-    Access, Driver, LaneOptions, SeaOrmDriver,
+    Access, Driver, Hello, LaneOptions, SeaOrmDriver,
+    hello::greet,
     open::{resize, run_all},
 };
 
 const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
 
 /// Turns the lazily opened handle of a connector into a lane.
-pub(super) fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
+pub(super) fn lane(
+    connection: DatabaseConnection,
+    lane: &LaneOptions,
+    access: Access,
+    hello: Option<&Hello>,
+) -> Arc<dyn Driver> {
     if access == Access::Full && lane.on_connect.is_empty() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
-    sibling(connection.get_postgres_connection_pool(), lane, access)
+    sibling(connection.get_postgres_connection_pool(), lane, access, hello)
 }
 
 /// A pool with the options of another, opened in its own way from its first connection on.
-pub(super) fn sibling(template: &PgPool, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
+pub(super) fn sibling(template: &PgPool, lane: &LaneOptions, access: Access, hello: Option<&Hello>) -> Arc<dyn Driver> {
     let mut options = resize(template.options().clone(), lane);
-    if !lane.on_connect.is_empty() || access == Access::ReadOnlyByStatement {
+    if !lane.on_connect.is_empty() || access == Access::ReadOnlyByStatement || hello.is_some() {
         // Takes the place of the pool's own hook, which cannot be read back (documented at
         // `NodeConfig::on_connect`).
         let statements = Arc::clone(&lane.on_connect);
         let last = access.is_read_only().then_some(BY_STATEMENT);
+        let hello = hello.cloned();
         options = options.after_connect(move |connection, _| {
-            let statements = Arc::clone(&statements);
-            Box::pin(async move { run_all::<Postgres>(connection, &statements, last).await })
+            let (statements, hello) = (Arc::clone(&statements), hello.clone());
+            Box::pin(async move {
+                if let Some(hello) = &hello {
+                    greet::<Postgres>(connection, hello).await?;
+                }
+                run_all::<Postgres>(connection, &statements, last).await
+            })
         });
     }
     let mut connect = template.connect_options().as_ref().clone();

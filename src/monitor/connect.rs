@@ -6,15 +6,18 @@ use futures_util::future::join_all;
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 use tokio::time;
 
-use super::{probe, prober};
+use super::{
+    probe::{self, Scope},
+    prober,
+};
 use crate::{
     Error,
     clock::Clock,
     config::NodePlan,
-    driver::{Access, Driver, Opener},
+    driver::{Access, Driver, Hello, Opener},
     error::Kind,
     telemetry,
-    topology::{Health, Lane, Lanes, Member, Node, Observed},
+    topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role},
 };
 
 /// A node that was opened, and whether it answered.
@@ -66,12 +69,13 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
     if first == FirstAnswer::NotAsked {
         return Ok(Opened { member, failure: None });
     }
-    let mut answered = ask(&member.node, first, timeout, clock).await;
+    let mut answered = ask(&member.node, plan.role, first, timeout, clock).await;
     if let Err(Unanswered::OptionRefused) = answered {
         telemetry::read_only_by_statement(&name);
         let node = open(Access::ReadOnlyByStatement).await?;
-        member = Member::new(node, plan.member.clone());
-        answered = ask(&member.node, first, timeout, clock).await;
+        // Behind a pooling proxy a connection says nothing about the server that answers next.
+        member = Member::new(node, MemberSettings { positions: Positions::Off, ..plan.member.clone() });
+        answered = ask(&member.node, plan.role, first, timeout, clock).await;
     }
     let failure = match answered {
         Ok(observed) => {
@@ -94,10 +98,13 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
 }
 
 async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr> {
-    let write = plan.opener.open(&plan.write, Access::Full).await?;
+    let write = plan.opener.open(&plan.write, Access::Full, None).await?;
+    let may_be_greeted = plan.member.positions == Positions::On && access != Access::ReadOnlyByStatement;
+    let hello = probe::question(plan.opener.backend(), Scope::Position).filter(|_| may_be_greeted).map(Hello::new);
     // What lives in one connection's memory has no second pool.
-    let read = if plan.in_memory { Arc::clone(&write) } else { plan.opener.open(&plan.read, access).await? };
-    Ok(Arc::new(Node::new(Arc::clone(&plan.name), plan.identity.clone(), Lanes { write, read })))
+    let read =
+        if plan.in_memory { Arc::clone(&write) } else { plan.opener.open(&plan.read, access, hello.as_ref()).await? };
+    Ok(Arc::new(Node::new(Arc::clone(&plan.name), plan.identity.clone(), Lanes { write, read }, hello)))
 }
 
 enum Unanswered {
@@ -107,7 +114,13 @@ enum Unanswered {
     OptionRefused,
 }
 
-async fn ask(node: &Node, first: FirstAnswer, timeout: Duration, clock: Clock) -> Result<Option<Observed>, Unanswered> {
+async fn ask(
+    node: &Node,
+    configured: Role,
+    first: FirstAnswer,
+    timeout: Duration,
+    clock: Clock,
+) -> Result<Option<Observed>, Unanswered> {
     if first == FirstAnswer::Alone {
         let driver = node.driver(Lane::Write);
         return match time::timeout(timeout, driver.ping()).await {
@@ -118,13 +131,13 @@ async fn ask(node: &Node, first: FirstAnswer, timeout: Duration, clock: Clock) -
         };
     }
     let driver = node.driver(Lane::Read);
-    let asked_at = clock.now();
+    let asked = clock.stamp();
     let asking = async {
         if !probe::can_be_asked(&*driver) {
             driver.ping().await?;
             return Ok(None);
         }
-        prober::ask_server(&*driver, &mut None).await.map(Some)
+        prober::ask_server(&*driver, &mut None, configured, Scope::Position).await.map(|(answer, _)| Some(answer))
     };
     let answer = match time::timeout(timeout, asking).await {
         Ok(Ok(answer)) => answer,
@@ -143,8 +156,9 @@ async fn ask(node: &Node, first: FirstAnswer, timeout: Duration, clock: Clock) -
     Ok(answer.map(|answer| Observed {
         role: answer.role,
         incarnation: answer.incarnation.into(),
-        round_trip: clock.now().since(asked_at),
-        at: asked_at,
+        position: answer.position,
+        round_trip: clock.now().since(asked.at),
+        asked,
     }))
 }
 

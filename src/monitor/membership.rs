@@ -67,6 +67,7 @@ impl Monitor {
                     Place::Fresh => opened.next().expect("one was opened for each").member,
                 })
                 .collect();
+            next.sample(true);
             Ok::<_, Error>(next)
         })?;
         for member in before.replicas.iter().filter(|member| !kept.contains(&member.node.id())) {
@@ -89,6 +90,7 @@ impl Monitor {
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
             next.replicas.extend(opened.into_iter().map(|opened| opened.member));
+            next.sample(true);
             Ok::<_, Error>(next)
         })?;
         self.watch(&after);
@@ -142,6 +144,7 @@ impl Monitor {
             let mut next = topology.clone();
             next.primary = opened.member;
             next.replicas.retain(|replica| replica.name() != name);
+            next.sample(false);
             Ok::<_, Error>(next)
         })?;
         let mut report = SwapReport { added: vec![name], ..SwapReport::default() };

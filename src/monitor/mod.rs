@@ -1,8 +1,10 @@
 //! LEARN: the one writer of the topology, and the one task that asks the nodes how they are.
 
 mod connect;
+mod demand;
 mod drain;
 mod functions;
+mod greeting;
 mod membership;
 mod probe;
 mod prober;
@@ -19,13 +21,19 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use sea_orm::{DbErr, Statement};
 use tokio::task::JoinHandle;
 
 pub(crate) use connect::{FirstAnswer, connect_all};
 pub use membership::SwapReport;
 pub(crate) use writer::Writer;
 
-use crate::telemetry;
+use probe::Scope;
+
+use crate::{
+    telemetry,
+    topology::{Lane, Position, Reported, Role},
+};
 
 /// Keeps the topology up to date for as long as it exists: dropping it, with the last handle of a
 /// connection, ends the task.
@@ -76,6 +84,22 @@ impl Monitor {
         self.stopped.load(Ordering::SeqCst)
     }
 
+    /// Where the primary is, asked over its own pool; `None` where it does not say. For a connection whose nodes
+    /// nobody probes.
+    pub(crate) async fn ask_position(&self) -> Result<Option<Position>, DbErr> {
+        let driver = self.writer.cell().load().primary.node.driver(Lane::Write);
+        let Some(question) = probe::question(driver.backend(), Scope::Position) else { return Ok(None) };
+        match driver.query_one(Statement::from_string(driver.backend(), question)).await {
+            Ok(Some(row)) => match probe::read_answer(driver.backend(), Role::Primary, &row)?.position {
+                Reported::At(position) => Ok(Some((*position).clone())),
+                Reported::Nothing | Reported::Unknown => Ok(None),
+            },
+            Ok(None) => Ok(None),
+            Err(error) if prober::is_not_understood(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     #[cold]
     fn start(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -86,7 +110,7 @@ impl Monitor {
         if task.is_some() {
             // The runtime it ran on is gone, and every open connection with it.
             for node in self.writer.cell().load_full().nodes() {
-                node.suspect(self.writer.clock.now());
+                node.suspect(self.writer.clock.stamp());
             }
         }
         let alive = Alive(Arc::clone(&self.running));

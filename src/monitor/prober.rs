@@ -9,15 +9,20 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr, sqlx};
 use tokio::{sync::watch, time};
 
-use super::{Writer, functions::Functions, probe};
+use super::{
+    Writer,
+    demand::SHORTEST_INTERVAL,
+    functions::Functions,
+    probe::{self, Scope},
+};
 use crate::{
     driver::{Driver, Fault, ProbeLink},
     routing::Draw,
     telemetry,
-    topology::{FAILURES_TO_EJECT, Lane, Member, Node, Observation, Observed, Reply, Tick},
+    topology::{FAILURES_TO_EJECT, Lane, Member, Node, Observation, Observed, Reply, Reported, Role, Stamp, Tick},
 };
 
 /// Watches every member of every topology to come. Ends never; it is aborted with its owner.
@@ -56,7 +61,11 @@ struct Prober {
     link: Option<Box<dyn ProbeLink>>,
     changes: watch::Receiver<u64>,
     failures: u32,
-    asked_at: Tick,
+    asked_at: Stamp,
+    /// The least time between two questions, whatever reads want.
+    patience: Duration,
+    /// Until then it is not asked where it is, because it does not know.
+    identity_until: Tick,
     /// Whether a session of the read-only pool was seen to be read-only.
     read_only: ReadOnlyCheck,
     incarnation: Option<Arc<str>>,
@@ -75,6 +84,18 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 86_400);
 
 /// The time between two probes of a node that is suspected again and again.
 const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
+
+/// How soon after the primary a replica is asked whether it has caught up: most of the time it takes less.
+const CATCH_UP: Duration = Duration::from_millis(2);
+
+/// The longest time between two questions to a replica that reads wait for and that stands still.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(160);
+
+/// A server that does not know where it is is asked again after this time.
+const ASK_AGAIN_FOR_POSITION: Duration = Duration::from_secs(60);
+
+/// Where probes are further apart than this, the connection is closed in between.
+const KEEP_LINK_FOR: Duration = Duration::from_secs(10);
 
 /// The rhythm of a prober follows from the connection's seed, if it has one.
 fn jitter_seed(node: &Node, writer: &Writer) -> u64 {
@@ -95,7 +116,9 @@ impl Prober {
             link: None,
             changes: writer.cell().changes(),
             failures: 0,
-            asked_at: Tick::default(),
+            asked_at: Stamp::default(),
+            patience: SHORTEST_INTERVAL,
+            identity_until: Tick::default(),
             read_only: ReadOnlyCheck::Due,
             incarnation: None,
             functions: Functions::new(),
@@ -117,7 +140,7 @@ impl Prober {
                 telemetry::probe_panicked(node.name());
                 let reply = Reply::Failed { conclusive: false, why: "its driver panicked".into() };
                 writer.observe(&Observation { node: node.id(), reply });
-                Self { failures, asked_at: writer.clock.now(), ..Self::new(node, writer) }
+                Self { failures, asked_at: writer.clock.stamp(), ..Self::new(node, writer) }
             }
         }
     }
@@ -147,6 +170,10 @@ impl Prober {
         };
         writer.observe(&Observation { node: self.node.id(), reply });
         self.list_functions(writer).await;
+        if writer.settings.probe_interval > KEEP_LINK_FOR && self.wanted_at(writer).is_none() {
+            // A server counts connections, and a large fleet has many.
+            self.link = None;
+        }
         self
     }
 
@@ -166,7 +193,7 @@ impl Prober {
     /// Returns when a probe is due or the node is suspected; `false` when the node has left.
     async fn wait(&mut self, writer: &Writer) -> bool {
         let interval = writer.settings.probe_interval.min(LONGEST_INTERVAL);
-        let pause = if self.asked_at == Tick::default() {
+        let pause = if self.asked_at == Stamp::default() {
             // At once: what `connect` learned came over a connection that is closed again, and only
             // an open one shows a restart.
             Duration::ZERO
@@ -176,65 +203,116 @@ impl Prober {
             // ± 20 %, so that a fleet does not ask in step.
             interval.mul_f64(0.8 + 0.4 * self.jitter.unit())
         };
-        let due = time::sleep(pause);
-        tokio::pin!(due);
+        let started = writer.clock.now();
         let node = Arc::clone(&self.node);
         loop {
+            // All are armed before anything is looked at.
             let suspected = node.suspected().wait();
+            let wanted = writer.demand.raised().wait();
             self.changes.mark_unchanged();
             if !self.is_wanted(writer) {
                 return false;
             }
             // Suspected while it was being asked: the answer may be older than the trouble.
-            if node.suspected_at() <= self.asked_at || self.asked_at == Tick::default() {
-                tokio::select! {
-                    () = &mut due => return true,
-                    () = suspected => {}
-                    _ = self.changes.changed() => continue,
-                }
+            if node.withdrawn_at() > self.asked_at.seq && self.asked_at != Stamp::default() {
+                // Under load a lost primary is suspected with every write.
+                let since = writer.clock.now().since(self.asked_at.at);
+                time::sleep(SUSPICION_PAUSE.saturating_sub(since)).await;
+                return true;
             }
-            // Under load a lost primary is suspected with every write.
-            let since = writer.clock.now().since(self.asked_at);
-            time::sleep(SUSPICION_PAUSE.saturating_sub(since)).await;
-            return true;
+            let due = match self.wanted_at(writer) {
+                Some(wanted_at) if self.failures == 0 => wanted_at.min(started.after(pause)),
+                _ => started.after(pause),
+            };
+            let now = writer.clock.now();
+            if now >= due {
+                return true;
+            }
+            tokio::select! {
+                () = time::sleep(due.since(now)) => return true,
+                () = suspected => {}
+                () = wanted => {}
+                _ = self.changes.changed() => {}
+            }
         }
     }
 
+    /// When reads want this node to be asked, if they do before its next turn.
+    fn wanted_at(&self, writer: &Writer) -> Option<Tick> {
+        let (demand, topology) = (&writer.demand, writer.cell().load());
+        let bounded = demand.longest_interval(writer.clock.now()).map(|interval| self.asked_at.at.after(interval));
+        let (wanted, newest) = (demand.wanted(), topology.samples.newest().map(|sample| sample.stamp));
+        let for_sessions = if topology.primary.node.id() == self.node.id() {
+            // Nobody has asked the primary since.
+            newest.filter(|newest| newest.seq <= wanted).map(|_| self.asked_at.at.after(SHORTEST_INTERVAL))
+        } else {
+            let fresh = topology.member_of(self.node.id()).and_then(|member| member.standing.fresh());
+            match (fresh, newest) {
+                // It may have reached what is wanted by now, and it takes a moment to get there.
+                (Some(fresh), Some(newest)) if fresh.through.seq <= wanted && fresh.through.seq < newest.seq => {
+                    Some(self.asked_at.at.after(self.patience).max(newest.at.after(CATCH_UP)))
+                }
+                _ => None,
+            }
+        };
+        bounded.into_iter().chain(for_sessions).min()
+    }
+
     async fn ask(&mut self, writer: &Writer) -> Result<Observed, Failure> {
-        let asked_at = writer.clock.now();
-        self.asked_at = asked_at;
+        let asked = writer.clock.stamp();
+        self.asked_at = asked;
         let had_link = self.link.is_some();
-        let answer = match self.ask_once(writer).await {
+        let (asked, answer) = match self.ask_once(writer).await {
             // The server may have been restarted since: the connection says nothing about now.
             Err(_) if had_link && self.link.is_none() => {
-                self.node.suspect(writer.clock.now());
-                self.ask_once(writer).await
+                self.node.suspect(writer.clock.stamp());
+                let asked = writer.clock.stamp();
+                self.asked_at = asked;
+                (asked, self.ask_once(writer).await?)
             }
-            answer => answer,
-        }?;
+            answer => (asked, answer?),
+        };
         let topology = writer.cell().load_full();
-        let known = topology.member_of(self.node.id()).and_then(Member::incarnation);
-        if known.is_some_and(|known| known != answer.incarnation) {
+        let known = topology.member_of(self.node.id());
+        if known.and_then(Member::incarnation).is_some_and(|known| known != answer.incarnation) {
             // Every idle session belongs to the server's former life.
-            self.node.suspect(writer.clock.now());
+            self.node.suspect(writer.clock.stamp());
         }
         if self.read_only == ReadOnlyCheck::Due {
             check_read_only(&self.node, writer.settings.connect_timeout).await?;
             self.read_only = ReadOnlyCheck::Passed;
         }
+        self.be_patient(known, &answer.position);
         Ok(Observed {
             role: answer.role,
             incarnation: answer.incarnation.into(),
-            round_trip: writer.clock.now().since(asked_at),
-            at: asked_at,
+            position: answer.position,
+            round_trip: writer.clock.now().since(asked.at),
+            asked,
         })
+    }
+
+    /// A replica that stands still is asked less and less often, however much reads want it to move.
+    fn be_patient(&mut self, known: Option<&Member>, position: &Reported) {
+        let known = known.and_then(|member| member.standing.fresh());
+        let stands_still = matches!((known, position), (Some(known), Reported::At(now)) if known.position == *now);
+        self.patience = if stands_still { (self.patience * 2).min(LONGEST_PATIENCE) } else { SHORTEST_INTERVAL };
     }
 
     async fn ask_once(&mut self, writer: &Writer) -> Result<probe::Answer, Failure> {
         let driver = self.node.driver(Lane::Read);
-        let asking = ask_server(&*driver, &mut self.link);
+        let configured = writer.cell().load().configured_role(self.node.id());
+        let is_off = self.identity_until > writer.clock.now();
+        let scope = if is_off { Scope::Identity } else { Scope::Position };
+        let asking = ask_server(&*driver, &mut self.link, configured, scope);
         match time::timeout(writer.settings.probe_timeout, asking).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok((answer, not_told))) => {
+                if let Some(why) = not_told {
+                    telemetry::positions_not_told(self.node.name(), why);
+                    self.identity_until = writer.clock.now().after(ASK_AGAIN_FOR_POSITION);
+                }
+                Ok(answer)
+            }
             Ok(Err(error)) => {
                 self.link = None;
                 Err(Failure::of(&error))
@@ -248,13 +326,16 @@ impl Prober {
     }
 }
 
-/// Asks once, over the given connection or over a new one that is left in its place.
+/// Asks once, over the given connection or over a new one that is left in its place. A server that refuses the
+/// whole question is asked the smaller one, and why it refused comes with the answer.
 pub(super) async fn ask_server(
     driver: &dyn Driver,
     link: &mut Option<Box<dyn ProbeLink>>,
-) -> Result<probe::Answer, DbErr> {
+    configured: Role,
+    scope: Scope,
+) -> Result<(probe::Answer, Option<DbErr>), DbErr> {
     let backend = driver.backend();
-    let question = probe::question(backend).expect("only nodes with a question are probed");
+    let question = |scope| probe::question(backend, scope).expect("only nodes with a question are probed");
     let open = match link {
         Some(open) => open,
         None => {
@@ -264,8 +345,23 @@ pub(super) async fn ask_server(
             link.insert(connecting.await?)
         }
     };
-    let row = open.ask(question).await?;
-    probe::read_answer(backend, &row)
+    let answer = open.ask(question(scope)).await.and_then(|row| probe::read_answer(backend, configured, &row));
+    match answer {
+        Ok(answer) => Ok((answer, None)),
+        Err(refused) if scope == Scope::Position && is_not_understood(&refused) => {
+            let row = open.ask(question(Scope::Identity)).await?;
+            Ok((probe::read_answer(backend, configured, &row)?, Some(refused)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the server is there, and only does not know what it was asked.
+pub(super) fn is_not_understood(error: &DbErr) -> bool {
+    matches!(error, DbErr::Type(_))
+        || matches!(error, DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Conn(RuntimeErr::SqlxError(error))
+            if matches!(**error, sqlx::Error::Database(_)))
+            && !Fault::of(error).casts_suspicion()
 }
 
 /// Makes sure that a session of the read-only pool is read-only in the database.

@@ -1,26 +1,34 @@
 //! The one place where a new topology is made current.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use sea_orm::metric::Info;
 
+use super::{demand::Demand, greeting};
 use crate::{
     clock::Clock,
     config::Settings,
     driver::{Driver, Metric},
     routing::Judge,
     telemetry,
-    topology::{Health, Lane, Member, Observation, SnapshotCell, Topology},
+    topology::{Health, Lane, Member, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology},
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
 #[derive(Debug)]
 pub(crate) struct Writer {
+    this: Weak<Self>,
     cell: SnapshotCell,
     /// Held for one change, never across an `.await`. The setters of a connection are synchronous,
     /// so this is a lock and not a queue to the monitor task.
     turn: Mutex<()>,
     metric: Metric,
+    settled: SettledHint,
+    /// What reads want to be known.
+    pub(crate) demand: Demand,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     /// Has the functions that the database's catalogue lists.
@@ -28,9 +36,29 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, judge: Arc<Judge>) -> Self {
-        let cell = SnapshotCell::new(topology);
-        Self { cell, turn: Mutex::new(()), metric: Metric::default(), clock, settings, judge }
+    pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, judge: Arc<Judge>) -> Arc<Self> {
+        Arc::new_cyclic(|this| {
+            let settled = SettledHint::default();
+            settled.set(topology.settled(clock.now()));
+            greet_all(this, None, &topology);
+            Self {
+                this: Weak::clone(this),
+                cell: SnapshotCell::new(topology),
+                turn: Mutex::new(()),
+                metric: Metric::default(),
+                settled,
+                demand: Demand::default(),
+                clock,
+                settings,
+                judge,
+            }
+        })
+    }
+
+    /// The least that all replicas in rotation had at the last publication. A hint: what is decided by it must
+    /// be right whatever it says.
+    pub(crate) fn settled(&self) -> Settled {
+        self.settled.get()
     }
 
     pub(crate) fn cell(&self) -> &SnapshotCell {
@@ -55,6 +83,8 @@ impl Writer {
             hear(&after, &self.metric);
         }
         self.cell.publish(Arc::clone(&after));
+        self.settled.set(after.settled(self.clock.now()));
+        greet_all(&self.this, Some(&before), &after);
         telemetry::published(&before, &after);
         wake_operations_on_lost_nodes(&before, &after);
         Ok(after)
@@ -82,6 +112,36 @@ impl Writer {
     pub(crate) fn observe(&self, observation: &Observation) {
         // An observation about a node that has left changes nothing.
         let _ = self.update(|topology| topology.observe(observation).ok_or(()));
+    }
+}
+
+/// [`Settled`], for readers that do not load the topology.
+#[derive(Debug, Default)]
+struct SettledHint {
+    seq: AtomicU64,
+    at: AtomicU64,
+    by_time_too: AtomicBool,
+}
+
+impl SettledHint {
+    fn set(&self, settled: Settled) {
+        self.by_time_too.store(settled.by_time_too, Ordering::Relaxed);
+        self.seq.store(settled.through.seq.0, Ordering::Relaxed);
+        self.at.store(settled.through.at.0, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Settled {
+        let through = Stamp { seq: Seq(self.seq.load(Ordering::Relaxed)), at: Tick(self.at.load(Ordering::Relaxed)) };
+        Settled { through, by_time_too: self.by_time_too.load(Ordering::Relaxed) }
+    }
+}
+
+/// Has the new sessions of nodes that joined greeted.
+fn greet_all(writer: &Weak<Writer>, before: Option<&Topology>, after: &Topology) {
+    for node in after.nodes() {
+        if before.is_none_or(|before| before.member_of(node.id()).is_none()) {
+            greeting::listen(writer, node);
+        }
     }
 }
 

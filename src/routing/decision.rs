@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{
     Candidate, DecidedBy, Freshness, Intent, Policy, ReadRequest, Reason,
     judge::Verdict,
-    select::{Rejected, Selected, fit_for},
+    select::{Rejected, Selected, fit_for, fit_kept},
 };
 use crate::topology::{Lane, Member, Role, Tick, Topology};
 
@@ -47,13 +47,18 @@ pub enum Sessions {
 }
 
 /// What a read had to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionFloor {
     /// How long ago the last write ended that has to be seen.
     pub written_ago: Option<Duration>,
     /// How long a write of unknown outcome may still happen.
     pub open_for: Option<Duration>,
+    /// How old the state of the database may be.
+    pub within: Option<Duration>,
+    /// Whether only the primary is sure to have it: the session begins after a causal token of which it is
+    /// not known yet where it lies, or that is of another cluster or of a history that a failover has cut off.
+    pub only_primary: bool,
 }
 
 /// A member that could not serve a read.
@@ -231,13 +236,10 @@ impl<'a> Outlook<'a> {
             return outlook;
         }
         let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
-        if let Some(kept) = request.kept.and_then(|kept| topology.member_of(kept)) {
-            let role = topology.configured_role(kept.node.id());
-            if fit(kept, role).is_ok() {
-                outlook.primary_probability = if role == Role::Primary { 1.0 } else { 0.0 };
-                outlook.candidates.push(kept);
-                return outlook;
-            }
+        if let Some((kept, role)) = fit_kept(topology, request, now) {
+            outlook.primary_probability = if role == Role::Primary { 1.0 } else { 0.0 };
+            outlook.candidates.push(kept);
+            return outlook;
         }
         let mut replicas: SmallVec<[Candidate<'_>; 8]> = SmallVec::new();
         for replica in &topology.replicas {
@@ -292,21 +294,30 @@ impl From<Lane> for Sessions {
 }
 
 impl SessionFloor {
-    fn of(freshness: Freshness, now: Tick) -> Option<Self> {
-        let Freshness::Past { floor, .. } = freshness else { return None };
-        let (written, open_until) = floor.parts();
+    pub(crate) fn of(freshness: Freshness, now: Tick) -> Option<Self> {
+        let Freshness::Past { floor, within, .. } = freshness else { return None };
+        let (_, written, open_until) = floor.parts();
         let written_ago = (written != Tick::default()).then(|| now.since(written));
-        let open_for = (open_until > now).then(|| open_until.since(now));
-        (written_ago.is_some() || open_for.is_some()).then_some(Self { written_ago, open_for })
+        let only_primary = open_until == Tick::NEVER;
+        let open_for = (open_until > now && !only_primary).then(|| open_until.since(now));
+        let this = Self { written_ago, open_for, within, only_primary };
+        (this != Self::default()).then_some(this)
     }
 }
 
 impl fmt::Display for SessionFloor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.written_ago, self.open_for) {
-            (_, Some(_)) => f.write_str("a write whose outcome is unknown"),
-            (Some(ago), None) => write!(f, "a write of {ago:?} ago"),
-            (None, None) => f.write_str("nothing"),
+            _ if self.only_primary => {
+                return f.write_str("what a causal token stands for, which no replica is known to have");
+            }
+            (_, Some(_)) => f.write_str("a write whose outcome is unknown")?,
+            (Some(ago), None) => write!(f, "a write of {ago:?} ago")?,
+            (None, None) => f.write_str("nothing of its own")?,
+        }
+        match self.within {
+            Some(within) => write!(f, ", and all that is older than {within:?}"),
+            None => Ok(()),
         }
     }
 }
@@ -372,15 +383,19 @@ mod tests {
 
     use super::*;
     use crate::{
-        routing::{Draw, WeightedRandom, select_read},
-        topology::{Floor, Health, Rotation, fixture},
+        routing::{Draw, Kept, WeightedRandom, select_read},
+        topology::{Floor, Health, Rotation, Seq, Stamp, fixture},
     };
 
     const NOW: Tick = Tick(10_000_000_000);
     const STICK: Duration = Duration::from_secs(1);
 
+    fn past(floor: Floor) -> Freshness {
+        Freshness::Past { floor, stick_after_write: STICK, within: None }
+    }
+
     fn freshness() -> impl Strategy<Value = Freshness> {
-        let past = |at| Freshness::Past { floor: Floor::written(at), stick_after_write: STICK };
+        let past = |at| past(Floor::written(Stamp { seq: Seq(1), at }));
         prop_oneof![Just(Freshness::Any), Just(past(NOW)), Just(past(Tick(1))), Just(Freshness::Primary),]
     }
 
@@ -406,7 +421,9 @@ mod tests {
                 replica.rotation = if drained { Rotation::Drained } else { Rotation::In };
             }
             let id = |index: Option<usize>| topology.members().nth(index?).map(|member| member.node.id());
-            let request = ReadRequest { freshness, tried: id(tried), kept: id(kept), alone: Lane::Write };
+            let keep = |node| Kept { node, life: Seq(0), seen_elsewhere: Seq(0) };
+            let (kept, seen) = (id(kept).map(keep), Seq(0));
+            let request = ReadRequest { freshness, tried: id(tried), kept, seen, alone: Lane::Write };
 
             let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, None, NOW);
             let mut expected = BTreeSet::new();
@@ -415,7 +432,7 @@ mod tests {
             }
             if said.replica_probability() > 0.0 {
                 let rejected: BTreeSet<_> = said.rejected().iter().map(|rejection| &rejection.node).collect();
-                let kept = request.kept.and_then(|kept| topology.member_of(kept)).map(Member::name);
+                let kept = kept.and_then(|kept| topology.member_of(kept.node)).map(Member::name);
                 expected.extend(topology.replicas.iter().map(Member::name).filter(|name| {
                     let alone = said.candidates().len() == 1 && Some(said.candidates()[0].as_str()) == kept;
                     if alone { Some(*name) == kept } else { !rejected.contains(&(*name).to_owned()) }
@@ -443,9 +460,10 @@ mod tests {
         let mut topology = fixture::topology(2);
         topology.replicas[1].health = Health::Down;
         let request = ReadRequest {
-            freshness: Freshness::Past { floor: Floor::written(Tick(1)), stick_after_write: STICK },
+            freshness: past(Floor::written(Stamp { seq: Seq(1), at: Tick(1) })),
             tried: None,
             kept: None,
+            seen: Seq(0),
             alone: Lane::Write,
         };
         let verdict = Verdict { intent: Intent::Read, reason: Reason::PlainRead, decided_by: DecidedBy::Text };

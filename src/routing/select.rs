@@ -5,18 +5,20 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 
 use super::{Candidate, Draw, Policy};
-use crate::topology::{Floor, Lane, Member, Node, NodeId, Role, Tick, Topology, Unfit};
+use crate::topology::{Floor, Lane, Member, Node, NodeId, Role, Seq, Tick, Topology, Unfit};
 
 /// What a read asks of the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// Any member will do.
     Any,
-    /// A member that has what the session wrote.
+    /// A member that has what the session must see.
     Past {
         floor: Floor,
         /// How long after a write a replica without known position is taken to have it.
         stick_after_write: Duration,
+        /// It must also have everything that was acknowledged until so long ago.
+        within: Option<Duration>,
     },
     /// The primary itself, on its read-write sessions.
     Primary,
@@ -29,10 +31,22 @@ pub(crate) struct ReadRequest {
     /// A node the operation has failed on already.
     pub(crate) tried: Option<NodeId>,
     /// The node a session or read connection keeps to while it stays eligible.
-    pub(crate) kept: Option<NodeId>,
+    pub(crate) kept: Option<Kept>,
+    /// What it has read already: another node than the kept one must have that too.
+    pub(crate) seen: Seq,
     /// Where nobody but the primary comes into question: whether the read still asks for a session
     /// that is read-only in the database (`db.read()`), or for what SeaORM alone would do (`&db`).
     pub(crate) alone: Lane,
+}
+
+/// The node a session or read connection keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) node: NodeId,
+    /// The life of the server that it read from there.
+    pub(crate) life: Seq,
+    /// What it has read elsewhere since.
+    pub(crate) seen_elsewhere: Seq,
 }
 
 /// The node that runs the read, and on which of its pools.
@@ -42,6 +56,11 @@ pub(crate) struct Selected {
     pub(crate) lane: Lane,
     pub(crate) role: Role,
     pub(crate) how: How,
+    /// The life of the server, where that can be told.
+    pub(crate) life: Seq,
+    /// The answer of the node that the choice relies on: a read during which the node was withdrawn
+    /// proves nothing. `None` where the choice relies on none.
+    pub(crate) relies_on: Option<Seq>,
 }
 
 /// How a node came to be selected.
@@ -51,17 +70,36 @@ pub(crate) enum How {
     Drawn,
     /// The primary, because nobody else may serve this read now.
     Forced,
+    /// As above, and a replica could have served it if it were fresher.
+    ForcedByStaleness,
     /// The primary, because there is nobody else.
     Alone,
 }
 
 impl Selected {
-    fn drawn(member: &Member, role: Role) -> Self {
-        Self { node: Arc::clone(&member.node), lane: Lane::Read, role, how: How::Drawn }
+    fn drawn(member: &Member, role: Role, request: &ReadRequest) -> Self {
+        let fresh = member.standing.fresh().filter(|_| role == Role::Replica);
+        let relies_on = fresh.filter(|_| request.asks_something()).map(|fresh| fresh.asked);
+        let node = Arc::clone(&member.node);
+        Self { node, lane: Lane::Read, role, how: How::Drawn, life: member.life(), relies_on }
     }
 
-    fn forced(primary: &Member, lane: Lane) -> Self {
-        Self { node: Arc::clone(&primary.node), lane, role: Role::Primary, how: How::Forced }
+    fn forced(primary: &Member, lane: Lane, how: How) -> Self {
+        let node = Arc::clone(&primary.node);
+        Self { node, lane, role: Role::Primary, how, life: primary.life(), relies_on: None }
+    }
+}
+
+impl ReadRequest {
+    /// Whether not any state of the database will do.
+    fn asks_something(&self) -> bool {
+        match self.freshness {
+            Freshness::Any => false,
+            Freshness::Past { floor, within, .. } => {
+                !floor.is_none() || within.is_some() || self.seen != Seq::default()
+            }
+            Freshness::Primary => true,
+        }
     }
 }
 
@@ -79,28 +117,23 @@ pub(crate) fn select_read(
     let primary = &topology.primary;
     if topology.is_single() {
         // Nothing to choose from: even a primary that is believed to be down is the only chance.
-        return Ok(Selected { how: How::Alone, ..Selected::forced(primary, request.alone) });
+        return Ok(Selected::forced(primary, request.alone, How::Alone));
     }
     if request.freshness == Freshness::Primary {
         // On the read-write pool, but for a read connection, which stays on read-only sessions.
-        return Ok(Selected::forced(primary, request.alone));
+        return Ok(Selected::forced(primary, request.alone, How::Forced));
     }
     let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
 
-    if let Some(kept) = request.kept {
-        let role = topology.configured_role(kept);
-        if let Some(member) = topology.member_of(kept)
-            && fit(member, role).is_ok()
-        {
-            return Ok(Selected::drawn(member, role));
-        }
+    if let Some((member, role)) = fit_kept(topology, request, now) {
+        return Ok(Selected::drawn(member, role, request));
     }
 
     let share = topology.primary_read_share;
     let on_primary = share > 0.0 && draw.unit() < share;
     // When its read connections are all busy the primary's draw is skipped: writes come first.
     if on_primary && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted() {
-        return Ok(Selected::drawn(primary, Role::Primary));
+        return Ok(Selected::drawn(primary, Role::Primary, request));
     }
 
     let mut rejected = SmallVec::new();
@@ -115,7 +148,7 @@ pub(crate) fn select_read(
         policy.order(&mut candidates, draw);
     }
     if let Some(first) = candidates.first() {
-        return Ok(Selected::drawn(first.member(), Role::Replica));
+        return Ok(Selected::drawn(first.member(), Role::Replica, request));
     }
 
     // Fallback: no replica can serve this, so the primary's read connections do, waiting for a
@@ -124,12 +157,28 @@ pub(crate) fn select_read(
     // checked since.
     let once_more = ReadRequest { tried: None, ..*request };
     match fit_for(topology, primary, Role::Primary, &once_more, now) {
-        Ok(()) => Ok(Selected::forced(primary, Lane::Read)),
+        Ok(()) => {
+            let is_stale = |(_, why): &Rejected| matches!(why, Unfit::BehindSession | Unfit::TooStale);
+            let how = if rejected.iter().any(is_stale) { How::ForcedByStaleness } else { How::Forced };
+            Ok(Selected::forced(primary, Lane::Read, how))
+        }
         Err(why) => {
             rejected.insert(0, (primary.node.id(), why));
             Err(rejected)
         }
     }
+}
+
+/// The kept node and its role, while it may serve the read.
+pub(super) fn fit_kept<'a>(topology: &'a Topology, request: &ReadRequest, now: Tick) -> Option<(&'a Member, Role)> {
+    let kept = request.kept?;
+    let member = topology.member_of(kept.node)?;
+    let role = topology.configured_role(kept.node);
+    // What was read from this very server it still has; of another life of it nobody knows.
+    let is_same_life = member.life() == kept.life && !member.is_in_doubt();
+    let seen = if is_same_life { kept.seen_elsewhere } else { request.seen };
+    fit_for(topology, member, role, &ReadRequest { seen, ..*request }, now).ok()?;
+    Some((member, role))
 }
 
 pub(super) fn fit_for(
@@ -144,8 +193,14 @@ pub(super) fn fit_for(
         return Err(Unfit::Tried);
     }
     match request.freshness {
-        Freshness::Past { floor, stick_after_write } if role == Role::Replica => {
-            if floor.is_past(now, stick_after_write) { Ok(()) } else { Err(Unfit::BehindSession) }
+        Freshness::Past { floor, stick_after_write, within } if role == Role::Replica => {
+            if !member.is_past(floor.join(Floor::seen(request.seen)), now, stick_after_write) {
+                return Err(Unfit::BehindSession);
+            }
+            match within {
+                Some(within) if !member.standing.is_within(within, now) || member.is_in_doubt() => Err(Unfit::TooStale),
+                _ => Ok(()),
+            }
         }
         Freshness::Primary if role == Role::Replica => Err(Unfit::NotPrimary),
         Freshness::Any | Freshness::Past { .. } | Freshness::Primary => Ok(()),
@@ -159,11 +214,22 @@ mod tests {
     use super::*;
     use crate::{
         routing::LeastInFlight,
-        topology::{Health, Lease, Observed, Rotation, fixture},
+        topology::{Health, Lease, Observed, Reported, Rotation, Stamp, fixture},
     };
 
-    const ANY: ReadRequest = ReadRequest { freshness: Freshness::Any, tried: None, kept: None, alone: Lane::Write };
+    const ANY: ReadRequest =
+        ReadRequest { freshness: Freshness::Any, tried: None, kept: None, seen: Seq(0), alone: Lane::Write };
     const NOW: Tick = Tick(10_000_000_000);
+
+    fn past(floor: Floor) -> Freshness {
+        Freshness::Past { floor, stick_after_write: Duration::from_secs(1), within: None }
+    }
+
+    fn claims_primary(at: Tick) -> Observed {
+        let asked = Stamp { seq: Seq(1), at };
+        let (role, position) = (Role::Primary, Reported::Nothing);
+        Observed { role, incarnation: "x".into(), position, round_trip: Duration::ZERO, asked }
+    }
 
     fn pick(topology: &Topology, request: &ReadRequest, seed: u64) -> Result<Selected, SmallVec<[Rejected; 4]>> {
         select_read(topology, &LeastInFlight, request, NOW, &mut Draw::seeded(seed))
@@ -214,8 +280,7 @@ mod tests {
         topology.primary_read_share = 0.0;
         topology.replicas[0].health = Health::Down;
         topology.replicas[1].rotation = Rotation::Drained;
-        topology.replicas[2].observed =
-            Some(Observed { role: Role::Primary, incarnation: "x".into(), round_trip: Duration::ZERO, at: NOW });
+        topology.replicas[2].observed = Some(claims_primary(NOW));
         assert_eq!(shares(&topology, &ANY, 100), BTreeMap::from([("replica-3".to_owned(), 100)]));
     }
 
@@ -223,8 +288,6 @@ mod tests {
     fn an_expired_role_contradicts_nothing_and_the_check_can_be_switched_off() {
         let mut topology = fixture::topology(1);
         topology.primary_read_share = 0.0;
-        let claims_primary =
-            |at| Observed { role: Role::Primary, incarnation: "x".into(), round_trip: Duration::ZERO, at };
         topology.replicas[0].observed = Some(claims_primary(Tick(0)));
         assert_eq!(pick(&topology, &ANY, 1).expect("eligible").role, Role::Replica);
         topology.replicas[0].observed = Some(claims_primary(NOW));
@@ -235,10 +298,7 @@ mod tests {
 
     #[test]
     fn a_session_that_just_wrote_reads_from_the_primarys_read_only_sessions() {
-        let request = ReadRequest {
-            freshness: Freshness::Past { floor: Floor::written(NOW), stick_after_write: Duration::from_secs(1) },
-            ..ANY
-        };
+        let request = ReadRequest { freshness: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
         for seed in 0..100 {
             let selected = pick(&fixture::topology(2), &request, seed).expect("the primary");
             assert_eq!((selected.role, selected.lane), (Role::Primary, Lane::Read));
@@ -250,17 +310,15 @@ mod tests {
         let topology = fixture::topology_with_read_capacity(2, 1);
         let _busy = Lease::take(Arc::clone(&topology.primary.node), Lane::Read, Role::Primary);
         assert!(!shares(&topology, &ANY, 1_000).contains_key("primary"));
-        let behind = ReadRequest {
-            freshness: Freshness::Past { floor: Floor::written(NOW), stick_after_write: Duration::from_secs(1) },
-            ..ANY
-        };
+        let behind = ReadRequest { freshness: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
         assert_eq!(pick(&topology, &behind, 1).expect("it waits").role, Role::Primary);
     }
 
     #[test]
     fn a_kept_node_is_kept_until_it_is_not_eligible() {
         let mut topology = fixture::topology(3);
-        let kept = ReadRequest { kept: Some(topology.replicas[2].node.id()), ..ANY };
+        let kept = Kept { node: topology.replicas[2].node.id(), life: Seq(0), seen_elsewhere: Seq(0) };
+        let kept = ReadRequest { kept: Some(kept), ..ANY };
         assert_eq!(shares(&topology, &kept, 200), BTreeMap::from([("replica-2".to_owned(), 200)]));
         topology.replicas[2].health = Health::Down;
         assert!(!shares(&topology, &kept, 200).contains_key("replica-2"));

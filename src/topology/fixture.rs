@@ -60,8 +60,9 @@ fn member(name: &str, weight: u32, max_connections: Option<u32>) -> Member {
         zone: None,
         tags: Arc::default(),
         role_check: RoleCheck::On,
+        positions: super::Positions::On,
     };
-    Member::new(Arc::new(Node::new(name.into(), identity, lanes)), settings)
+    Member::new(Arc::new(Node::new(name.into(), identity, lanes, None)), settings)
 }
 
 pub(crate) fn replica(name: &str, weight: u32) -> Member {
@@ -83,5 +84,12 @@ fn build(replicas: usize, max_connections: Option<u32>) -> Topology {
         replicas: (0..replicas).map(|index| member(&format!("replica-{index}"), 1, max_connections)).collect(),
         primary_read_share: 0.10,
         believed_for: Duration::from_secs(3),
+        samples: super::Samples::default(),
+        lag_limit: super::LagLimit::default(),
     }
+}
+
+/// A position of a PostgreSQL server.
+pub(crate) fn wal(timeline: u32, lsn: u64) -> super::Position {
+    super::Position::Wal(super::WalPosition { system: 7, timeline, lsn: super::Lsn(lsn) })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Node, Role};
+use super::{Node, Role, Seq};
 use crate::driver::Driver;
 
 /// Which pool of a node an operation uses.
@@ -22,13 +22,33 @@ pub(crate) struct Lease {
     driver: Arc<dyn Driver>,
     lane: Lane,
     role: Role,
+    life: Seq,
+    relies_on: Option<Seq>,
 }
 
 impl Lease {
     pub(crate) fn take(node: Arc<Node>, lane: Lane, role: Role) -> Self {
         node.enter(lane);
         let driver = node.driver(lane);
-        Self { node, driver, lane, role }
+        Self { node, driver, lane, role, life: Seq::default(), relies_on: None }
+    }
+
+    /// With the server life that was believed to answer, and the answer of it that the choice relies on.
+    pub(crate) fn believing(mut self, life: Seq, relies_on: Option<Seq>) -> Self {
+        self.life = life;
+        self.relies_on = relies_on;
+        self
+    }
+
+    /// The server life that was believed to answer when the node was chosen.
+    pub(crate) fn life(&self) -> Seq {
+        self.life
+    }
+
+    /// Whether what the choice relies on was shaken since: a connection was lost, or another server was met
+    /// in the place of the node. What was read meanwhile is perhaps older than it had to be.
+    pub(crate) fn is_shaken(&self) -> bool {
+        self.relies_on.is_some_and(|answer| answer <= self.node.withdrawn_at())
     }
 
     /// The role in which the node was chosen.
@@ -39,7 +59,7 @@ impl Lease {
     /// Another operation on the same node: it began inside this one.
     pub(crate) fn again(&self) -> Self {
         self.node.enter(self.lane);
-        Self { node: Arc::clone(&self.node), driver: Arc::clone(&self.driver), lane: self.lane, role: self.role }
+        Self { node: Arc::clone(&self.node), driver: Arc::clone(&self.driver), ..*self }
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

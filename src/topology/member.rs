@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
+use sea_orm::DbBackend;
 use serde::Serialize;
 
-use super::{Node, Observed, Role, Tick};
+use super::{Floor, Lag, Lane, Node, Observed, Reach, Reported, Role, Seq, Standing, Tick};
 
 /// A node as one topology believes it.
 #[derive(Clone)]
@@ -19,6 +20,13 @@ pub struct Member {
     pub(crate) failed_probes: u32,
     /// Why the last failed probe failed.
     pub(crate) last_failure: Option<Arc<str>>,
+    /// What is known of what it has.
+    pub(crate) standing: Standing,
+    pub(crate) lag: Lag,
+    /// Server lives that answered here before the present one, the latest last.
+    pub(crate) former: Arc<[Arc<str>]>,
+    /// When two servers at once were last seen to answer here.
+    pub(crate) shared_at: Option<Tick>,
 }
 
 /// What the user said about a member and can change without new pools.
@@ -28,11 +36,19 @@ pub(crate) struct MemberSettings {
     pub(crate) zone: Option<Arc<str>>,
     pub(crate) tags: Arc<BTreeSet<String>>,
     pub(crate) role_check: RoleCheck,
+    pub(crate) positions: Positions,
 }
 
 /// Whether what a node says of its role keeps it out of the reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoleCheck {
+    On,
+    Off,
+}
+
+/// Whether what a node says of its position is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Positions {
     On,
     Off,
 }
@@ -64,8 +80,12 @@ pub(crate) enum Unfit {
     Drained,
     /// It says it has the other role.
     RoleContradicts(Role),
-    /// The session wrote too recently for a node whose position is not known.
+    /// It is not known to have what the session must see.
     BehindSession,
+    /// It is not known to be as fresh as was asked for.
+    TooStale,
+    /// It is further behind than the limit.
+    Lagging,
     /// The operation has failed on it already.
     Tried,
     /// The consistency asked for is the primary's alone.
@@ -74,9 +94,19 @@ pub(crate) enum Unfit {
 
 impl Member {
     pub(crate) fn new(node: Arc<Node>, settings: MemberSettings) -> Self {
+        let driver = node.driver(Lane::Read);
+        let standing = match driver.backend() {
+            DbBackend::Sqlite if !driver.is_mock() => Standing::Always,
+            _ if settings.positions == Positions::Off || driver.connect_probe().is_none() => Standing::Timed,
+            _ => Standing::Unknown,
+        };
         Self {
             node,
             settings,
+            standing,
+            lag: Lag::default(),
+            former: Arc::default(),
+            shared_at: None,
             rotation: Rotation::In,
             health: Health::Up,
             observed: None,
@@ -136,6 +166,17 @@ impl Member {
         self.observed.as_ref().map(|observed| observed.round_trip)
     }
 
+    /// How far it is behind the primary, as far as that is known: zero when it has everything the primary
+    /// had when that was last asked. For replicas with positions.
+    pub fn lag(&self) -> Option<Duration> {
+        self.lag.time
+    }
+
+    /// As [`lag`](Self::lag), in bytes of write-ahead log (PostgreSQL).
+    pub fn lag_bytes(&self) -> Option<u64> {
+        self.lag.bytes
+    }
+
     /// Why the last probe failed, while it is the last one.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
@@ -153,15 +194,44 @@ impl Member {
             Some(role) if role != configured && self.settings.role_check == RoleCheck::On => {
                 Err(Unfit::RoleContradicts(role))
             }
+            _ if self.lag.is_over && configured == Role::Replica => Err(Unfit::Lagging),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it has what a session must see.
+    pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
+        floor.is_none() || self.standing.is_past(floor, now, stick_after_write) && !self.is_in_doubt()
+    }
+
+    /// Whether somebody met another server here than the one that is believed to answer, or lost a
+    /// connection to it, and the node was not asked since.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.standing.fresh().is_some_and(|fresh| fresh.asked <= self.node.withdrawn_at())
+    }
+
+    /// Whether what a server says on a new connection agrees with what is believed to be there.
+    pub(crate) fn recognises(&self, incarnation: &str, position: &Reported) -> bool {
+        // Without positions nothing depends on it.
+        let Some(fresh) = self.standing.fresh() else { return true };
+        self.incarnation() == Some(incarnation)
+            && match position {
+                // The same server with less than it had: it was recovering.
+                Reported::At(position) => position.reach(&fresh.position) != Reach::Behind,
+                Reported::Nothing | Reported::Unknown => true,
+            }
+    }
+
+    /// Names the server life that is believed to answer, where that can be told.
+    pub(crate) fn life(&self) -> Seq {
+        self.standing.fresh().map(|fresh| fresh.life).unwrap_or_default()
     }
 
     /// The observed role while the observation is believed. An expired role is no role: it
     /// contradicts nothing.
     pub(crate) fn believed_role(&self, now: Tick, believed_for: Duration) -> Option<Role> {
         let observed = self.observed.as_ref()?;
-        (now.since(observed.at) <= believed_for).then_some(observed.role)
+        (now.since(observed.asked.at) <= believed_for).then_some(observed.role)
     }
 }
 
@@ -183,7 +253,9 @@ impl fmt::Display for Unfit {
             Self::Down => f.write_str("down"),
             Self::Drained => f.write_str("drained"),
             Self::RoleContradicts(role) => write!(f, "it says it is a {role}"),
-            Self::BehindSession => f.write_str("this session wrote too recently"),
+            Self::BehindSession => f.write_str("it is not known to have what this session must see"),
+            Self::TooStale => f.write_str("it is not known to be as fresh as asked"),
+            Self::Lagging => f.write_str("it is further behind than `max_lag`"),
             Self::Tried => f.write_str("the operation failed on it already"),
             Self::NotPrimary => f.write_str("not the primary"),
         }

@@ -4,30 +4,38 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 mod floor;
+mod fresh;
 mod lease;
 mod member;
 mod node;
 mod observe;
+mod position;
 mod role;
+mod samples;
 mod snapshot;
 mod swap;
 mod table;
 mod tick;
+mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use floor::Floor;
+pub(crate) use fresh::{Fresh, Lag, LagLimit, Reported, Settled, Standing};
 pub(crate) use lease::{Lane, Lease};
 pub use member::{Health, Member, Rotation};
-pub(crate) use member::{MemberSettings, RoleCheck, Unfit};
+pub(crate) use member::{MemberSettings, Positions, RoleCheck, Unfit};
 pub use node::Node;
-pub(crate) use node::{Identity, Lanes, NodeId};
+pub(crate) use node::{Identity, Lanes, NodeId, Stranger};
 pub(crate) use observe::{FAILURES_TO_EJECT, Observation, Reply};
+pub(crate) use position::{DomainPositions, GtidSet, Lsn, Position, Reach, WalPosition};
 pub(crate) use role::Observed;
 pub use role::Role;
+pub(crate) use samples::{Sample, Samples};
 pub(crate) use snapshot::SnapshotCell;
 pub(crate) use swap::Swap;
-pub(crate) use tick::Tick;
+pub(crate) use tick::{Seq, Stamp, Tick};
+pub use token::CausalToken;
 
 /// An immutable picture of the cluster as this process believes it to be: one primary, its
 /// replicas, and how the reads are shared.
@@ -42,6 +50,10 @@ pub struct Topology {
     pub(crate) primary_read_share: f64,
     /// How long an observation is believed.
     pub(crate) believed_for: Duration,
+    /// Where the primary was.
+    pub(crate) samples: Samples,
+    /// How far behind a replica may be.
+    pub(crate) lag_limit: LagLimit,
 }
 
 impl Topology {
@@ -93,6 +105,25 @@ impl Topology {
         self.replicas.is_empty()
     }
 
+    /// The least that all replicas have which may serve reads.
+    pub(crate) fn settled(&self, now: Tick) -> Settled {
+        let serving =
+            self.replicas.iter().filter(|replica| replica.fitness(Role::Replica, now, self.believed_for).is_ok());
+        serving.fold(Settled::BY_ALL, |settled, replica| settled.and(&replica.standing))
+    }
+
+    /// Where a position of some process lies in what is known of the primary's history.
+    pub(crate) fn place_of(&self, position: &Position) -> Place {
+        let Some(newest) = self.samples.newest() else {
+            return if self.primary.has_positions() { Place::Ahead } else { Place::NotCompared };
+        };
+        match newest.position.reach(position) {
+            Reach::Covers => self.samples.first_past(position).map_or(Place::Ahead, Place::At),
+            Reach::Behind => Place::Ahead,
+            Reach::Unrelated => Place::Unrelated,
+        }
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         self.members().map(|member| member.name().to_owned()).collect()
     }
@@ -100,6 +131,19 @@ impl Topology {
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.members().map(|member| &member.node)
     }
+}
+
+/// Where a position lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The primary had it when it was asked then.
+    At(Stamp),
+    /// The primary was not seen to have it yet.
+    Ahead,
+    /// In no history of this primary.
+    Unrelated,
+    /// The primary has no positions.
+    NotCompared,
 }
 
 impl fmt::Debug for Topology {

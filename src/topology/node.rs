@@ -3,15 +3,15 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use sea_orm::DbBackend;
 
-use super::{Lane, Tick, swap::Swap};
-use crate::driver::{Alarm, Driver, Signal};
+use super::{Lane, Seq, Stamp, Tick, swap::Swap};
+use crate::driver::{Alarm, Driver, Hello, Signal};
 
 /// Names a node for the life of the process; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,14 +66,24 @@ pub struct Node {
     read: Swap<Arc<ReadLane>>,
     read_capacity: u64,
     traffic: Traffic,
+    hello: Option<Hello>,
     retired: AtomicBool,
     suspected_at: AtomicU64,
+    withdrawn_at: AtomicU64,
+    stranger: Mutex<Option<Stranger>>,
     signals: Signals,
 }
 
 /// The driver behind a pointer of one word, as a [`Swap`] needs it.
 #[derive(Debug)]
 struct ReadLane(Arc<dyn Driver>);
+
+/// A server that answered on a new connection, and is not the one believed to be here.
+#[derive(Clone, Debug)]
+pub(crate) struct Stranger {
+    pub(crate) met_at: Seq,
+    pub(crate) incarnation: Arc<str>,
+}
 
 /// Counters of running and finished operations.
 #[derive(Debug, Default)]
@@ -92,7 +102,7 @@ struct Signals {
 }
 
 impl Node {
-    pub(crate) fn new(name: Arc<str>, identity: Identity, lanes: Lanes) -> Self {
+    pub(crate) fn new(name: Arc<str>, identity: Identity, lanes: Lanes, hello: Option<Hello>) -> Self {
         Self {
             id: NodeId::unique(),
             name,
@@ -101,8 +111,11 @@ impl Node {
             write: lanes.write,
             read: Swap::new(Arc::new(ReadLane(lanes.read))),
             traffic: Traffic::default(),
+            hello,
             retired: AtomicBool::new(false),
             suspected_at: AtomicU64::new(0),
+            withdrawn_at: AtomicU64::new(0),
+            stranger: Mutex::new(None),
             signals: Signals::default(),
         }
     }
@@ -218,10 +231,42 @@ impl Node {
         &self.signals.suspected
     }
 
+    /// What is believed of the node's freshness does not count until the node has answered a question that
+    /// was asked after this.
+    pub(crate) fn withdraw(&self, at: Seq) {
+        self.withdrawn_at.fetch_max(at.0, Ordering::SeqCst);
+    }
+
+    /// How new sessions for reads are greeted.
+    pub(crate) fn hello(&self) -> Option<&Hello> {
+        self.hello.as_ref()
+    }
+
+    /// When its freshness was last withdrawn; zero when it never was.
+    pub(crate) fn withdrawn_at(&self) -> Seq {
+        Seq(self.withdrawn_at.load(Ordering::SeqCst))
+    }
+
+    /// Another server answered on a new connection than the one that is believed to be here.
+    pub(crate) fn met(&self, stranger: Stranger) {
+        *self.stranger.lock().unwrap_or_else(PoisonError::into_inner) = Some(stranger);
+    }
+
+    /// What was met is dealt with.
+    pub(crate) fn has_met_nobody(&self) {
+        *self.stranger.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The last other server that answered on a new connection.
+    pub(crate) fn stranger(&self) -> Option<Stranger> {
+        self.stranger.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A connectivity error was met: idle sessions are checked before they are used again, and
     /// whoever probes the node should do so now.
-    pub(crate) fn suspect(&self, now: Tick) {
-        self.suspected_at.store(now.0, Ordering::Release);
+    pub(crate) fn suspect(&self, now: Stamp) {
+        self.withdraw(now.seq);
+        self.suspected_at.store(now.at.0, Ordering::Release);
         self.driver(Lane::Read).check_idle();
         self.write.check_idle();
         self.signals.suspected.raise();

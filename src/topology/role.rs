@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::Tick;
+use super::{Reported, Stamp};
 
 /// What a node does in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,12 +26,14 @@ impl fmt::Display for Role {
 }
 
 /// What a node said of itself when it was last asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observed {
     pub(crate) role: Role,
     /// Names one life of one server: it changes with a restart, and with another server behind
     /// the same address.
     pub(crate) incarnation: Arc<str>,
+    pub(crate) position: Reported,
     pub(crate) round_trip: Duration,
-    pub(crate) at: Tick,
+    /// Taken before the question went out.
+    pub(crate) asked: Stamp,
 }

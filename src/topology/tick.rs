@@ -19,3 +19,16 @@ impl Tick {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// A place in the order of this process's events. An instant ties; of two of these one is always
+/// the earlier. Zero is "never".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seq(pub(crate) u64);
+
+/// When something happened: its place in the order, for what must have come before what, and its
+/// instant, for how long ago.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) seq: Seq,
+    pub(crate) at: Tick,
+}

@@ -18,8 +18,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("driver", &[]),
     // Handles only: what a node holds on to.
     ("topology", &["driver::Driver", "driver::DriverTransaction", "driver::ProbeLink", "driver::Rows", "driver::Alarm",
-        "driver::Signal"]),
-    ("clock", &["topology::Tick"]),
+        "driver::Signal", "driver::Hello", "error"]),
+    ("clock", &["topology"]),
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
     ("telemetry", &["routing::RouteDecision", "topology"]),

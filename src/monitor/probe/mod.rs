@@ -3,23 +3,40 @@
 mod mysql;
 mod postgres;
 
+use std::fmt;
+
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
 
-use crate::{driver::Driver, topology::Role};
+use crate::{
+    driver::Driver,
+    topology::{Reported, Role},
+};
 
 /// What a server said of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Answer {
     pub(super) role: Role,
     /// Names one life of one server.
     pub(super) incarnation: String,
+    pub(super) position: Reported,
+}
+
+/// How much a server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Who it is, and where.
+    Position,
+    /// Who it is: for servers that do not know the rest of the question.
+    Identity,
 }
 
 /// The question for a kind of database; `None` where there is no server to ask.
-pub(super) fn question(backend: DbBackend) -> Option<&'static str> {
-    match backend {
-        DbBackend::Postgres => Some(postgres::QUESTION),
-        DbBackend::MySql => Some(mysql::QUESTION),
+pub(super) fn question(backend: DbBackend, scope: Scope) -> Option<&'static str> {
+    match (backend, scope) {
+        (DbBackend::Postgres, Scope::Position) => Some(postgres::QUESTION),
+        (DbBackend::Postgres, Scope::Identity) => Some(postgres::IDENTITY),
+        (DbBackend::MySql, Scope::Position) => Some(mysql::QUESTION),
+        (DbBackend::MySql, Scope::Identity) => Some(mysql::IDENTITY),
         _ => None,
     }
 }
@@ -40,14 +57,25 @@ pub(super) fn read_functions(row: &QueryResult) -> Result<String, DbErr> {
 
 /// Whether a node can be asked how it is. A file or a mock cannot, and is taken at its word.
 pub(super) fn can_be_asked(driver: &dyn Driver) -> bool {
-    question(driver.backend()).is_some() && driver.connect_probe().is_some()
+    question(driver.backend(), Scope::Identity).is_some() && driver.connect_probe().is_some()
 }
 
-pub(super) fn read_answer(backend: DbBackend, row: &QueryResult) -> Result<Answer, DbErr> {
+/// Reads the answer of a node to which the configuration gives this role.
+pub(super) fn read_answer(backend: DbBackend, configured: Role, row: &QueryResult) -> Result<Answer, DbErr> {
     match backend {
-        DbBackend::Postgres => postgres::read_answer(row),
-        _ => mysql::read_answer(row),
+        DbBackend::Postgres => postgres::read_answer(configured, row),
+        _ => mysql::read_answer(configured, row),
     }
+}
+
+/// A column of an answer; `None` for NULL, and for what was not asked.
+fn text(row: &QueryResult, column: &str) -> Option<String> {
+    row.try_get::<Option<String>>("", column).ok().flatten()
+}
+
+/// What a server said that makes no sense.
+fn nonsense(column: &str, problem: impl fmt::Display) -> DbErr {
+    DbErr::Type(format!("the server's `{column}` cannot be read: {problem}"))
 }
 
 /// Asks a session of the pool itself whether it is read-only in the database.

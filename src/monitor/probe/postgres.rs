@@ -1,13 +1,32 @@
 //! PostgreSQL 14 and later.
 
+use std::sync::Arc;
+
 use sea_orm::{DbErr, QueryResult};
 
-use super::Answer;
-use crate::topology::Role;
+use super::{Answer, nonsense, text};
+use crate::topology::{Lsn, Position, Reported, Role, WalPosition};
 
-/// The system identifier names the cluster, the start time one life of one of its servers. Both
-/// may be read by an ordinary role.
-pub(super) const QUESTION: &str = "SELECT pg_is_in_recovery() AS in_recovery, \
+/// The system identifier names the cluster, the start time one life of one of its servers; an ordinary role
+/// may read both.
+///
+/// A primary says where the next record will be inserted, because with `synchronous_commit = off` what is
+/// written and flushed trails a commit. A replica says what it has replayed. The primary's timeline is that
+/// of the file it writes; a replica's is that of its receiver, which it tells only to members of
+/// `pg_read_all_stats`, else that of its last restart point, which can lag after a failover.
+pub(super) const QUESTION: &str = "SELECT s.in_recovery::text AS in_recovery, \
+     c.system_identifier::text AS system, \
+     c.system_identifier::text || '@' || extract(epoch FROM pg_postmaster_start_time())::text AS incarnation, \
+     CASE WHEN s.in_recovery THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn, \
+     CASE WHEN s.in_recovery THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
+     (SELECT timeline_id FROM pg_control_checkpoint()))::text \
+     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int::text END AS timeline, \
+     current_setting('wal_block_size') AS block_size, \
+     pg_size_bytes(current_setting('wal_segment_size'))::text AS segment_size \
+     FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS s, pg_control_system() AS c";
+
+/// Without what servers do not know that only speak PostgreSQL's protocol.
+pub(super) const IDENTITY: &str = "SELECT pg_is_in_recovery()::text AS in_recovery, \
      (SELECT system_identifier FROM pg_control_system())::text || '@' || \
      extract(epoch FROM pg_postmaster_start_time())::text AS incarnation";
 
@@ -52,15 +71,25 @@ FROM (
   FROM judged GROUP BY nspname, proname
 ) AS names";
 
-pub(super) fn read_answer(row: &QueryResult) -> Result<Answer, DbErr> {
+pub(super) fn read_answer(configured: Role, row: &QueryResult) -> Result<Answer, DbErr> {
     // By name: the question went out as text, and a scripted node answers by name too.
-    let in_recovery: String = read_text(row, "in_recovery")?;
-    Ok(Answer {
-        role: if in_recovery == "true" { Role::Replica } else { Role::Primary },
-        incarnation: read_text(row, "incarnation")?,
-    })
+    let in_recovery: String = row.try_get("", "in_recovery")?;
+    let role = if in_recovery == "true" { Role::Replica } else { Role::Primary };
+    let position = match (text(row, "system"), configured, role) {
+        // It was not asked; or it takes writes of its own, in a log of its own.
+        (None, ..) | (_, Role::Replica, Role::Primary) => Reported::Nothing,
+        (Some(system), ..) => position(&system, row)?.map_or(Reported::Unknown, |at| Reported::At(Arc::new(at))),
+    };
+    Ok(Answer { role, incarnation: row.try_get("", "incarnation")?, position })
 }
 
-fn read_text(row: &QueryResult, column: &str) -> Result<String, DbErr> {
-    row.try_get::<String>("", column).or_else(|_| row.try_get::<bool>("", column).map(|value| value.to_string()))
+fn position(system: &str, row: &QueryResult) -> Result<Option<Position>, DbErr> {
+    let (Some(lsn), Some(timeline)) = (text(row, "lsn"), text(row, "timeline")) else { return Ok(None) };
+    let number = |column| text(row, column).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let lsn: Lsn = lsn.parse().map_err(|problem| nonsense("lsn", problem))?;
+    Ok(Some(Position::Wal(WalPosition {
+        system: system.parse().map_err(|problem| nonsense("system", problem))?,
+        timeline: timeline.parse().map_err(|problem| nonsense("timeline", problem))?,
+        lsn: lsn.normalised(number("block_size"), number("segment_size")),
+    })))
 }

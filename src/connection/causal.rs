@@ -1,0 +1,162 @@
+//! A session that goes on elsewhere: what it must see, as a token for another process.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::DbErr;
+use tokio::time;
+
+use super::{
+    core::{Context, Core},
+    facade::DatabaseConnection,
+    session::{Handle, Session, SessionRef},
+};
+use crate::{
+    Error,
+    clock::next_seq,
+    error::Kind,
+    telemetry,
+    topology::{CausalToken, Floor, Place, Position, Seq, Tick},
+};
+
+impl DatabaseConnection {
+    /// What a session must see from here on, as a short text for a header, a cookie or a message: a session that
+    /// begins [after it](Self::session_after), in whatever process, sees what this one has written, and an explicit
+    /// one also what it has read. A session that did neither has a token that asks for nothing.
+    ///
+    /// Costs nothing where the primary was asked for its position since the session's last write, and waits for
+    /// the answer where it was not: a round trip to the primary.
+    ///
+    /// ```no_run
+    /// # async fn f(db: sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use sea_orm::ConnectionTrait;
+    /// let session = db.session();
+    /// session.execute_unprepared("UPDATE cake SET price = 5").await?;
+    /// let token = session.causal_token().await?.to_string();
+    /// // …in another process:
+    /// let session = db.session_after(&token.parse()?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the primary does not say where it is within the selection time-out of reads (1 s).
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn causal_token(&self) -> Result<CausalToken, DbErr> {
+        let context = self.own_context();
+        self.core().token(&context).await
+    }
+
+    /// An explicit session that sees what the session of the token had written and read when the token was made.
+    ///
+    /// Its reads go to the primary until a replica is known to have that. A token of another cluster, or of a
+    /// history that a failover has cut off, is no use here: the session then reads from the primary for its whole
+    /// life, a warning says so, and [`explain`](Self::explain) too.
+    #[must_use]
+    pub fn session_after(&self, token: &CausalToken) -> Self {
+        self.with_session(Handle::Session(Arc::new(self.core().session_after(token))))
+    }
+}
+
+impl Core {
+    async fn token(&self, context: &Context) -> Result<CausalToken, DbErr> {
+        let floor = self.floors.at_most(&context.session);
+        if let SessionRef::Explicit(session) = &context.session
+            && let Some(position) = session.awaited()
+        {
+            // It has seen nothing newer yet than what it began after, or it read that from the primary.
+            if floor.is_none() {
+                return Ok(CausalToken::new(Some((*position).clone()), Duration::ZERO, Duration::ZERO));
+            }
+        }
+        if floor.is_none() {
+            return Ok(CausalToken::new(None, Duration::ZERO, Duration::ZERO));
+        }
+        let position = self.position_after(floor.parts().0).await?;
+        let (now, (_, written_at, open_until)) = (self.now(), floor.parts());
+        // A session that only the primary can serve has seen what the primary has, and goes on from there.
+        let open_for = if open_until == Tick::NEVER { Duration::ZERO } else { open_until.since(now) };
+        let sticks_for = match written_at {
+            Tick(0) => Duration::ZERO,
+            written_at => written_at.after(self.floors.stick_after_write()).since(now),
+        };
+        Ok(CausalToken::new(position, open_for, sticks_for))
+    }
+
+    /// Where the primary was at some time after `seq`; `None` where that cannot be told.
+    async fn position_after(&self, seq: Seq) -> Result<Option<Position>, DbErr> {
+        let timeout = self.settings().read_selection_timeout;
+        let started = self.now();
+        // Mark seen, look, then wait.
+        let mut changes = self.cell().changes();
+        loop {
+            let topology = self.topology();
+            if !topology.primary.has_positions() {
+                return Ok(None);
+            }
+            if topology.is_single() {
+                // Nobody watches it.
+                return time::timeout(timeout, self.monitor.ask_position())
+                    .await
+                    .unwrap_or_else(|_| Err(self.nowhere(timeout).into()));
+            }
+            if let Some(sample) = topology.samples.first_after(seq) {
+                return Ok(Some((*sample.position).clone()));
+            }
+            let waited = self.now().since(started);
+            if waited >= timeout {
+                return Err(self.nowhere(timeout).into());
+            }
+            self.monitor.ensure_running();
+            self.monitor.writer().demand.want(seq);
+            let _ = time::timeout(timeout.saturating_sub(waited), changes.changed()).await;
+        }
+    }
+
+    fn nowhere(&self, timeout: Duration) -> Error {
+        let node = self.cell().load().primary.name().to_owned();
+        Error::new(Kind::Unreachable { node, problem: format!("it did not say where it is within {timeout:?}") })
+    }
+
+    fn session_after(&self, token: &CausalToken) -> Session {
+        let now = self.stamp();
+        let mut floor = Floor::default();
+        if !token.open_for().is_zero() {
+            floor = floor.join(Floor::open(now, now.at.after(token.open_for())));
+        }
+        if !token.sticks_for().is_zero() {
+            floor = floor.join(Floor::sticking(now.at, token.sticks_for(), self.floors.stick_after_write()));
+            if token.position().is_none() {
+                // It has no place that a replica with positions could be compared with: for those it is a write that
+                // may still arrive.
+                floor = floor.join(Floor::open(now, now.at.after(token.sticks_for())));
+            }
+        }
+        if token.is_primary_only() {
+            telemetry::token_unrelated("it stands for more than one history");
+            return Session::beginning_at(Floor::never());
+        }
+        let session = Session::beginning_at(floor);
+        if let Some(position) = token.position() {
+            session.begin_after(Arc::new(position.clone()));
+            self.look_for_awaited(&session);
+        }
+        session
+    }
+
+    /// Looks whether the primary's history has come to where the session begins, and if so what a replica must have
+    /// reached for it.
+    pub(super) fn look_for_awaited(&self, session: &Session) {
+        let Some(position) = session.awaited() else { return };
+        let place = self.cell().load().place_of(&position);
+        match place {
+            Place::At(stamp) => session.arrived(Floor::reached(stamp)),
+            Place::NotCompared => session.arrived(Floor::default()),
+            Place::Ahead => self.monitor.writer().demand.want(next_seq()),
+            Place::Unrelated => {
+                telemetry::token_unrelated("it belongs to another cluster, or to a history that a failover cut off");
+                session.arrived(Floor::never());
+            }
+        }
+    }
+}

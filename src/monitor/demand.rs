@@ -1,0 +1,106 @@
+//! What the reads want to be known, so that probing can be slow while nobody wants anything.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::{
+    driver::Signal,
+    topology::{Seq, Tick},
+};
+
+/// How long a bound on the staleness keeps the probes fast after it was last asked for.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+
+/// Written by reads, read by the probers.
+#[derive(Debug, Default)]
+pub(crate) struct Demand {
+    /// Somebody must see everything that was acknowledged before this.
+    wanted: AtomicU64,
+    raised: Signal,
+    /// The tightest bound on the staleness in use, in nanoseconds; zero for none.
+    tightest: AtomicU64,
+    tightest_until: AtomicU64,
+}
+
+impl Demand {
+    /// A read found no replica that is known to have everything up to `seq`.
+    pub(crate) fn want(&self, seq: Seq) {
+        if self.wanted.fetch_max(seq.0, Ordering::AcqRel) < seq.0 {
+            self.raised.raise();
+        }
+    }
+
+    /// What must be known: a sample that was taken after it, and who has reached that.
+    pub(crate) fn wanted(&self) -> Seq {
+        Seq(self.wanted.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn raised(&self) -> &Signal {
+        &self.raised
+    }
+
+    /// A read accepts no replica that is known less well than this.
+    pub(crate) fn within(&self, staleness: Duration, now: Tick) {
+        let wanted = u64::try_from(staleness.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let tightest = self.tightest.load(Ordering::Relaxed);
+        let is_forgotten = now.0 >= self.tightest_until.load(Ordering::Relaxed);
+        if tightest != wanted && (is_forgotten || wanted < tightest) {
+            self.tightest.store(wanted, Ordering::Relaxed);
+            self.tightest_until.store(now.after(REMEMBERED_FOR).0, Ordering::Relaxed);
+            self.raised.raise();
+        } else if tightest == wanted {
+            let until = now.after(REMEMBERED_FOR).0;
+            // Written now and then only: every read comes by here.
+            if until.saturating_sub(self.tightest_until.load(Ordering::Relaxed)) > 1_000_000_000 {
+                self.tightest_until.store(until, Ordering::Relaxed);
+                if is_forgotten {
+                    self.raised.raise();
+                }
+            }
+        }
+    }
+
+    /// How far apart probes may be at the most for the bounds in use.
+    pub(crate) fn longest_interval(&self, now: Tick) -> Option<Duration> {
+        let is_used = now.0 < self.tightest_until.load(Ordering::Relaxed);
+        let tightest = Duration::from_nanos(self.tightest.load(Ordering::Relaxed));
+        (is_used && !tightest.is_zero()).then(|| (tightest / 3).max(SHORTEST_INTERVAL))
+    }
+}
+
+/// The servers are asked no more often, whatever is wanted.
+pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_only_grows() {
+        let demand = Demand::default();
+        demand.want(Seq(5));
+        demand.want(Seq(3));
+        assert_eq!(demand.wanted(), Seq(5));
+    }
+
+    #[test]
+    fn the_tightest_bound_counts_until_nobody_uses_it() {
+        let (demand, second) = (Demand::default(), Duration::from_secs(1));
+        let at = |seconds| Tick::default().after(second * seconds);
+        assert_eq!(demand.longest_interval(at(1)), None);
+        demand.within(second * 3, at(1));
+        assert_eq!(demand.longest_interval(at(1)), Some(second));
+        demand.within(Duration::from_millis(300), at(2));
+        demand.within(second * 3, at(2));
+        assert_eq!(demand.longest_interval(at(2)), Some(Duration::from_millis(100)));
+        for seconds in 3..20 {
+            demand.within(second * 3, at(seconds));
+        }
+        assert_eq!(demand.longest_interval(at(20)), Some(second), "the other was not used for ten seconds");
+        assert_eq!(demand.longest_interval(at(40)), None);
+        demand.within(Duration::from_nanos(1), at(41));
+        assert_eq!(demand.longest_interval(at(41)), Some(SHORTEST_INTERVAL));
+    }
+}

@@ -1,0 +1,37 @@
+//! Compares who answers on new sessions with who is believed to.
+
+use std::sync::{Arc, Weak};
+
+use sea_orm::QueryResult;
+
+use super::{Writer, probe};
+use crate::{
+    driver::Heard,
+    telemetry,
+    topology::{Node, NodeId, Stranger},
+};
+
+/// Has the new sessions for reads of a node greeted from now on.
+pub(super) fn listen(writer: &Weak<Writer>, node: &Arc<Node>) {
+    let Some(hello) = node.hello() else { return };
+    let (writer, id) = (Weak::clone(writer), node.id());
+    hello.listen(move || expect(&writer, id));
+}
+
+/// What is believed before the question goes out: an answer that is behind it comes from elsewhere.
+fn expect(writer: &Weak<Writer>, id: NodeId) -> Heard {
+    let believed = writer.upgrade().map(|writer| writer.cell().load_full());
+    let writer = Weak::clone(writer);
+    Box::new(move |row: &QueryResult| {
+        let (Some(writer), Some(believed)) = (writer.upgrade(), believed) else { return };
+        let Some(member) = believed.member_of(id) else { return };
+        let backend = member.node.driver(crate::topology::Lane::Read).backend();
+        let Ok(answer) = probe::read_answer(backend, believed.configured_role(id), row) else { return };
+        if !member.recognises(&answer.incarnation, &answer.position) {
+            let now = writer.clock.stamp();
+            telemetry::stranger_met(member.name());
+            member.node.met(Stranger { met_at: now.seq, incarnation: answer.incarnation.into() });
+            member.node.suspect(now);
+        }
+    })
+}

@@ -1,0 +1,194 @@
+//! How fresh a replica is: `fresh_through`, the latest instant such that everything the primary had
+//! acknowledged by then is visible on it; and how far behind that is.
+//!
+//! Instants are those of this process, taken before the primary was asked. No clock of a server, and no
+//! guess: a replica that stands still stops being fresh, and on an idle primary nobody falls behind.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Floor, Position, Reach, Samples, Seq, Stamp, Tick};
+
+/// What a node said of its position.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reported {
+    /// It has none: replication without GTIDs, an engine that is not known.
+    Nothing,
+    /// This time it could not say. (A PostgreSQL replica does not always know its timeline.)
+    Unknown,
+    At(Arc<Position>),
+}
+
+/// What is known of what a member has.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Standing {
+    /// Nothing yet, or nothing that can be compared: it serves reads that ask nothing of it.
+    Unknown,
+    /// It has no position, so time is all there is to go by.
+    Timed,
+    /// It is another door to the primary's own file.
+    Always,
+    Known(Fresh),
+}
+
+/// The freshness of one life of one server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fresh {
+    /// Never goes back. Zero until the position has reached a sample.
+    pub(crate) through: Stamp,
+    pub(crate) position: Arc<Position>,
+    /// The place of the last answered question: what shook the belief before it is settled.
+    pub(crate) asked: Seq,
+    /// The place of the first one.
+    pub(crate) life: Seq,
+}
+
+impl Fresh {
+    /// What is known after an answer. `known` is what was known of the same server life before.
+    pub(crate) fn learn(known: Option<&Self>, asked: Seq, position: Arc<Position>, samples: &Samples) -> Self {
+        // A server that is back where it was before has begun another life, whatever it calls itself: a
+        // standby recovers from its last restart point when one of its processes has crashed.
+        let same_life = known.filter(|known| position.reach(&known.position) != Reach::Behind);
+        let mut fresh = match same_life {
+            Some(known) => Self { position, asked, ..*known },
+            None => Self { through: Stamp::default(), position, asked, life: asked },
+        };
+        fresh.compare(samples);
+        fresh
+    }
+
+    /// Looks again when there is another sample.
+    pub(crate) fn compare(&mut self, samples: &Samples) {
+        if let Some(reached) = samples.reached_by(&self.position)
+            && reached.seq > self.through.seq
+        {
+            self.through = reached;
+        }
+    }
+
+    /// How far behind the newest sample.
+    fn lag(&self, samples: &Samples) -> Behind {
+        let Some(newest) = samples.newest() else { return Behind::Unknown };
+        match self.position.reach(&newest.position) {
+            Reach::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
+            Reach::Behind if self.through == Stamp::default() => Behind::SinceItJoined,
+            Reach::Behind => Behind::By {
+                time: newest.stamp.at.since(self.through.at),
+                bytes: self.position.bytes_behind(&newest.position),
+            },
+            Reach::Unrelated => Behind::Unknown,
+        }
+    }
+}
+
+enum Behind {
+    Unknown,
+    /// It never had what the primary had since it is watched.
+    SinceItJoined,
+    By {
+        time: Duration,
+        bytes: Option<u64>,
+    },
+}
+
+/// How far a replica may be behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LagLimit {
+    pub(crate) time: Option<Duration>,
+    pub(crate) bytes: Option<u64>,
+}
+
+/// How far a replica is behind, and whether that keeps it out of the rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lag {
+    pub(crate) time: Option<Duration>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) is_over: bool,
+    joined: bool,
+    /// Answers in a row that were well below the limit.
+    calm: u8,
+}
+
+/// Well below the limit for so many answers, and a replica is back.
+const CALM: u8 = 3;
+
+impl Lag {
+    /// What follows from the freshness now. `answered`: the replica itself was asked, not only the primary.
+    pub(crate) fn after(self, standing: &Standing, samples: &Samples, limit: LagLimit, answered: bool) -> Self {
+        let Standing::Known(fresh) = standing else { return Self::default() };
+        if limit == LagLimit::default() {
+            let Behind::By { time, bytes } = fresh.lag(samples) else { return Self::default() };
+            return Self { time: Some(time), bytes, ..Self::default() };
+        }
+        match fresh.lag(samples) {
+            Behind::Unknown => Self::default(),
+            Behind::SinceItJoined => Self { is_over: true, ..Self::default() },
+            Behind::By { time, bytes } => {
+                let beyond = |part: u32| {
+                    limit.time.is_some_and(|most| time > most / part)
+                        || matches!((limit.bytes, bytes), (Some(most), Some(bytes)) if bytes > most / u64::from(part))
+                };
+                let calm = match (beyond(2), answered) {
+                    (true, _) => 0,
+                    (false, true) => self.calm.saturating_add(1),
+                    (false, false) => self.calm,
+                };
+                // One that has just joined was out because it had nothing, and not because it lagged.
+                let is_out = self.is_over && self.joined && calm < CALM;
+                Self { time: Some(time), bytes, is_over: beyond(1) || is_out, joined: true, calm }
+            }
+        }
+    }
+}
+
+/// The least that all replicas in rotation have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) through: Stamp,
+    /// Whether one of them has no position, and goes by time.
+    pub(crate) by_time_too: bool,
+}
+
+impl Settled {
+    pub(crate) const BY_ALL: Self = Self { through: Stamp { seq: Seq(u64::MAX), at: Tick::NEVER }, by_time_too: false };
+
+    pub(crate) fn and(self, standing: &Standing) -> Self {
+        match standing {
+            Standing::Unknown => Self { through: Stamp::default(), ..self },
+            Standing::Timed => Self { by_time_too: true, ..self },
+            Standing::Always => self,
+            Standing::Known(Fresh { through, .. }) => Self {
+                through: Stamp { seq: self.through.seq.min(through.seq), at: self.through.at.min(through.at) },
+                ..self
+            },
+        }
+    }
+}
+
+impl Standing {
+    /// Whether a session with this floor may read here.
+    pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
+        floor.is_none()
+            || match self {
+                Self::Unknown => false,
+                Self::Timed => floor.is_past(now, stick_after_write),
+                Self::Always => true,
+                Self::Known(fresh) => floor.is_reached(fresh.through, now),
+            }
+    }
+
+    /// Whether everything that was acknowledged until `within` ago is visible here.
+    pub(crate) fn is_within(&self, within: Duration, now: Tick) -> bool {
+        match self {
+            Self::Unknown | Self::Timed => false,
+            Self::Always => true,
+            Self::Known(fresh) => fresh.through != Stamp::default() && now.since(fresh.through.at) <= within,
+        }
+    }
+
+    pub(crate) fn fresh(&self) -> Option<&Fresh> {
+        match self {
+            Self::Known(fresh) => Some(fresh),
+            Self::Unknown | Self::Timed | Self::Always => None,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Where the primary was, and when it was asked: what turns the position of a replica into an instant.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{Position, Reach, Seq, Stamp, Tick};
+
+/// The primary was at this position, or further, when it answered; it was asked at this instant. So
+/// everything it had acknowledged by then lies at or before the position.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) stamp: Stamp,
+    pub(crate) position: Arc<Position>,
+}
+
+/// The recent positions of one life of one primary, oldest first.
+///
+/// Bounded: when it is full, it loses the sample whose neighbours are closest together, compared with how old
+/// it is. So it reaches far back and gets coarser with age; what that costs is that a replica far behind
+/// looks a little further behind than it is, by the same small part whatever the rate of samples.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples {
+    ring: Arc<VecDeque<Sample>>,
+}
+
+const CAPACITY: usize = 64;
+
+impl Samples {
+    pub(crate) fn newest(&self) -> Option<&Sample> {
+        self.ring.back()
+    }
+
+    /// With one more. A position that does not follow on the last one belongs to another history (a
+    /// restarted primary that lost its tail, a promoted one): what was known of the former is forgotten.
+    pub(crate) fn with(&self, sample: Sample) -> Self {
+        if self.newest().is_some_and(|newest| newest.stamp == sample.stamp) {
+            return self.clone();
+        }
+        let follows = self.newest().is_some_and(|newest| {
+            newest.stamp.seq < sample.stamp.seq && sample.position.reach(&newest.position) == Reach::Covers
+        });
+        if !follows {
+            return Self { ring: Arc::new(VecDeque::from([sample])) };
+        }
+        let mut ring = VecDeque::clone(&self.ring);
+        if ring.len() == CAPACITY {
+            ring.remove(least_missed(&ring, sample.stamp.at));
+        }
+        ring.push_back(sample);
+        Self { ring: Arc::new(ring) }
+    }
+
+    /// The latest sample that a server at this position has reached.
+    pub(crate) fn reached_by(&self, position: &Position) -> Option<Stamp> {
+        // What covers a sample covers those before it.
+        let reached = self.ring.partition_point(|sample| position.reach(&sample.position) == Reach::Covers);
+        Some(self.ring.get(reached.checked_sub(1)?)?.stamp)
+    }
+
+    /// The earliest sample at or past this position.
+    pub(crate) fn first_past(&self, position: &Position) -> Option<Stamp> {
+        let before = self.ring.partition_point(|sample| sample.position.reach(position) != Reach::Covers);
+        Some(self.ring.get(before)?.stamp)
+    }
+
+    /// The earliest sample for which the primary was asked after `seq`.
+    pub(crate) fn first_after(&self, seq: Seq) -> Option<&Sample> {
+        self.ring.get(self.ring.partition_point(|sample| sample.stamp.seq <= seq))
+    }
+}
+
+/// The sample without which least is lost. Never the oldest or the newest.
+fn least_missed(ring: &VecDeque<Sample>, now: Tick) -> usize {
+    let gap = |index: usize| ring[index + 1].stamp.at.since(ring[index - 1].stamp.at).as_nanos();
+    let age = |index: usize| now.since(ring[index].stamp.at).as_nanos() + 1;
+    // Compared as fractions, without division.
+    (1..ring.len() - 1).min_by(|&a, &b| (gap(a) * age(b)).cmp(&(gap(b) * age(a)))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::fixture::wal;
+
+    fn sample(seq: u64, lsn: u64) -> Sample {
+        Sample { stamp: Stamp { seq: Seq(seq), at: Tick(seq * 10) }, position: Arc::new(wal(1, lsn)) }
+    }
+
+    fn samples(count: u64) -> Samples {
+        (1..=count).fold(Samples::default(), |samples, n| samples.with(sample(n, n * 100)))
+    }
+
+    #[test]
+    fn a_position_is_as_fresh_as_the_latest_sample_it_covers() {
+        let samples = samples(5);
+        let reached = |lsn| samples.reached_by(&wal(1, lsn)).map(|stamp| stamp.seq.0);
+        assert_eq!(
+            [reached(99), reached(100), reached(101), reached(499), reached(500), reached(9_999)]
+                .map(Option::unwrap_or_default),
+            [0, 1, 1, 4, 5, 5]
+        );
+        assert_eq!(samples.reached_by(&wal(2, 9_999)), None, "another timeline proves nothing");
+    }
+
+    #[test]
+    fn an_idle_primary_makes_whoever_has_it_all_fresh_again() {
+        let samples = samples(2).with(sample(3, 200)).with(sample(4, 200));
+        assert_eq!(samples.reached_by(&wal(1, 200)).map(|stamp| stamp.seq), Some(Seq(4)));
+        assert_eq!(samples.first_past(&wal(1, 200)).map(|stamp| stamp.seq), Some(Seq(2)));
+    }
+
+    #[test]
+    fn another_history_starts_again() {
+        let lost_its_tail = samples(5).with(sample(6, 450));
+        assert_eq!(lost_its_tail.reached_by(&wal(1, 449)), None);
+        let promoted = samples(5).with(Sample { position: Arc::new(wal(2, 600)), ..sample(6, 0) });
+        assert_eq!(promoted.reached_by(&wal(1, 9_999)), None);
+        assert_eq!(promoted.reached_by(&wal(2, 600)).map(|stamp| stamp.seq), Some(Seq(6)));
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_evenly() {
+        let samples = samples(100_000);
+        assert!(samples.ring.len() <= CAPACITY);
+        let kept: Vec<_> = samples.ring.iter().map(|sample| sample.stamp.seq.0).collect();
+        assert!(kept.is_sorted());
+        assert_eq!(kept.last(), Some(&100_000));
+        for pair in kept.windows(2).skip(1) {
+            let (gap, age) = (pair[1] - pair[0], 100_000 - pair[0]);
+            assert!(gap <= 1 + age / 2, "a gap of {gap} at an age of {age}: {kept:?}");
+        }
+        assert!(kept[2] < 50_000, "and reaching far back: {kept:?}");
+        for (index, seq) in kept.iter().enumerate() {
+            assert_eq!(samples.reached_by(&wal(1, seq * 100)).map(|stamp| stamp.seq.0), Some(kept[index]));
+        }
+    }
+
+    #[test]
+    fn what_was_asked_after_a_write_is_found() {
+        let samples = samples(5);
+        assert_eq!(samples.first_after(Seq(3)).map(|sample| sample.stamp.seq), Some(Seq(4)));
+        assert_eq!(samples.first_after(Seq(5)), None);
+        assert_eq!(samples.first_after(Seq(0)).map(|sample| sample.stamp.seq), Some(Seq(1)));
+    }
+}
