@@ -83,7 +83,8 @@ impl Fault {
             return match postgres.code() {
                 // admin_shutdown, crash_shutdown, cannot_connect_now, and class 08 (connection exception)
                 "57P01" | "57P02" | "57P03" => Self::Broken,
-                code if code.starts_with("08") => Self::Broken,
+                // But for protocol_violation, which PostgreSQL says of a statement with too few values.
+                code if code.starts_with("08") && code != "08P01" => Self::Broken,
                 // On a standby 40001 can only be a conflict with recovery.
                 "40001" => Self::RecoveryConflict,
                 // "cached plan must not change result type": the table changed, wherever it was run.

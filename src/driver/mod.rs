@@ -110,6 +110,11 @@ pub trait Driver: Debug + Send + Sync {
         Box::pin(async { drop(self.close().await) })
     }
 
+    /// The file of an embedded database: two nodes of one file have the same rows at any time.
+    fn file(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+
     /// Whether the sessions of this pool were opened read-only, as far as the pool was asked to.
     fn is_read_only(&self) -> bool {
         false

@@ -157,6 +157,19 @@ impl Driver for SeaOrmDriver {
         }
     }
 
+    fn file(&self) -> Option<std::path::PathBuf> {
+        match &self.connection().inner {
+            #[cfg(feature = "sqlite")]
+            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+                let options = self.connection().get_sqlite_connection_pool().connect_options();
+                let name = options.get_filename();
+                // One that is not there yet has no links to follow.
+                name.canonicalize().or_else(|_| std::path::absolute(name)).ok()
+            }
+            _ => None,
+        }
+    }
+
     fn check_idle(&self) {
         match &self.connection().inner {
             #[cfg(feature = "postgres")]

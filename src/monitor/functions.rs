@@ -1,12 +1,17 @@
 //! Has the primary list the user functions of the database, so that a call of one that only reads can
 //! run on a replica.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use sea_orm::DbErr;
 use tokio::time;
 
 use super::{Writer, probe};
-use crate::{driver::ProbeLink, telemetry, topology::Tick};
+use crate::{
+    driver::Driver,
+    telemetry,
+    topology::{Lane, NodeId, Tick, Topology},
+};
 
 /// How soon the list is asked for again when a function is called that it does not have. Doubles while
 /// that brings nothing new.
@@ -16,48 +21,81 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// When the list was asked for, and when it may be asked for again.
 #[derive(Debug)]
-pub(super) struct Functions {
-    asked: Option<Tick>,
+struct Functions {
+    /// The primary it was asked of, and the life of its server.
+    asked: Option<(Tick, Life)>,
     pause: Duration,
 }
 
+type Life = (NodeId, Option<Arc<str>>);
+
+/// Keeps the list for as long as it is polled. It takes time on a large catalogue, so it has a connection of its
+/// own: where a node is, others wait to know.
+pub(super) async fn keep(writer: &Writer) {
+    let mut functions = Functions { asked: None, pause: SOONEST };
+    let mut changes = writer.cell().changes();
+    loop {
+        changes.mark_unchanged();
+        let topology = writer.cell().load_full();
+        if functions.are_due(writer, &topology) {
+            functions.ask(writer, &topology).await;
+        }
+        let _ = time::timeout(writer.settings.probe_interval.min(SOONEST), changes.changed()).await;
+    }
+}
+
+fn life(topology: &Topology) -> Life {
+    let primary = &topology.primary;
+    (primary.node.id(), primary.observed.as_ref().map(|observed| Arc::clone(&observed.incarnation)))
+}
+
 impl Functions {
-    pub(super) fn new() -> Self {
-        Self { asked: None, pause: SOONEST }
+    fn are_due(&self, writer: &Writer, topology: &Topology) -> bool {
+        let life = life(topology);
+        if topology.is_single() || life.1.is_none() {
+            return false;
+        }
+        match &self.asked {
+            // A promoted or restored server can have other functions.
+            Some((at, of)) if *of == life => {
+                let age = writer.clock.now().since(*at);
+                age >= LONGEST || (age >= self.pause && writer.judge.take_missed())
+            }
+            _ => true,
+        }
     }
 
-    /// Whether the list should be asked for now. The caller asks the primary only.
-    pub(super) fn are_due(&self, writer: &Writer, now: Tick) -> bool {
-        let Some(asked) = self.asked else { return true };
-        let age = now.since(asked);
-        age >= LONGEST || (age >= self.pause && writer.judge.take_missed())
-    }
-
-    /// Asks for the list. `false` when there was no answer: the connection cannot be used again then.
-    pub(super) async fn ask(&mut self, link: &mut dyn ProbeLink, question: &'static str, writer: &Writer) -> bool {
-        self.asked = Some(writer.clock.now());
+    async fn ask(&mut self, writer: &Writer, topology: &Topology) {
+        let driver = topology.primary.node.driver(Lane::Read);
+        let Some(question) = probe::functions_question(driver.backend()) else { return };
+        let life = life(topology);
+        if self.asked.as_ref().is_none_or(|(_, of)| *of != life) {
+            self.pause = SOONEST;
+        }
+        self.asked = Some((writer.clock.now(), life));
         // A list that brings nothing new, or does not come, is asked for half as often.
         let next_pause = self.pause.saturating_mul(2).min(LONGEST);
         let within = writer.settings.connect_timeout;
-        let listing = match time::timeout(within, link.ask(question)).await {
-            Ok(answer) => answer.and_then(|row| probe::read_functions(&row)).map_err(|error| error.to_string()),
+        let listing = match time::timeout(within, list(&*driver, question)).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no answer within {within:?}")),
         };
         match listing {
             Ok(listing) if writer.judge.learn(&listing) => {
                 telemetry::functions_listed(listing.lines().count());
                 self.pause = SOONEST;
-                true
             }
-            Ok(_) => {
-                self.pause = next_pause;
-                true
-            }
+            Ok(_) => self.pause = next_pause,
             Err(error) => {
                 telemetry::functions_not_listed(error);
                 self.pause = next_pause;
-                false
             }
         }
     }
+}
+
+async fn list(driver: &dyn Driver, question: &'static str) -> Result<String, DbErr> {
+    let Some(connecting) = driver.connect_probe() else { return Ok(String::new()) };
+    let row = connecting.await?.ask(question).await?;
+    probe::read_functions(&row)
 }

@@ -147,7 +147,8 @@ async fn supervise(writer: Arc<Writer>, _alive: Alive) {
     loop {
         // Everything the watch leaves behind on a panic is dropped with it; what it has learned
         // is in the published topology.
-        if AssertUnwindSafe(prober::watch(&writer)).catch_unwind().await.is_ok() {
+        let both = async { tokio::join!(prober::watch(&writer), functions::keep(&writer)) };
+        if AssertUnwindSafe(both).catch_unwind().await.is_ok() {
             return;
         }
         telemetry::monitor_panicked();

@@ -15,14 +15,15 @@ use tokio::{sync::watch, time};
 use super::{
     Writer,
     demand::SHORTEST_INTERVAL,
-    functions::Functions,
     probe::{self, Scope},
 };
 use crate::{
     driver::{Driver, Fault, ProbeLink},
     routing::Draw,
     telemetry,
-    topology::{FAILURES_TO_EJECT, Lane, Member, Node, Observation, Observed, Reply, Reported, Role, Stamp, Tick},
+    topology::{
+        FAILURES_TO_EJECT, Fresh, Lane, Member, Node, Observation, Observed, Reply, Reported, Role, Stamp, Tick,
+    },
 };
 
 /// Watches every member of every topology to come. Ends never; it is aborted with its owner.
@@ -68,8 +69,6 @@ struct Prober {
     identity_until: Tick,
     /// Whether a session of the read-only pool was seen to be read-only.
     read_only: ReadOnlyCheck,
-    incarnation: Option<Arc<str>>,
-    functions: Functions,
     jitter: Draw,
 }
 
@@ -87,6 +86,9 @@ const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
 
 /// How soon after the primary a replica is asked whether it has caught up: most of the time it takes less.
 const CATCH_UP: Duration = Duration::from_millis(2);
+
+/// For how long a replica that is new here is asked often whether it has caught up.
+const JOINING: Duration = Duration::from_secs(2);
 
 /// The longest time between two questions to a replica that reads wait for and that stands still.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(160);
@@ -120,8 +122,6 @@ impl Prober {
             patience: SHORTEST_INTERVAL,
             identity_until: Tick::default(),
             read_only: ReadOnlyCheck::Due,
-            incarnation: None,
-            functions: Functions::new(),
         }
     }
 
@@ -153,14 +153,6 @@ impl Prober {
         let reply = match self.ask(writer).await {
             Ok(observed) => {
                 self.failures = 0;
-                if self
-                    .incarnation
-                    .replace(Arc::clone(&observed.incarnation))
-                    .is_none_or(|life| life != observed.incarnation)
-                {
-                    // A promoted or restored server can have other functions.
-                    self.functions = Functions::new();
-                }
                 Reply::Answered(observed)
             }
             Err(failure) => {
@@ -169,25 +161,11 @@ impl Prober {
             }
         };
         writer.observe(&Observation { node: self.node.id(), reply });
-        self.list_functions(writer).await;
         if writer.settings.probe_interval > KEEP_LINK_FOR && self.wanted_at(writer).is_none() {
             // A server counts connections, and a large fleet has many.
             self.link = None;
         }
         self
-    }
-
-    /// Has the primary list the user functions when that is due.
-    async fn list_functions(&mut self, writer: &Writer) {
-        let Some(question) = probe::functions_question(self.node.driver(Lane::Read).backend()) else { return };
-        let is_primary = writer.cell().load().primary.node.id() == self.node.id();
-        if let Some(link) = self.link.as_deref_mut()
-            && is_primary
-            && self.functions.are_due(writer, writer.clock.now())
-            && !self.functions.ask(link, question, writer).await
-        {
-            self.link = None;
-        }
     }
 
     /// Returns when a probe is due or the node is suspected; `false` when the node has left.
@@ -249,13 +227,21 @@ impl Prober {
             let fresh = topology.member_of(self.node.id()).and_then(|member| member.standing.fresh());
             match (fresh, newest) {
                 // It may have reached what is wanted by now, and it takes a moment to get there.
-                (Some(fresh), Some(newest)) if fresh.through.seq <= wanted && fresh.through.seq < newest.seq => {
+                (Some(fresh), Some(newest))
+                    if fresh.through.seq < newest.seq
+                        && (fresh.through.seq <= wanted || self.has_just_joined(fresh)) =>
+                {
                     Some(self.asked_at.at.after(self.patience).max(newest.at.after(CATCH_UP)))
                 }
                 _ => None,
             }
         };
         bounded.into_iter().chain(for_sessions).min()
+    }
+
+    /// A replica that is new here, or restarted, and was not seen to have caught up yet: soon it is.
+    fn has_just_joined(&self, fresh: &Fresh) -> bool {
+        !fresh.has_caught_up() && self.asked_at.at.since(fresh.since.at) < JOINING
     }
 
     async fn ask(&mut self, writer: &Writer) -> Result<Observed, Failure> {

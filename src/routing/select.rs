@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 
 use super::{Candidate, Draw, Policy};
-use crate::topology::{Floor, Lane, Member, Node, NodeId, Role, Seq, Tick, Topology, Unfit};
+use crate::topology::{Floor, Lane, Member, Node, NodeId, Role, Seq, Standing, Tick, Topology, Unfit};
 
 /// What a read asks of the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,8 @@ pub(crate) fn select_read(
     let once_more = ReadRequest { tried: None, ..*request };
     match fit_for(topology, primary, Role::Primary, &once_more, now) {
         Ok(()) => {
-            let is_stale = |(_, why): &Rejected| matches!(why, Unfit::BehindSession | Unfit::TooStale);
+            let is_stale =
+                |(_, why): &Rejected| matches!(why, Unfit::BehindSession | Unfit::WroteTooRecently | Unfit::TooStale);
             let how = if rejected.iter().any(is_stale) { How::ForcedByStaleness } else { How::Forced };
             Ok(Selected::forced(primary, Lane::Read, how))
         }
@@ -195,7 +196,8 @@ pub(super) fn fit_for(
     match request.freshness {
         Freshness::Past { floor, stick_after_write, within } if role == Role::Replica => {
             if !member.is_past(floor.join(Floor::seen(request.seen)), now, stick_after_write) {
-                return Err(Unfit::BehindSession);
+                let is_timed = member.standing == Standing::Timed;
+                return Err(if is_timed { Unfit::WroteTooRecently } else { Unfit::BehindSession });
             }
             match within {
                 Some(within) if !member.standing.is_within(within, now) || member.is_in_doubt() => Err(Unfit::TooStale),

@@ -38,19 +38,19 @@ pub(crate) struct Fresh {
     pub(crate) position: Arc<Position>,
     /// The place of the last answered question: what shook the belief before it is settled.
     pub(crate) asked: Seq,
-    /// The place of the first one.
-    pub(crate) life: Seq,
+    /// When the first one was asked: it names the life.
+    pub(crate) since: Stamp,
 }
 
 impl Fresh {
     /// What is known after an answer. `known` is what was known of the same server life before.
-    pub(crate) fn learn(known: Option<&Self>, asked: Seq, position: Arc<Position>, samples: &Samples) -> Self {
+    pub(crate) fn learn(known: Option<&Self>, asked: Stamp, position: Arc<Position>, samples: &Samples) -> Self {
         // A server that is back where it was before has begun another life, whatever it calls itself: a
         // standby recovers from its last restart point when one of its processes has crashed.
         let same_life = known.filter(|known| position.reach(&known.position) != Reach::Behind);
         let mut fresh = match same_life {
-            Some(known) => Self { position, asked, ..*known },
-            None => Self { through: Stamp::default(), position, asked, life: asked },
+            Some(known) => Self { position, asked: asked.seq, ..*known },
+            None => Self { through: Stamp::default(), position, asked: asked.seq, since: asked },
         };
         fresh.compare(samples);
         fresh
@@ -70,24 +70,27 @@ impl Fresh {
         let Some(newest) = samples.newest() else { return Behind::Unknown };
         match self.position.reach(&newest.position) {
             Reach::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
-            Reach::Behind if self.through == Stamp::default() => Behind::SinceItJoined,
-            Reach::Behind => Behind::By {
-                time: newest.stamp.at.since(self.through.at),
-                bytes: self.position.bytes_behind(&newest.position),
-            },
+            Reach::Behind => {
+                // One that never caught up since it is watched is behind for at least as long.
+                let since = if self.has_caught_up() { self.through } else { self.since };
+                Behind::By {
+                    time: newest.stamp.at.since(since.at),
+                    bytes: self.position.bytes_behind(&newest.position),
+                }
+            }
             Reach::Unrelated => Behind::Unknown,
         }
+    }
+
+    /// Whether it ever had what the primary had at some time since it is watched.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.through != Stamp::default()
     }
 }
 
 enum Behind {
     Unknown,
-    /// It never had what the primary had since it is watched.
-    SinceItJoined,
-    By {
-        time: Duration,
-        bytes: Option<u64>,
-    },
+    By { time: Duration, bytes: Option<u64> },
 }
 
 /// How far a replica may be behind.
@@ -103,7 +106,6 @@ pub(crate) struct Lag {
     pub(crate) time: Option<Duration>,
     pub(crate) bytes: Option<u64>,
     pub(crate) is_over: bool,
-    joined: bool,
     /// Answers in a row that were well below the limit.
     calm: u8,
 }
@@ -121,7 +123,6 @@ impl Lag {
         }
         match fresh.lag(samples) {
             Behind::Unknown => Self::default(),
-            Behind::SinceItJoined => Self { is_over: true, ..Self::default() },
             Behind::By { time, bytes } => {
                 let beyond = |part: u32| {
                     limit.time.is_some_and(|most| time > most / part)
@@ -132,9 +133,8 @@ impl Lag {
                     (false, true) => self.calm.saturating_add(1),
                     (false, false) => self.calm,
                 };
-                // One that has just joined was out because it had nothing, and not because it lagged.
-                let is_out = self.is_over && self.joined && calm < CALM;
-                Self { time: Some(time), bytes, is_over: beyond(1) || is_out, joined: true, calm }
+                let is_over = beyond(1) || self.is_over && calm < CALM;
+                Self { time: Some(time), bytes, is_over, calm }
             }
         }
     }
@@ -181,7 +181,7 @@ impl Standing {
         match self {
             Self::Unknown | Self::Timed => false,
             Self::Always => true,
-            Self::Known(fresh) => fresh.through != Stamp::default() && now.since(fresh.through.at) <= within,
+            Self::Known(fresh) => fresh.has_caught_up() && now.since(fresh.through.at) <= within,
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use sea_orm::DbBackend;
 use serde::Serialize;
 
 use super::{Floor, Lag, Lane, Node, Observed, Reach, Reported, Role, Seq, Standing, Tick};
@@ -82,6 +81,8 @@ pub(crate) enum Unfit {
     RoleContradicts(Role),
     /// It is not known to have what the session must see.
     BehindSession,
+    /// Its position is not known, and the session wrote not long enough ago.
+    WroteTooRecently,
     /// It is not known to be as fresh as was asked for.
     TooStale,
     /// It is further behind than the limit.
@@ -95,11 +96,8 @@ pub(crate) enum Unfit {
 impl Member {
     pub(crate) fn new(node: Arc<Node>, settings: MemberSettings) -> Self {
         let driver = node.driver(Lane::Read);
-        let standing = match driver.backend() {
-            DbBackend::Sqlite if !driver.is_mock() => Standing::Always,
-            _ if settings.positions == Positions::Off || driver.connect_probe().is_none() => Standing::Timed,
-            _ => Standing::Unknown,
-        };
+        let can_tell = settings.positions == Positions::On && driver.connect_probe().is_some();
+        let standing = if can_tell { Standing::Unknown } else { Standing::Timed };
         Self {
             node,
             settings,
@@ -224,7 +222,7 @@ impl Member {
 
     /// Names the server life that is believed to answer, where that can be told.
     pub(crate) fn life(&self) -> Seq {
-        self.standing.fresh().map(|fresh| fresh.life).unwrap_or_default()
+        self.standing.fresh().map(|fresh| fresh.since.seq).unwrap_or_default()
     }
 
     /// The observed role while the observation is believed. An expired role is no role: it
@@ -243,6 +241,8 @@ impl fmt::Debug for Member {
             .field("rotation", &self.rotation)
             .field("health", &self.health)
             .field("observed", &self.observed)
+            .field("standing", &self.standing)
+            .field("lag", &self.lag)
             .finish_non_exhaustive()
     }
 }
@@ -254,6 +254,7 @@ impl fmt::Display for Unfit {
             Self::Drained => f.write_str("drained"),
             Self::RoleContradicts(role) => write!(f, "it says it is a {role}"),
             Self::BehindSession => f.write_str("it is not known to have what this session must see"),
+            Self::WroteTooRecently => f.write_str("this session wrote too recently"),
             Self::TooStale => f.write_str("it is not known to be as fresh as asked"),
             Self::Lagging => f.write_str("it is further behind than `max_lag`"),
             Self::Tried => f.write_str("the operation failed on it already"),

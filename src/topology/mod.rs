@@ -153,6 +153,7 @@ impl fmt::Debug for Topology {
             .field("primary", &self.primary)
             .field("replicas", &self.replicas)
             .field("primary_read_share", &self.primary_read_share)
+            .field("samples", &self.samples)
             .finish()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -67,6 +68,7 @@ pub struct Node {
     read_capacity: u64,
     traffic: Traffic,
     hello: Option<Hello>,
+    file: Option<PathBuf>,
     retired: AtomicBool,
     suspected_at: AtomicU64,
     withdrawn_at: AtomicU64,
@@ -107,6 +109,7 @@ impl Node {
             id: NodeId::unique(),
             name,
             identity,
+            file: lanes.read.file(),
             read_capacity: lanes.read.max_connections().map_or(u64::MAX, u64::from),
             write: lanes.write,
             read: Swap::new(Arc::new(ReadLane(lanes.read))),
@@ -235,6 +238,16 @@ impl Node {
     /// was asked after this.
     pub(crate) fn withdraw(&self, at: Seq) {
         self.withdrawn_at.fetch_max(at.0, Ordering::SeqCst);
+    }
+
+    /// Whether both are doors to one file of an embedded database.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        self.file.is_some() && self.file == other.file
+    }
+
+    /// Whether it is an embedded database.
+    pub(crate) fn is_file(&self) -> bool {
+        self.file.is_some()
     }
 
     /// How new sessions for reads are greeted.

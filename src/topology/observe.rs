@@ -118,8 +118,7 @@ impl Member {
 
     /// Whether its positions are worth comparing.
     pub(crate) fn has_positions(&self) -> bool {
-        !matches!(self.standing, Standing::Always)
-            && (self.observed.is_some() || !matches!(self.standing, Standing::Timed))
+        (self.observed.is_some() || !matches!(self.standing, Standing::Timed))
             && self.settings.positions == Positions::On
             && self.shared_at.is_none()
             && !self.observed.as_ref().is_some_and(|observed| observed.position == Reported::Nothing)
@@ -127,6 +126,9 @@ impl Member {
 
     /// Compares what a replica said last with where the primary was.
     fn weigh(&mut self, primary: &Self, samples: &Samples) {
+        if self.node.is_file() && self.settings.positions == Positions::On {
+            self.standing = if self.node.is_same_file(&primary.node) { Standing::Always } else { Standing::Timed };
+        }
         let Some(observed) = &self.observed else { return };
         self.standing = match &observed.position {
             _ if !self.has_positions() || !primary.has_positions() => Standing::Timed,
@@ -138,7 +140,7 @@ impl Member {
                         fresh.compare(samples);
                         fresh
                     }
-                    known => Fresh::learn(known, observed.asked.seq, Arc::clone(position), samples),
+                    known => Fresh::learn(known, observed.asked, Arc::clone(position), samples),
                 })
             }
             Reported::Nothing => Standing::Timed,

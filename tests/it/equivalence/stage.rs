@@ -95,6 +95,10 @@ impl Stage {
         Ok(self.builder().connect().await?)
     }
 
+    pub(super) fn is_one_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     pub(super) fn builder(&self) -> Builder {
         let builder = match self {
             Self::Servers(servers) => servers.builder(),
