@@ -61,16 +61,15 @@ impl DatabaseConnection {
 impl Core {
     async fn token(&self, context: &Context) -> Result<CausalToken, DbErr> {
         let floor = self.floors.at_most(&context.session);
-        if let SessionRef::Explicit(session) = &context.session
-            && let Some(position) = session.awaited()
-        {
-            // It has seen nothing newer yet than what it began after, or it read that from the primary.
-            if floor.is_none() {
-                return Ok(CausalToken::new(Some((*position).clone()), Duration::ZERO, Duration::ZERO));
-            }
-        }
+        let begun_after = match &context.session {
+            SessionRef::Explicit(session) => session.awaited(),
+            SessionRef::Task(_) | SessionRef::Process => None,
+        };
+        // It may have seen nothing newer yet than what it began after, or it read that from the primary.
+        let begun_after = begun_after.map(|position| (*position).clone());
+        let begun_after = CausalToken::new(begun_after, Duration::ZERO, Duration::ZERO);
         if floor.is_none() {
-            return Ok(CausalToken::new(None, Duration::ZERO, Duration::ZERO));
+            return Ok(begun_after);
         }
         let position = self.position_after(floor.parts().0).await?;
         let (now, (_, written_at, open_until)) = (self.now(), floor.parts());
@@ -80,7 +79,7 @@ impl Core {
             Tick(0) => Duration::ZERO,
             written_at => written_at.after(self.floors.stick_after_write()).since(now),
         };
-        Ok(CausalToken::new(position, open_for, sticks_for))
+        Ok(CausalToken::new(position, open_for, sticks_for).merge(&begun_after))
     }
 
     /// Where the primary was at some time after `seq`; `None` where that cannot be told.

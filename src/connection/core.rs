@@ -164,7 +164,8 @@ impl Core {
     pub(super) fn freshness_but_for_read_backs(&self, context: &Context, now: Tick) -> Freshness {
         match context.consistency {
             Consistency::Strong => Freshness::Primary,
-            Consistency::Process => self.past(self.floors.of_process()),
+            // A session that came with a token has seen what nobody here wrote.
+            Consistency::Process => self.past(self.floors.of_process().join(self.floor(context, now))),
             Consistency::Session => self.past(self.floor(context, now)),
             Consistency::BoundedStaleness(within) => Freshness::Past {
                 floor: self.floor(context, now),

@@ -162,6 +162,11 @@ impl Core {
                     lease.served();
                     if let Some(kept) = route.kept {
                         kept.read_on(lease.node().id(), lease.life());
+                        if how == How::ForcedByStaleness {
+                            // What was wanted when it began is older than what it has seen now: who reads
+                            // often would stay on the primary for ever.
+                            self.monitor.writer().demand.want(kept.seen());
+                        }
                     }
                     return Ok((value, lease));
                 }
@@ -340,7 +345,7 @@ impl Core {
                     .collect();
                 return Err(Error::new(Kind::NoEligibleNode { waited, rejected }).into());
             }
-            telemetry::read_waits(*changes.borrow());
+            telemetry::read_waits(changes.seen());
             // Floors pass with time, not with a publication, so look again now and then.
             let _ = time::timeout((timeout - waited).min(LOOK_AGAIN), changes.changed()).await;
         }

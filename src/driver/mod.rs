@@ -36,7 +36,7 @@ pub use metric::Metric;
 pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
 pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
-pub(crate) use signal::{Alarm, Signal};
+pub(crate) use signal::{Alarm, Changes, Counter, Signal};
 
 /// The rows of one statement as they arrive.
 #[cfg(feature = "stream")]

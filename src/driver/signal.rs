@@ -3,7 +3,10 @@
 use std::{
     fmt,
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -47,6 +50,62 @@ impl Alarm {
     pub(crate) async fn wait(&self) {
         let signal = self.signal.wait();
         if !self.raised.load(Ordering::SeqCst) {
+            signal.await;
+        }
+    }
+}
+
+/// A number that only grows, and tells those who wait that it did. They wake in the order in which they
+/// began to wait: those of a `tokio::sync::watch` wake in a random one, and a simulation would not replay.
+pub(crate) struct Counter(Arc<Counted>);
+
+struct Counted {
+    value: AtomicU64,
+    signal: Signal,
+}
+
+/// A counter as one waiter has seen it.
+pub(crate) struct Changes {
+    of: Arc<Counted>,
+    seen: u64,
+}
+
+impl Counter {
+    pub(crate) fn new(value: u64) -> Self {
+        Self(Arc::new(Counted { value: AtomicU64::new(value), signal: Signal::default() }))
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.value.store(value, Ordering::SeqCst);
+        self.0.signal.raise();
+    }
+
+    /// For somebody who has seen the present value.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes { of: Arc::clone(&self.0), seen: self.0.value.load(Ordering::SeqCst) }
+    }
+}
+
+impl Changes {
+    /// The value that was seen last.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The present value counts as seen.
+    pub(crate) fn mark_unchanged(&mut self) {
+        self.seen = self.of.value.load(Ordering::SeqCst);
+    }
+
+    /// Returns when there is a value that was not seen, and marks it seen. Dropping the future loses nothing.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            let signal = self.of.signal.wait();
+            let value = self.of.value.load(Ordering::SeqCst);
+            if value != self.seen {
+                self.seen = value;
+                return;
+            }
             signal.await;
         }
     }

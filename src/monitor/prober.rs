@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sea_orm::{DbErr, RuntimeErr, sqlx};
-use tokio::{sync::watch, time};
+use tokio::time;
 
 use super::{
     Writer,
@@ -18,7 +18,7 @@ use super::{
     probe::{self, Scope},
 };
 use crate::{
-    driver::{Driver, Fault, ProbeLink},
+    driver::{Changes, Driver, Fault, ProbeLink},
     routing::Draw,
     telemetry,
     topology::{
@@ -43,8 +43,8 @@ pub(super) async fn watch(writer: &Writer) {
             }
         }
         tokio::select! {
-            // Fails only when the writer is gone, which this future borrows.
-            _ = changes.changed() => {}
+            biased;
+            () = changes.changed() => {}
             Some(prober) = probes.next(), if !probes.is_empty() => {
                 if prober.is_wanted(writer) {
                     probes.push(prober.attend(writer).boxed());
@@ -60,7 +60,7 @@ pub(super) async fn watch(writer: &Writer) {
 struct Prober {
     node: Arc<Node>,
     link: Option<Box<dyn ProbeLink>>,
-    changes: watch::Receiver<u64>,
+    changes: Changes,
     failures: u32,
     asked_at: Stamp,
     /// The least time between two questions, whatever reads want.
@@ -207,10 +207,11 @@ impl Prober {
                 return true;
             }
             tokio::select! {
+                biased;
                 () = time::sleep(due.since(now)) => return true,
                 () = suspected => {}
                 () = wanted => {}
-                _ = self.changes.changed() => {}
+                () = self.changes.changed() => {}
             }
         }
     }

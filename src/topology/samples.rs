@@ -51,9 +51,10 @@ impl Samples {
 
     /// The latest sample that a server at this position has reached.
     pub(crate) fn reached_by(&self, position: &Position) -> Option<Stamp> {
-        // What covers a sample covers those before it.
-        let reached = self.ring.partition_point(|sample| position.reach(&sample.position) == Reach::Covers);
-        Some(self.ring.get(reached.checked_sub(1)?)?.stamp)
+        // What covers a sample has those before it too, though it may not show: a MariaDB replica says only what
+        // it replayed last, which after a failover is another server's and cannot be compared.
+        let reached = self.ring.iter().rfind(|sample| position.reach(&sample.position) == Reach::Covers)?;
+        Some(reached.stamp)
     }
 
     /// The earliest sample at or past this position.

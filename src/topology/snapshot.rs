@@ -2,23 +2,22 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::sync::watch;
-
 use super::{
     Topology,
     swap::{Guard, Swap},
 };
+use crate::driver::{Changes, Counter};
 
 /// Holds the current topology. Readers load without waiting; whoever needs a change waits on
 /// [`changes`](Self::changes): mark seen, load and decide, *then* wait.
 pub(crate) struct SnapshotCell {
     current: Swap<Arc<Topology>>,
-    generation: watch::Sender<u64>,
+    generation: Counter,
 }
 
 impl SnapshotCell {
     pub(crate) fn new(topology: Topology) -> Self {
-        let generation = watch::Sender::new(topology.generation);
+        let generation = Counter::new(topology.generation);
         Self { current: Swap::new(Arc::new(topology)), generation }
     }
 
@@ -34,15 +33,15 @@ impl SnapshotCell {
     }
 
     /// Wakes for every later publication.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+    pub(crate) fn changes(&self) -> Changes {
+        self.generation.changes()
     }
 
     /// Makes `topology` the current one. Only the writer in `monitor` calls this.
     pub(crate) fn publish(&self, topology: Arc<Topology>) {
         let generation = topology.generation;
         self.current.store(topology);
-        self.generation.send_replace(generation);
+        self.generation.set(generation);
     }
 }
 

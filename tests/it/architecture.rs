@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("driver", &[]),
     // Handles only: what a node holds on to.
     ("topology", &["driver::Driver", "driver::DriverTransaction", "driver::ProbeLink", "driver::Rows", "driver::Alarm",
-        "driver::Signal", "driver::Hello", "error"]),
+        "driver::Changes", "driver::Counter", "driver::Signal", "driver::Hello", "error"]),
     ("clock", &["topology"]),
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
@@ -46,8 +46,7 @@ const IMPURE_WORDS: &[&str] = &[
 ];
 
 /// What may be named all the same: file, path, reason.
-const IMPURE_EXCEPTIONS: &[(&str, &str, &str)] =
-    &[("topology/snapshot.rs", "tokio::sync::watch", "the cell tells those who wait that there is a new snapshot")];
+const IMPURE_EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// Events, spans and their names are made here.
 const TELEMETRY: &str = "telemetry.rs";
