@@ -27,6 +27,7 @@ pub(crate) fn route_span(decision: Option<&RouteDecision>) -> Span {
         target: "sea_orm_resolver::route",
         "sea_orm_resolver.route",
         node = decision.node(),
+        lag = decision.lag().map(tracing::field::debug),
         statement = decision.statement(),
         sessions = %decision.sessions(),
         intent = ?decision.intent(),

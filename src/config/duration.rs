@@ -18,6 +18,33 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("`{text}` is not a duration such as `500ms` or `1s`: {error}"))
 }
 
+/// An optional duration with a default: `"off"` says that there shall be none.
+pub(super) mod or_off {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde's `with` hands over a reference to the field")]
+    pub(in crate::config) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::serialize(duration, serializer),
+            None => serializer.serialize_str("off"),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "off" => Ok(None),
+            text => super::parse(text).map(Some).map_err(D::Error::custom),
+        }
+    }
+}
+
 pub(super) mod optional {
     use std::time::Duration;
 

@@ -20,7 +20,9 @@ impl Config {
     /// | `DATABASE_MIN_CONNECTIONS` | kept open though idle | 0 |
     /// | `DATABASE_PRIMARY_READ_CONNECTIONS` | of the primary, for reads | half of the above, at least 2 |
     /// | `DATABASE_POLICY` | `least_in_flight`, `round_robin`, `weighted_random` | `least_in_flight` |
-    /// | `DATABASE_CONSISTENCY` | `session`, `eventual`, `process`, `strong` | `session` |
+    /// | `DATABASE_CONSISTENCY` | `session`, `eventual`, `process`, `bounded_staleness(1s)`, `strong` | `session` |
+    /// | `DATABASE_MAX_LAG` | how far a replica may be behind, such as `10s`; `off` for no limit | 10 s |
+    /// | `DATABASE_WAIT_FOR_REPLICA` | how long a read waits for a fresh one, such as `20ms` | not at all |
     /// | `DATABASE_STICK_AFTER_WRITE` | such as `500ms` | 1 s |
     /// | `DATABASE_CONNECT_TIMEOUT` | such as `2s` | 2 s |
     /// | `DATABASE_STATEMENT_TIMEOUT` | of every node, such as `30s` | the server's own |
@@ -71,6 +73,14 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     }
     if let Some(stick) = duration_of(lookup, "DATABASE_STICK_AFTER_WRITE")? {
         config.stick_after_write = stick;
+    }
+    config.max_lag = match text(lookup, "DATABASE_MAX_LAG")? {
+        Some(off) if off == "off" => None,
+        Some(_) => duration_of(lookup, "DATABASE_MAX_LAG")?,
+        None => config.max_lag,
+    };
+    if let Some(longest) = duration_of(lookup, "DATABASE_WAIT_FOR_REPLICA")? {
+        config.wait_for_replica = longest;
     }
     if let Some(timeout) = duration_of(lookup, "DATABASE_CONNECT_TIMEOUT")? {
         config.connect_timeout = timeout;

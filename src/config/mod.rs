@@ -77,8 +77,8 @@ pub struct Config {
     #[serde(with = "duration")]
     pub wait_for_replica: Duration,
     /// A replica that is further behind than this takes no reads, until it is behind by less than half of it
-    /// at three probes in a row. For replicas with positions; none switches it off. Default: 10 s.
-    #[serde(with = "duration::optional")]
+    /// at three probes in a row. For replicas with positions; none (`"off"` in a file) means no limit. Default: 10 s.
+    #[serde(with = "duration::or_off")]
     pub max_lag: Option<Duration>,
     /// As `max_lag`, in bytes of write-ahead log (PostgreSQL only). Default: no limit.
     pub max_lag_bytes: Option<u64>,

@@ -341,7 +341,9 @@ impl Core {
                 let topology = self.cell().load();
                 let rejected = rejected
                     .iter()
-                    .filter_map(|(id, why)| Some((topology.member_of(*id)?.name().to_owned(), why.to_string())))
+                    .filter_map(|(id, why)| {
+                        topology.member_of(*id).map(|member| (member.name().to_owned(), member.says(*why)))
+                    })
                     .collect();
                 return Err(Error::new(Kind::NoEligibleNode { waited, rejected }).into());
             }

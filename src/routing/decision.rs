@@ -21,6 +21,7 @@ use crate::topology::{Lane, Member, Role, Tick, Topology};
 pub struct RouteDecision {
     statement: Option<String>,
     node: Option<String>,
+    lag: Option<Duration>,
     sessions: Sessions,
     intent: Intent,
     /// Nothing for what is no statement: a BEGIN.
@@ -80,6 +81,11 @@ impl RouteDecision {
     /// The node that runs it; for an explanation, the likeliest. `None` while no member may.
     pub fn node(&self) -> Option<&str> {
         self.node.as_deref()
+    }
+
+    /// How far that node is behind the primary, if it is a replica of which that is known.
+    pub fn lag(&self) -> Option<Duration> {
+        self.lag
     }
 
     /// Which of the node's sessions.
@@ -145,6 +151,7 @@ impl RouteDecision {
         let name = |member: &&Member| member.name().to_owned();
         Self {
             node: outlook.likeliest().as_ref().map(name),
+            lag: outlook.likeliest().and_then(Member::lag),
             sessions: outlook.lane.into(),
             primary_probability: outlook.primary_probability,
             candidates: outlook.candidates.iter().map(name).collect(),
@@ -165,6 +172,7 @@ impl RouteDecision {
     ) -> Self {
         Self {
             node: Some(selected.node.name().to_owned()),
+            lag: topology.member_of(selected.node.id()).and_then(Member::lag),
             sessions: selected.lane.into(),
             ..Self::of_read(topology, policy, request, verdict, now)
         }
@@ -202,6 +210,7 @@ impl RouteDecision {
         Self {
             statement: None,
             node: None,
+            lag: None,
             sessions: Sessions::ReadWrite,
             intent: verdict.map_or(intent, |verdict| verdict.intent),
             reason: verdict.map(|verdict| verdict.reason.to_string()),
@@ -277,8 +286,8 @@ impl<'a> Outlook<'a> {
 
     fn rejections(&self, topology: &Topology) -> Vec<Rejection> {
         let named = |(id, why): &Rejected| {
-            let node = topology.member_of(*id)?.name().to_owned();
-            Some(Rejection { node, why: why.to_string() })
+            let member = topology.member_of(*id)?;
+            Some(Rejection { node: member.name().to_owned(), why: member.says(*why) })
         };
         self.rejected.iter().filter_map(named).collect()
     }
@@ -350,7 +359,10 @@ impl fmt::Display for RouteDecision {
         }
         let intent = if self.intent.is_read() { "a read" } else { "for the primary" };
         match &self.node {
-            Some(node) => writeln!(f, "node        {node} ({} sessions)", self.sessions)?,
+            Some(node) => match self.lag {
+                Some(lag) => writeln!(f, "node        {node} ({} sessions, {lag:?} behind)", self.sessions)?,
+                None => writeln!(f, "node        {node} ({} sessions)", self.sessions)?,
+            },
             None => writeln!(f, "node        none")?,
         }
         match (&self.reason, self.decided_by) {

@@ -197,6 +197,16 @@ impl Member {
         }
     }
 
+    /// Why it may not serve a read, with how far behind it is where that is the reason.
+    pub(crate) fn says(&self, why: Unfit) -> String {
+        match (why, self.lag()) {
+            (Unfit::Lagging | Unfit::BehindSession | Unfit::TooStale, Some(lag)) if !lag.is_zero() => {
+                format!("{why} ({lag:?} behind)")
+            }
+            _ => why.to_string(),
+        }
+    }
+
     /// Whether it has what a session must see.
     pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
         floor.is_none() || self.standing.is_past(floor, now, stick_after_write) && !self.is_in_doubt()

@@ -152,3 +152,212 @@ impl Member {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{Floor, LagLimit, Seq, Stamp, Stranger, Tick, fixture};
+
+    const STICK: Duration = Duration::from_secs(1);
+
+    fn stamp(seq: u64) -> Stamp {
+        Stamp { seq: Seq(seq), at: Tick(0).after(Duration::from_secs(seq)) }
+    }
+
+    fn said(role: Role, incarnation: &str, asked: u64, position: Reported) -> Observed {
+        Observed { role, incarnation: incarnation.into(), position, round_trip: Duration::ZERO, asked: stamp(asked) }
+    }
+
+    fn at(lsn: u64) -> Reported {
+        Reported::At(Arc::new(fixture::wal(1, lsn)))
+    }
+
+    /// One primary, one replica, and what they say.
+    struct Told(Topology);
+
+    impl Told {
+        fn new() -> Self {
+            Self(fixture::topology(1))
+        }
+
+        fn primary(self, life: &str, asked: u64, position: Reported) -> Self {
+            let node = self.0.primary.node.id();
+            self.told(node, said(Role::Primary, life, asked, position))
+        }
+
+        fn replica(self, life: &str, asked: u64, position: Reported) -> Self {
+            let node = self.0.replicas[0].node.id();
+            self.told(node, said(Role::Replica, life, asked, position))
+        }
+
+        fn told(self, node: NodeId, observed: Observed) -> Self {
+            let reply = Reply::Answered(observed);
+            Self(self.0.observe(&Observation { node, reply }).unwrap_or(self.0))
+        }
+
+        fn through(&self) -> Option<u64> {
+            self.0.replicas[0].standing.fresh().map(|fresh| fresh.through.seq.0)
+        }
+
+        fn serves(&self, floor: Floor) -> bool {
+            self.0.replicas[0].is_past(floor, stamp(1_000).at, STICK)
+        }
+    }
+
+    #[test]
+    fn a_replica_is_fresh_through_the_latest_sample_it_covers_whoever_is_asked_first() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(150));
+        assert_eq!(told.through(), Some(1));
+        let told = told.primary("p", 3, at(150));
+        assert_eq!(told.through(), Some(3), "what it said before is enough");
+        let told = told.primary("p", 4, at(200));
+        assert_eq!(told.through(), Some(3));
+        let told = told.replica("r", 5, at(200));
+        assert_eq!(told.through(), Some(4));
+        assert!(told.serves(Floor::written(stamp(3))));
+        assert!(!told.serves(Floor::written(stamp(5))), "nobody asked the primary since");
+        assert!(told.serves(Floor::default()));
+    }
+
+    #[test]
+    fn freshness_does_not_go_back_within_a_life_and_does_not_survive_it() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        let late = told.replica("r", 1, at(50));
+        assert_eq!(late.through(), Some(1), "an answer that was asked for earlier says nothing");
+        let restarted = late.replica("r again", 3, at(50));
+        assert_eq!(restarted.through(), Some(0));
+        assert!(!restarted.serves(Floor::seen(Seq(0)).join(Floor::written(Stamp { seq: Seq(0), at: Tick(1) }))));
+        let recovering = restarted.replica("r again", 4, at(100)).replica("r again", 5, at(40));
+        assert_eq!(recovering.through(), Some(0), "the same name, and less than it had: it has begun again");
+        let caught_up = recovering.replica("r again", 6, at(100));
+        assert_eq!(caught_up.through(), Some(1));
+    }
+
+    #[test]
+    fn a_primary_that_lost_its_tail_begins_another_history() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(90));
+        let crashed = told.primary("p again", 3, at(95));
+        assert_eq!(crashed.through(), Some(0));
+        assert_eq!(crashed.replica("r", 4, at(95)).through(), Some(3));
+    }
+
+    #[test]
+    fn another_timeline_is_compared_with_nobody() {
+        let other = |lsn| Reported::At(Arc::new(fixture::wal(2, lsn)));
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100)).primary("promoted", 3, other(50));
+        assert_eq!(told.through(), Some(1), "what it had it still has");
+        assert!(!told.serves(Floor::written(stamp(2))));
+        let followed = told.replica("r", 4, other(50));
+        assert_eq!(followed.through(), Some(3));
+    }
+
+    #[test]
+    fn without_positions_it_is_time_that_counts() {
+        for told in [
+            Told::new().primary("p", 1, at(100)).replica("r", 2, Reported::Nothing),
+            Told::new().primary("p", 1, Reported::Nothing).replica("r", 2, at(100)),
+            Told::new().replica("r", 2, at(100)).primary("p", 3, Reported::Nothing),
+        ] {
+            assert_eq!(told.0.replicas[0].standing, Standing::Timed);
+        }
+        let mut declared = Told::new();
+        declared.0.replicas[0].settings.positions = Positions::Off;
+        let told = declared.primary("p", 1, at(100)).replica("r", 2, at(100));
+        assert_eq!(told.0.replicas[0].standing, Standing::Timed);
+    }
+
+    #[test]
+    fn a_timeline_that_is_not_known_is_good_for_reads_that_ask_nothing() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, Reported::Unknown);
+        assert!(told.serves(Floor::default()));
+        assert!(!told.serves(Floor::written(stamp(1))));
+        assert_eq!(told.0.replicas[0].fitness(Role::Replica, stamp(3).at, Duration::MAX), Ok(()));
+    }
+
+    #[test]
+    fn what_was_withdrawn_counts_again_when_it_was_asked_for_later() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        told.0.replicas[0].node.withdraw(Seq(3));
+        assert!(!told.serves(Floor::written(Stamp { seq: Seq(0), at: Tick(1) })));
+        assert!(told.serves(Floor::default()));
+        let told = told.replica("r", 4, at(100));
+        assert!(told.serves(Floor::written(Stamp { seq: Seq(0), at: Tick(1) })));
+    }
+
+    #[test]
+    fn two_servers_at_one_address_are_noticed() {
+        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
+        let returned = told.replica("b", 3, at(100)).replica("a", 4, at(100));
+        assert_eq!(returned.0.replicas[0].standing, Standing::Timed, "a life that ended does not come back");
+
+        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
+        told.0.replicas[0].node.met(Stranger { met_at: Seq(3), incarnation: "b".into() });
+        let both = told.replica("a", 4, at(100));
+        assert_eq!(both.0.replicas[0].standing, Standing::Timed);
+        let still = both.replica("a", 600, at(100)).0.replicas[0].standing.clone();
+        assert_eq!(still, Standing::Timed);
+
+        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
+        told.0.replicas[0].node.met(Stranger { met_at: Seq(3), incarnation: "b".into() });
+        let restarted = told.replica("b", 4, at(100)).replica("c", 5, at(100));
+        assert_eq!(restarted.through(), Some(1), "one restart after the other");
+    }
+
+    #[test]
+    fn an_address_with_two_servers_is_given_another_chance() {
+        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100)).replica("b", 3, at(100));
+        let shared = told.replica("a", 4, at(100));
+        assert_eq!(shared.through(), None);
+        let alone = shared.replica("a", 606, at(100)).primary("p", 607, at(100));
+        assert_eq!(alone.through(), Some(607));
+    }
+
+    fn limited(limit: LagLimit) -> Told {
+        let mut told = Told::new();
+        told.0.lag_limit = limit;
+        told.primary("p", 1, at(100)).replica("r", 2, at(100))
+    }
+
+    #[test]
+    fn a_replica_leaves_above_the_limit_and_comes_back_when_it_was_well_below_it_for_a_while() {
+        let time = Some(Duration::from_secs(10));
+        let told = limited(LagLimit { time, bytes: None });
+        let is_out = |told: &Told| told.0.replicas[0].fitness(Role::Replica, stamp(0).at, Duration::MAX).is_err();
+        let behind = told.primary("p", 11, at(200));
+        assert_eq!(behind.0.replicas[0].lag(), Some(Duration::from_secs(10)));
+        assert!(!is_out(&behind));
+        // It need not answer: its primary moves on without it.
+        let behind = behind.primary("p", 12, at(300));
+        assert!(is_out(&behind));
+        assert_eq!(behind.0.replicas[0].lag_bytes(), Some(200));
+        let back = behind.replica("r", 13, at(300)).replica("r", 14, at(300));
+        assert!(is_out(&back), "two answers are not enough");
+        assert!(!is_out(&back.replica("r", 15, at(300))));
+    }
+
+    #[test]
+    fn bytes_are_a_limit_too_and_no_limit_keeps_nobody_out() {
+        let told = limited(LagLimit { time: None, bytes: Some(50) }).primary("p", 3, at(151));
+        assert!(told.0.replicas[0].lag.is_over);
+        let told = limited(LagLimit::default()).primary("p", 3_000, at(u64::MAX / 2));
+        assert!(!told.0.replicas[0].lag.is_over);
+        assert_eq!(told.0.replicas[0].lag(), Some(Duration::from_secs(2_999)));
+    }
+
+    #[test]
+    fn nobody_falls_behind_a_primary_that_is_idle_or_gone() {
+        let told = limited(LagLimit { time: Some(Duration::from_secs(1)), bytes: None });
+        let idle = told.primary("p", 500, at(100));
+        assert_eq!(idle.0.replicas[0].lag(), Some(Duration::ZERO));
+        let gone = idle.replica("r", 900, at(100));
+        assert!(!gone.0.replicas[0].lag.is_over);
+    }
+
+    #[test]
+    fn the_frozen_one_of_two_is_out_and_the_settled_floor_does_not_wait_for_it() {
+        let told = limited(LagLimit { time: Some(Duration::from_secs(10)), bytes: None }).primary("p", 12, at(200));
+        assert!(told.0.replicas[0].lag.is_over);
+        let settled = told.0.settled(stamp(12).at);
+        assert_eq!(settled, crate::topology::Settled::BY_ALL);
+    }
+}

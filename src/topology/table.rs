@@ -25,6 +25,10 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trip_us: Option<u128>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    lag_ms: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_failure: Option<&'a str>,
 }
 
@@ -36,6 +40,7 @@ enum State {
     Down,
     Drained,
     WrongRole,
+    Lagging,
 }
 
 impl State {
@@ -48,6 +53,8 @@ impl State {
             && member.observed_role().is_some_and(|role| role != configured)
         {
             Self::WrongRole
+        } else if member.lag.is_over {
+            Self::Lagging
         } else {
             Self::Up
         }
@@ -61,6 +68,7 @@ impl fmt::Display for State {
             Self::Down => "down",
             Self::Drained => "drained",
             Self::WrongRole => "wrong role",
+            Self::Lagging => "lagging",
         })
     }
 }
@@ -79,6 +87,8 @@ impl<'a> Row<'a> {
             tags: member.tags().collect(),
             observed_role: member.observed_role(),
             round_trip_us: member.round_trip().map(|round_trip| round_trip.as_micros()),
+            lag_ms: member.lag().map(|lag| lag.as_millis()),
+            lag_bytes: member.lag_bytes(),
             last_failure: member.last_failure(),
         }
     }
@@ -94,12 +104,18 @@ impl Topology {
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.members().map(|member| member.name().chars().count()).max().unwrap_or(0).max("name".len());
-        writeln!(f, "{:width$}  role     state       in-flight  served reads  weight", "name")?;
+        writeln!(f, "{:width$}  role     state       in-flight  served reads  weight  lag", "name")?;
         for row in self.rows() {
             writeln!(
                 f,
-                "{:width$}  {:7}  {:10}  {:>9}  {:>12}  {:>6}",
-                row.name, row.role, row.state, row.in_flight, row.served_reads, row.weight
+                "{:width$}  {:7}  {:10}  {:>9}  {:>12}  {:>6}  {}",
+                row.name,
+                row.role,
+                row.state,
+                row.in_flight,
+                row.served_reads,
+                row.weight,
+                row.lag_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"))
             )?;
         }
         let share = self.primary_read_share * 100.0;
