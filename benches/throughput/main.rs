@@ -8,10 +8,12 @@
 //! Point reads per second and this process's CPU time per read of SeaORM as it is, without its ping
 //! before each use, and with the resolver's rule for it; of the resolver in front of one node; of a
 //! 10/90 split written by hand, without ping and with that rule; and of the resolver. And what the
-//! last two keep when one replica becomes 20 ms slower. All pools have the same size. On SQLite the
+//! last two keep when one replica becomes 20 ms slower. Then what reading one's own writes costs, and how
+//! often the servers are asked where they are. All pools have the same size. On SQLite the
 //! CPU time is that of the database too.
 
 mod contender;
+mod freshness;
 mod measure;
 
 use std::time::Duration;
@@ -49,6 +51,9 @@ async fn main() -> Result<()> {
     let urls = postgres(&cluster).await?;
     summary.push(compare("PostgreSQL", &urls, plan(200, 40)).await?);
     summary.push(slow_replica(&cluster, &urls, plan(30, 200)).await?);
+
+    summary.push(freshness::reading(&urls, plan(200, 40)).await?);
+    summary.push(freshness::probing(&urls, if quick { SLOWER } else { Duration::from_secs(10) }).await?);
 
     println!("For the README:\n{}", summary.join("\n"));
     Ok(())

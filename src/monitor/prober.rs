@@ -291,6 +291,7 @@ impl Prober {
         let configured = writer.cell().load().configured_role(self.node.id());
         let is_off = self.identity_until > writer.clock.now();
         let scope = if is_off { Scope::Identity } else { Scope::Position };
+        self.node.count_probe();
         let asking = ask_server(&*driver, &mut self.link, configured, scope);
         match time::timeout(writer.settings.probe_timeout, asking).await {
             Ok(Ok((answer, not_told))) => {

@@ -94,6 +94,7 @@ struct Traffic {
     writes_in_flight: AtomicU64,
     reads_served: AtomicU64,
     writes_served: AtomicU64,
+    probes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -173,6 +174,16 @@ impl Node {
     /// Operations the node has answered on its read-write sessions since it was connected.
     pub fn served_writes(&self) -> u64 {
         self.traffic.writes_served.load(Ordering::Relaxed)
+    }
+
+    /// Questions the monitor has asked the node since it was connected: about one per probe interval (1 s), more
+    /// while reads wait to know whether a replica has caught up.
+    pub fn probes(&self) -> u64 {
+        self.traffic.probes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_probe(&self) {
+        self.traffic.probes.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn reads_in_flight(&self) -> u64 {

@@ -15,6 +15,7 @@ struct Row<'a> {
     in_flight: u64,
     served_reads: u64,
     served_writes: u64,
+    probes: u64,
     weight: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<&'a str>,
@@ -82,6 +83,7 @@ impl<'a> Row<'a> {
             in_flight: member.node.in_flight(),
             served_reads: member.node.served_reads(),
             served_writes: member.node.served_writes(),
+            probes: member.node.probes(),
             weight: member.weight().get(),
             zone: member.zone(),
             tags: member.tags().collect(),
