@@ -47,16 +47,26 @@
 //!
 //! # Which reads see which writes
 //!
+//! A replica serves a session when it is known to have what the session wrote: the monitor compares its position in
+//! the stream of changes with the primary's, and a read compares two integers. No round trip, no server clock.
+//!
 //! | where the read runs | it sees | because |
 //! |---|---|---|
 //! | in the task that wrote | its writes | the task is the session |
 //! | in `db.scope(&session, ..)`, any task of it that entered the scope | the writes of the session | |
 //! | through a clone of a `db.session()` handle | the writes of the session | in whatever task |
 //! | in a task that was spawned after the write | not for sure | a task is a session of its own: hand it the session, or use [`Consistency::Process`] |
-//! | in another process | not for sure | use [`Consistency::Strong`] |
+//! | in another process | not for sure; with a token, the writes of the session | [`causal_token`](DatabaseConnection::causal_token) there, [`session_after`](DatabaseConnection::session_after) here |
+//! | twice in one `db.session()`, or on one `db.read()` | nothing older the second time | what a session has read binds it too; tasks have no such memory |
+//! | with [`Consistency::BoundedStaleness`] | everything older than the bound, by anybody | |
 //! | inside a transaction | what the transaction sees | everything inside runs on its connection |
+//! | after a write that was cancelled, or whose connection broke | what became of it | the primary serves the session for `unknown_outcome_hold` |
 //!
-//! Until positions are compared, "it has caught up" is a time: `stick_after_write` (1 s) after the write.
+//! Nodes without positions (replication without GTIDs, several servers behind one address, a pooling proxy) go by
+//! time: `stick_after_write` (1 s) after the write. Under synchronous replication a replica can show a write before
+//! the primary has acknowledged it. After a failover a PostgreSQL replica tells its timeline at once only to members of
+//! `pg_read_all_stats` (`GRANT pg_read_all_stats TO shop`); without it, it serves reads of sessions that wrote
+//! only after its next restart point.
 //!
 //! # What it does not do
 //!
