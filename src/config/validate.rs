@@ -79,6 +79,10 @@ impl TryFrom<&Config> for Settings {
                 "0 would keep every replica out that has something to do; leave it out for no limit",
             ));
         }
+        if config.wait_for_replica >= config.read_selection_timeout {
+            let problem = "it must be less than `read_selection_timeout`, or the primary would never be asked instead";
+            return Err(Error::config("wait_for_replica", problem));
+        }
         if let Consistency::BoundedStaleness(within) = config.consistency {
             bound("consistency", within)?;
         }

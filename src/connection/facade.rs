@@ -62,7 +62,8 @@ impl DatabaseConnection {
     }
 
     /// An explicit session (a request, a job): the handle is the session, and clones of it share
-    /// it, in whatever task they are used. It draws its node once and keeps it.
+    /// it, in whatever task they are used. It draws its node once and keeps it while that has what the session wrote,
+    /// and never reads an older state of the database than it has read before.
     #[must_use]
     pub fn session(&self) -> Self {
         self.with_session(Handle::Session(Arc::default()))

@@ -23,7 +23,8 @@ use crate::{
 /// [`DatabaseConnection::read`](crate::DatabaseConnection::read).
 ///
 /// The node is drawn when the value is made and kept for its life; it is drawn again when it left
-/// or is down, and left for good when the session writes something it may not have. What is not a
+/// or is down, and left for good when the session writes something it is not known to have; the next one has
+/// everything that was read before. What is not a
 /// plain read is refused before it reaches a server, with an error that
 /// [`Error::from_db_err`](crate::Error::from_db_err) gives back. (A function that is not built in, and that the
 /// database does not list as `VOLATILE`, is tried; what it writes is refused by the server.) `begin` and `transaction` start

@@ -130,8 +130,8 @@ impl Core {
         loop {
             // Decided here and not by `choose`, whose future would be a part of this one.
             let Chosen { lease, how, record } = match self.decide(asked, route, tried, asked.at) {
-                Ok(chosen) if !self.waits_for_replica(chosen.how) => chosen,
-                _ => Box::pin(self.wait_for_node(asked, route, tried)).await.map_err(Unserved::Failed)?,
+                Ok(chosen) => chosen,
+                Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await.map_err(Unserved::Failed)?,
             };
             // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM. Elsewhere
             // even the last attempt keeps the statement: the server may refuse it.
@@ -225,13 +225,14 @@ impl Core {
         tried: Option<NodeId>,
     ) -> Result<Chosen, DbErr> {
         match self.decide(asked, route, tried, asked.at) {
-            Ok(chosen) if !self.waits_for_replica(chosen.how) => Ok(chosen),
+            Ok(chosen) => Ok(chosen),
             // Boxed, so that the future of every read is not as large as that of the rare one that waits.
-            _ => Box::pin(self.wait_for_node(asked, route, tried)).await,
+            Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await,
         }
     }
 
-    /// Decides on the current snapshot and takes the lease.
+    /// Decides on the current snapshot and takes the lease. Nobody may be chosen though the primary could serve it:
+    /// then the read waits for a replica first.
     fn decide(
         &self,
         asked: Asked<'_>,
@@ -249,6 +250,12 @@ impl Core {
                 }
                 let mut draw = self.draws.draw();
                 let selected = select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?;
+                if selected.how == How::ForcedByStaleness {
+                    self.want(&request, now);
+                    if now.since(asked.at) < self.settings().wait_for_replica {
+                        return Err(SmallVec::new()); // The primary could serve it; a replica shall, if one soon can.
+                    }
+                }
                 if self.reports_stale_reads(asked.operation.context) {
                     self.report_if_stale(&topology, &selected, asked.operation, now);
                 }
@@ -268,9 +275,6 @@ impl Core {
             }
             if let (Some(kept), Among::All) = (route.kept, route.among) {
                 kept.went_to(lease.node().id(), life, how);
-            }
-            if how == How::ForcedByStaleness {
-                self.want(&request, now);
             }
             asked.operation.log(record.as_deref());
             return Ok(Chosen { lease, how, record });
@@ -305,13 +309,7 @@ impl Core {
         self.monitor.writer().demand.want(if is_after_now { clock::next_seq() } else { seen.max(request.seen) });
     }
 
-    /// Whether a read that was given to the primary should rather wait for a replica.
-    fn waits_for_replica(&self, how: How) -> bool {
-        how == How::ForcedByStaleness && !self.settings().wait_for_replica.is_zero()
-    }
-
-    /// Waits for a node that may serve the read, until the selection time-out; and before that for a replica,
-    /// for as long as is configured.
+    /// Waits for a node that may serve the read, until the selection time-out.
     #[cold]
     async fn wait_for_node(
         &self,
@@ -326,17 +324,10 @@ impl Core {
             let now = self.now();
             let waited = now.since(asked.at);
             let rejected = match self.decide(asked, route, tried, now) {
-                Ok(chosen) => {
-                    let longest = self.settings().wait_for_replica;
-                    if !self.waits_for_replica(chosen.how) || waited >= longest {
-                        return Ok(chosen);
-                    }
-                    drop(chosen);
-                    let _ = time::timeout((longest - waited).min(LOOK_AGAIN), changes.changed()).await;
-                    continue;
-                }
+                Ok(chosen) => return Ok(chosen),
                 Err(rejected) => rejected,
             };
+            let for_replica = self.settings().wait_for_replica.saturating_sub(waited);
             if waited >= timeout {
                 let topology = self.cell().load();
                 let rejected = rejected
@@ -349,7 +340,8 @@ impl Core {
             }
             telemetry::read_waits(changes.seen());
             // Floors pass with time, not with a publication, so look again now and then.
-            let _ = time::timeout((timeout - waited).min(LOOK_AGAIN), changes.changed()).await;
+            let pause = if for_replica.is_zero() { timeout - waited } else { for_replica.min(timeout - waited) };
+            let _ = time::timeout(pause.min(LOOK_AGAIN), changes.changed()).await;
         }
     }
 
