@@ -2,7 +2,7 @@
 //! statement that looked like a read and is none was refused, and nothing was done. Here is what
 //! becomes of it then.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use sea_orm::DbErr;
 
@@ -123,31 +123,7 @@ impl Core {
         if self.judge().was_refused(sql, refusal, self.now()) {
             telemetry::refused(lease.node().name(), refusal, &self.judge().shown(sql));
         }
-        self.renew_sessions(lease);
-    }
-
-    /// Gives the node a new pool of read-only sessions, and has the connections of the one the lease runs on
-    /// closed: idle ones now, busy ones as they come free.
-    fn renew_sessions(&self, lease: &Lease) {
-        let worn = lease.driver();
-        let Some(fresh) = worn.renewed() else { return };
-        self.monitor.writer().has_heard(&*fresh);
-        if !lease.node().replace_read(worn, Arc::clone(&fresh)) {
-            return;
-        }
-        // Once more now that it is the node's: a callback that is set from here on finds it there.
-        self.monitor.writer().has_heard(&*fresh);
-        // Closed meanwhile: then whoever closes may have looked at the worn one. It stops first, and looks then.
-        let is_closed = self.monitor.is_stopped();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let worn = Arc::clone(worn);
-            runtime.spawn(async move {
-                if is_closed {
-                    drop(fresh.close().await);
-                }
-                worn.wear_out().await;
-            });
-        }
+        self.monitor.writer().renew_sessions(lease.node(), lease.driver(), || self.monitor.is_stopped());
     }
 
     /// A server refused to go on with a routed read after its first row: what it left is cleared away, and

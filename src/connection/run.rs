@@ -161,12 +161,7 @@ impl Core {
                 Ok(value) => {
                     lease.served();
                     if let Some(kept) = route.kept {
-                        kept.read_on(lease.node().id(), lease.life());
-                        if how == How::ForcedByStaleness {
-                            // What was wanted when it began is older than what it has seen now: who reads
-                            // often would stay on the primary for ever.
-                            self.monitor.writer().demand.want(kept.seen());
-                        }
+                        self.has_read(kept, lease.node().id(), lease.life());
                     }
                     return Ok((value, lease));
                 }
@@ -188,6 +183,16 @@ impl Core {
             telemetry::read_retried(lease.node().name(), fault);
             tried = Some(lease.node().id());
             is_second = true;
+        }
+    }
+
+    /// A read of a session, or of a read connection, has ended.
+    fn has_read(&self, kept: &KeptNode, node: NodeId, life: Seq) {
+        let is_at_home = kept.read_on(node, life);
+        if !is_at_home {
+            // What it has seen now is newer than what was wanted when it began: who reads often would stay away
+            // from its node for ever.
+            self.monitor.writer().demand.want(kept.seen());
         }
     }
 
@@ -540,19 +545,20 @@ impl Drop for WriteMark {
 /// what there was.
 #[derive(Debug)]
 pub(super) struct SeenMark {
+    core: Arc<Core>,
     kept: Arc<KeptNode>,
     node: NodeId,
     life: Seq,
 }
 
 impl SeenMark {
-    pub(super) fn begin(kept: Arc<KeptNode>, lease: &Lease) -> Self {
-        Self { kept, node: lease.node().id(), life: lease.life() }
+    pub(super) fn begin(core: &Arc<Core>, kept: Arc<KeptNode>, lease: &Lease) -> Self {
+        Self { core: Arc::clone(core), kept, node: lease.node().id(), life: lease.life() }
     }
 }
 
 impl Drop for SeenMark {
     fn drop(&mut self) {
-        self.kept.read_on(self.node, self.life);
+        self.core.has_read(&self.kept, self.node, self.life);
     }
 }

@@ -225,15 +225,17 @@ impl KeptNode {
         }
     }
 
-    /// A read on this life of this node has ended, or goes on having seen so much.
-    pub(crate) fn read_on(&self, node: NodeId, life: Seq) {
+    /// A read on this life of this node has ended. Says whether that is the kept one.
+    pub(crate) fn read_on(&self, node: NodeId, life: Seq) -> bool {
         let end = clock::next_seq();
         let mut reading = self.reading();
         reading.seen = reading.seen.max(end);
-        if let Some(kept) = &mut reading.kept
-            && (kept.node, kept.life) != (node, life)
-        {
-            kept.seen_elsewhere = kept.seen_elsewhere.max(end);
+        match &mut reading.kept {
+            Some(kept) if (kept.node, kept.life) != (node, life) => {
+                kept.seen_elsewhere = kept.seen_elsewhere.max(end);
+                false
+            }
+            _ => true,
         }
     }
 }

@@ -358,7 +358,7 @@ impl Stream for RowStream<'_> {
                         if let Some(refused) = &again.refused {
                             core.was_overruled(&again.statement.sql, refused);
                         }
-                        let _seen = again.kept.map(|kept| SeenMark::begin(kept, &lease));
+                        let _seen = again.kept.map(|kept| SeenMark::begin(&core, kept, &lease));
                         let routed = Some((again.statement.sql, again.route));
                         let flow = Flow { routed, _seen, ..Flow::new(rows, core, lease, None) };
                         self.state = State::Flowing(Box::new(flow));

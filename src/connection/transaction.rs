@@ -75,7 +75,7 @@ impl DatabaseTransaction {
 
     /// What is read in it counts as read by those who keep to `kept`.
     pub(super) fn read_for(mut self, kept: Option<&Arc<KeptNode>>) -> Self {
-        self.seen = kept.map(|kept| SeenMark::begin(Arc::clone(kept), &self.lease));
+        self.seen = kept.map(|kept| SeenMark::begin(&self.core, Arc::clone(kept), &self.lease));
         self
     }
 

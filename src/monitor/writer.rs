@@ -14,7 +14,7 @@ use crate::{
     driver::{Driver, Metric},
     routing::Judge,
     telemetry,
-    topology::{Health, Lane, Member, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology},
+    topology::{Health, Lane, Member, Node, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology},
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
@@ -99,9 +99,32 @@ impl Writer {
     }
 
     /// Has a pool that took the place of another told of the metric callback, if there is one.
-    pub(crate) fn has_heard(&self, driver: &dyn Driver) {
+    fn has_heard(&self, driver: &dyn Driver) {
         if self.metric.is_set() {
             driver.hear(&self.metric);
+        }
+    }
+
+    /// Gives a node a new pool of read-only sessions in the place of `worn`, and has the connections of that one
+    /// closed: idle ones now, busy ones as they come free.
+    pub(crate) fn renew_sessions(&self, node: &Node, worn: &Arc<dyn Driver>, is_closed: impl Fn() -> bool) {
+        let Some(fresh) = worn.renewed() else { return };
+        self.has_heard(&*fresh);
+        if !node.replace_read(worn, Arc::clone(&fresh)) {
+            return;
+        }
+        // Once more now that it is the node's: a callback that is set from here on finds it there.
+        self.has_heard(&*fresh);
+        // Closed meanwhile: then whoever closes may have looked at the worn one. It stops first, and looks then.
+        let is_closed = is_closed();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let worn = Arc::clone(worn);
+            runtime.spawn(async move {
+                if is_closed {
+                    drop(fresh.close().await);
+                }
+                worn.wear_out().await;
+            });
         }
     }
 

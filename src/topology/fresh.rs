@@ -43,12 +43,24 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    /// What is known after an answer. `known` is what was known of the same server life before.
-    pub(crate) fn learn(known: Option<&Self>, asked: Stamp, position: Arc<Position>, samples: &Samples) -> Self {
+    /// What is known after an answer. `known` is what was known of the same server life before, and `withdrawn`
+    /// when that was last withdrawn.
+    pub(crate) fn learn(
+        known: Option<&Self>,
+        asked: Stamp,
+        withdrawn: Seq,
+        position: Arc<Position>,
+        samples: &Samples,
+    ) -> Self {
         // A server that is back where it was before has begun another life, whatever it calls itself: a
         // standby recovers from its last restart point when one of its processes has crashed.
         let same_life = known.filter(|known| position.reach(&known.position) != Reach::Behind);
         let mut fresh = match same_life {
+            // It can be back before what was read from it, and yet not before where it was last asked. What was
+            // known of its position is true all the same.
+            Some(known) if known.asked <= withdrawn => {
+                Self { position, asked: asked.seq, since: Stamp { seq: asked.seq, at: known.since.at }, ..*known }
+            }
             Some(known) => Self { position, asked: asked.seq, ..*known },
             None => Self { through: Stamp::default(), position, asked: asked.seq, since: asked },
         };

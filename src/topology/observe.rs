@@ -140,7 +140,10 @@ impl Member {
                         fresh.compare(samples);
                         fresh
                     }
-                    known => Fresh::learn(known, observed.asked, Arc::clone(position), samples),
+                    known => {
+                        let withdrawn = self.node.withdrawn_at();
+                        Fresh::learn(known, observed.asked, withdrawn, Arc::clone(position), samples)
+                    }
                 })
             }
             Reported::Nothing => Standing::Timed,

@@ -40,6 +40,7 @@ mod rejoin;
 mod scratch;
 pub mod scripted;
 mod server;
+pub mod sim;
 mod template;
 mod wait;
 

@@ -17,6 +17,7 @@ mod secrets;
 mod servers;
 mod sessions;
 mod share;
+mod simulation;
 mod surface;
 mod swap;
 mod wait;

@@ -11,8 +11,8 @@ use futures_util::{
     stream::{self, StreamExt},
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, MockDatabase, MockExecResult, QueryResult,
-    Statement, TransactionOptions, Value,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, MockDatabase, QueryResult, Statement,
+    TransactionOptions, Value,
 };
 use sea_orm_resolver::{
     Role,
@@ -23,6 +23,8 @@ use tokio::{sync::Notify, time};
 use super::{
     Behaviour, Outcome, Row, ScriptedNode, Step, fault,
     journal::{EntryId, Journal},
+    position::Position,
+    rows,
     script::Script,
 };
 
@@ -40,6 +42,7 @@ pub(super) struct State {
     pub(super) script: Script,
     pub(super) journal: Journal,
     pub(super) role: Role,
+    pub(super) position: Position,
     pub(super) rows: Vec<Row>,
     pub(super) max_connections: Option<u32>,
     pub(super) functions: String,
@@ -60,6 +63,7 @@ impl Server {
             script: Script::default(),
             journal: Journal::default(),
             role,
+            position: Position::default(),
             functions: String::new(),
             rows: vec![own_row],
             max_connections: None,
@@ -115,9 +119,7 @@ impl Server {
 
     async fn execute(&self, sql: &str, transaction: Option<u64>) -> Result<ExecResult, DbErr> {
         self.pass(Step::Execute, sql, transaction).await?;
-        let result = MockExecResult { last_insert_id: 1, rows_affected: 1 };
-        let mock = MockDatabase::new(self.backend).append_exec_results([result]).into_connection();
-        mock.execute_raw(Statement::from_string(self.backend, sql)).await
+        rows::executed(self.backend)
     }
 
     async fn query_one(&self, sql: &str, transaction: Option<u64>) -> Result<Option<QueryResult>, DbErr> {
@@ -152,7 +154,7 @@ impl Server {
         Ok(Box::new(Transaction { server: self, number, is_nested: within.is_some(), is_open: true }))
     }
 
-    async fn answer_probe(&self, step: Step) -> Result<QueryResult, DbErr> {
+    fn answer_probe(&self, step: Step) -> Result<QueryResult, DbErr> {
         let row = if step == Step::ListFunctions {
             Row::from([("functions".to_owned(), self.state().functions.clone().into())])
         } else {
@@ -163,11 +165,12 @@ impl Server {
                 _ => ("in_recovery", if is_replica { "true" } else { "false" }),
             };
             let incarnation = format!("{}@{}", self.name, state.life);
-            Row::from([(column.to_owned(), value.into()), ("incarnation".to_owned(), incarnation.into())])
+            let mut row =
+                Row::from([(column.to_owned(), value.into()), ("incarnation".to_owned(), incarnation.into())]);
+            state.position.say(&mut row);
+            row
         };
-        let mock = MockDatabase::new(self.backend).append_query_results([[row]]).into_connection();
-        let answer = mock.query_one_raw(Statement::from_string(self.backend, "")).await?;
-        Ok(answer.expect("one row was put in"))
+        rows::queried(self.backend, row)
     }
 }
 
@@ -307,7 +310,7 @@ impl ProbeLink for Link {
             if self.server.state().life != self.life {
                 return Err(fault::reset());
             }
-            self.server.answer_probe(step).await
+            self.server.answer_probe(step)
         }
         .boxed()
     }

@@ -26,6 +26,8 @@
 mod driver;
 pub mod fault;
 mod journal;
+mod position;
+pub(crate) mod rows;
 mod script;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -35,6 +37,7 @@ use sea_orm_resolver::{NodeConfig, Role};
 
 use driver::Server;
 pub use journal::{Entry, Outcome};
+use position::Position;
 pub use script::{Behaviour, Step};
 
 /// How long tests wait for something that has to happen.
@@ -123,6 +126,29 @@ impl ScriptedNode {
     /// The role that the node tells probes from now on.
     pub fn set_role(&self, role: Role) {
         self.server.state().role = role;
+    }
+
+    /// The position in a write-ahead log that a PostgreSQL node tells probes from now on: its system identifier,
+    /// its timeline, and an LSN as the server writes it (`0/306EE20`). Pages of 8 KiB, segments of 16 MiB. By
+    /// default, and after [`set_no_position`](Self::set_no_position), a node says nothing of positions.
+    pub fn set_wal(&self, system: u64, timeline: u32, lsn: &str) {
+        self.server.state().position = Position::wal(system, timeline, lsn);
+    }
+
+    /// The set of transactions that a MySQL node tells probes from now on (`uuid:1-7`).
+    pub fn set_gtid_executed(&self, set: &str) {
+        self.server.state().position = Position::gtid_set(set);
+    }
+
+    /// What a MariaDB node tells probes of its transactions from now on: the variables `gtid_binlog_pos`,
+    /// `gtid_binlog_state` and `gtid_slave_pos`.
+    pub fn set_gtid_positions(&self, binlog_pos: &str, binlog_state: &str, replayed: &str) {
+        self.server.state().position = Position::gtid_domains(binlog_pos, binlog_state, replayed);
+    }
+
+    /// The node says nothing of positions any more.
+    pub fn set_no_position(&self) {
+        self.server.state().position = Position::default();
     }
 
     /// The rows that queries and streams answer with from now on.

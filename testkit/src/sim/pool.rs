@@ -1,0 +1,300 @@
+//! The pools through which a process reaches the servers: the resolver's drivers.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::BoxFuture,
+    stream::{self, StreamExt},
+};
+use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_orm_resolver::{
+    NodeConfig,
+    driver::{Driver, DriverTransaction, Hello, ProbeLink, Rows},
+};
+use tokio::time::Instant;
+
+use super::{
+    Shared,
+    session::{self, Transaction},
+    state::Connection,
+    statement::{Command, command, values},
+};
+use crate::scripted::{Row, fault, rows};
+
+/// Idle connections are pinged after this long, as the resolver has real pools do.
+const PING_AFTER: Duration = Duration::from_secs(5);
+
+/// A process with pools of its own to the servers of a cluster.
+#[derive(Debug)]
+pub struct Process {
+    shared: Arc<Shared>,
+    pools: Mutex<BTreeMap<String, Arc<Pool>>>,
+}
+
+impl Process {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, pools: Mutex::default() }
+    }
+
+    /// The node at an address, with the pool that this process has there. Equal for every call until the
+    /// pool is closed.
+    ///
+    /// # Panics
+    /// When the cluster has no such address.
+    pub fn node(&self, address: &str) -> NodeConfig {
+        let known = self.pools().get(address).filter(|pool| !pool.is_closed()).cloned();
+        known.map_or_else(|| self.another_pool(address), |pool| config(&pool, address))
+    }
+
+    /// The node at an address, with a new pool in the place of the old one.
+    ///
+    /// # Panics
+    /// When the cluster has no such address.
+    pub fn another_pool(&self, address: &str) -> NodeConfig {
+        let number = self.shared.state().address(address);
+        let pool = Arc::new(Pool {
+            shared: Arc::clone(&self.shared),
+            address: number,
+            backend: self.shared.state().kind.dialect.backend(),
+            idle: Mutex::default(),
+            closed: AtomicBool::new(false),
+            hello: Mutex::default(),
+        });
+        let config = config(&pool, address);
+        self.pools().insert(address.to_owned(), pool);
+        config
+    }
+
+    fn pools(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn config(pool: &Arc<Pool>, address: &str) -> NodeConfig {
+    NodeConfig::from_driver(Arc::<Pool>::clone(pool)).name(address)
+}
+
+/// The pool of one process to one address.
+pub(super) struct Pool {
+    pub(super) shared: Arc<Shared>,
+    address: usize,
+    pub(super) backend: DbBackend,
+    idle: Mutex<Vec<(Connection, Instant)>>,
+    closed: AtomicBool,
+    hello: Mutex<Option<Hello>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection: an idle one, which may be broken, or a new one.
+    pub(super) async fn take(&self) -> Result<Connection, DbErr> {
+        loop {
+            if self.is_closed() {
+                return Err(fault::pool_closed());
+            }
+            let taken = {
+                let mut idle = self.idle();
+                let len = idle.len();
+                (len > 0).then(|| idle.swap_remove(self.shared.state().dice.index(len)))
+            };
+            match taken {
+                Some((connection, since)) if since.elapsed() >= PING_AFTER => {
+                    session::latency(&self.shared).await;
+                    if session::reach(&self.shared, &connection).await.is_ok() {
+                        return Ok(connection);
+                    }
+                }
+                Some((connection, _)) => return Ok(connection),
+                None => return self.open().await,
+            }
+        }
+    }
+
+    /// A new physical connection.
+    async fn open(&self) -> Result<Connection, DbErr> {
+        let connection = session::connect(&self.shared, self.address).await?;
+        self.greet(&connection).await?;
+        Ok(connection)
+    }
+
+    /// Tells the resolver who answers on a new connection, if it wants to know.
+    async fn greet(&self, connection: &Connection) -> Result<(), DbErr> {
+        let asked = self.hello.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Hello::ask);
+        if let Some((_, heard)) = asked {
+            let row = session::ask(&self.shared, connection).await?;
+            heard(&rows::queried(self.backend, row)?);
+        }
+        Ok(())
+    }
+
+    /// A connection is free again.
+    pub(super) fn give_back(&self, connection: Connection) {
+        if !self.is_closed() {
+            self.idle().push((connection, Instant::now()));
+        }
+    }
+
+    /// Runs one statement on a connection of the pool.
+    async fn run(&self, command: Command) -> Result<Row, DbErr> {
+        let connection = self.take().await?;
+        let answer = session::run(&self.shared, &connection, command, None).await?;
+        self.give_back(connection);
+        Ok(answer)
+    }
+}
+
+impl Driver for Pool {
+    fn backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        let command = command(&statement.sql, values(&statement));
+        async move {
+            self.run(command).await?;
+            rows::executed(self.backend)
+        }
+        .boxed()
+    }
+
+    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        let command = command(sql, &[]);
+        async move {
+            self.run(command).await?;
+            rows::executed(self.backend)
+        }
+        .boxed()
+    }
+
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        let command = command(&statement.sql, values(&statement));
+        async move { rows::queried(self.backend, self.run(command).await?).map(Some) }.boxed()
+    }
+
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        let command = command(&statement.sql, values(&statement));
+        async move { rows::queried(self.backend, self.run(command).await?).map(|row| vec![row]) }.boxed()
+    }
+
+    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+        let command = command(&statement.sql, values(&statement));
+        async move {
+            let connection = self.take().await?;
+            let shared = Arc::clone(&self.shared);
+            let backend = self.backend;
+            // The statement goes out with the first poll, as with sqlx. The connection is not used again.
+            let first = async move {
+                let row = session::run(&shared, &connection, command, None).await?;
+                rows::queried(backend, row)
+            };
+            Ok(stream::once(first).boxed())
+        }
+        .boxed()
+    }
+
+    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
+        async move {
+            let connection = self.take().await?;
+            session::latency(&self.shared).await;
+            session::reach(&self.shared, &connection).await?;
+            let begun = Transaction::begin(Arc::clone(&self.shared), self.backend, connection, &options);
+            Ok(Box::new(begun) as Box<dyn DriverTransaction>)
+        }
+        .boxed()
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        async move {
+            let connection = self.take().await?;
+            session::reach(&self.shared, &connection).await?;
+            self.give_back(connection);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn renewed(&self) -> Option<Arc<dyn Driver>> {
+        let hello = self.hello.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(Arc::new(Self {
+            shared: Arc::clone(&self.shared),
+            address: self.address,
+            backend: self.backend,
+            idle: Mutex::default(),
+            closed: AtomicBool::new(false),
+            hello: Mutex::new(hello),
+        }))
+    }
+
+    /// Leaves it open: it is the pool for writes too.
+    fn wear_out(&self) -> BoxFuture<'_, ()> {
+        self.idle().clear();
+        async {}.boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        self.closed.store(true, Ordering::Relaxed);
+        self.idle().clear();
+        async { Ok(()) }.boxed()
+    }
+
+    fn greet(&self, hello: &Hello) {
+        *self.hello.lock().unwrap_or_else(PoisonError::into_inner) = Some(hello.clone());
+    }
+
+    fn check_idle(&self) {
+        let state = self.shared.state();
+        self.idle().retain(|(connection, _)| !state.is_broken(connection));
+    }
+
+    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+        let connecting = async move {
+            let connection = session::connect(&self.shared, self.address).await?;
+            let link = Link { shared: Arc::clone(&self.shared), backend: self.backend, connection };
+            Ok(Box::new(link) as Box<dyn ProbeLink>)
+        };
+        Some(connecting.boxed())
+    }
+}
+
+/// The connection of a prober.
+struct Link {
+    shared: Arc<Shared>,
+    backend: DbBackend,
+    connection: Connection,
+}
+
+impl ProbeLink for Link {
+    fn ask<'a>(&'a mut self, sql: &'static str) -> BoxFuture<'a, Result<QueryResult, DbErr>> {
+        async move {
+            let row = if sql.contains("pg_proc") {
+                Row::from([("functions".to_owned(), "".into())])
+            } else {
+                session::ask(&self.shared, &self.connection).await?
+            };
+            rows::queried(self.backend, row)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,374 @@
+//! What sessions did and saw, and whether what they see now may be.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use sea_orm::{DbErr, QueryResult};
+use sea_orm_resolver::Consistency;
+use testkit::sim::{Cluster, KEYS, WriteId};
+use tokio::time::Instant;
+
+use super::scenario::STICK;
+
+/// A fault may be felt for this long: until the next probes of everybody.
+const AFTERMATH: Duration = Duration::from_secs(3);
+
+/// Longer than the time between two probes of a node.
+const PROBES: Duration = Duration::from_millis(1_300);
+
+/// What has to be seen: a list that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    entries: Mutex<Vec<Entry>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: usize,
+    write: WriteId,
+    at: Instant,
+}
+
+impl Book {
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, key: usize, write: WriteId) {
+        self.entries().push(Entry { key, write, at: Instant::now() });
+    }
+}
+
+/// What one session wrote, and what it saw.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// Writes that were acknowledged, or that a read has shown.
+    written: Book,
+    /// Writes of which nobody knows.
+    unknown: Mutex<Vec<Entry>>,
+    /// For explicit sessions: what reads returned.
+    seen: Book,
+}
+
+impl Session {
+    /// What a session knows that goes on after this one, with a token of it.
+    pub(super) fn carried_on(&self, with_what_was_read: bool) -> Self {
+        let copy = |book: &Book| Book { entries: Mutex::new(book.entries().clone()) };
+        Self {
+            written: copy(&self.written),
+            unknown: Mutex::new(self.unknown.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            seen: if with_what_was_read { copy(&self.seen) } else { Book::default() },
+        }
+    }
+}
+
+/// The guarantees of one read.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) who: Arc<str>,
+    pub(super) consistency: Consistency,
+    pub(super) session: Arc<Session>,
+    /// What other reads returned that this one may not be older than.
+    pub(super) seen: Vec<Arc<Session>>,
+    /// Where an error is nobody's fault but that of the node: inside a transaction or a stream.
+    pub(super) is_fragile: bool,
+    /// What the transaction of the read has written itself.
+    pub(super) pending: [Option<WriteId>; KEYS],
+}
+
+/// A read that has begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    terms: Terms,
+    at: Instant,
+    written: usize,
+    of_process: usize,
+    seen: Vec<usize>,
+}
+
+/// Counts over many simulations.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) operations: AtomicU64,
+    pub(super) session_reads: AtomicU64,
+    pub(super) session_reads_on_replicas: AtomicU64,
+    pub(super) after_write: AtomicU64,
+    pub(super) after_write_on_replicas: AtomicU64,
+    pub(super) eventual_reads: AtomicU64,
+    pub(super) stale_eventual_reads: AtomicU64,
+    pub(super) bounded_reads: AtomicU64,
+    pub(super) bounded_on_replicas: AtomicU64,
+    pub(super) unknown_outcomes: AtomicU64,
+    pub(super) unknown_that_happened: AtomicU64,
+    pub(super) failed_reads: AtomicU64,
+    pub(super) promotions: AtomicU64,
+    pub(super) tokens: AtomicU64,
+}
+
+/// What one process (one `DatabaseConnection`) did.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) cluster: Cluster,
+    pub(super) tally: Arc<Tally>,
+    /// Every acknowledged write of the process.
+    written: Book,
+    /// The addresses of which no position is believed.
+    by_time: Vec<String>,
+    violations: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ledger {
+    pub(super) fn new(
+        cluster: Cluster,
+        tally: Arc<Tally>,
+        by_time: Vec<String>,
+        violations: Arc<Mutex<Vec<String>>>,
+    ) -> Self {
+        Self { cluster, tally, written: Book::default(), by_time, violations }
+    }
+
+    /// Something happened that may not.
+    pub(super) fn violation(&self, what: impl fmt::Display) {
+        let what = what.to_string();
+        let shown = what.clone();
+        self.cluster.note(move |f| write!(f, "VIOLATION: {shown}"));
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    // --- writes --------------------------------------------------------------------------------
+
+    /// A write came to an end: acknowledged, or nobody knows.
+    pub(super) fn write_ended<T>(
+        &self,
+        who: &Arc<str>,
+        session: &Session,
+        writes: &[(usize, WriteId)],
+        began: Instant,
+        outcome: &Outcome<T>,
+    ) {
+        self.tally.operations.fetch_add(1, Relaxed);
+        let (who, shown) = (Arc::clone(who), writes.to_vec());
+        match outcome {
+            Outcome::Ended(Ok(_)) => {
+                for (key, write) in writes {
+                    session.written.add(*key, *write);
+                    self.written.add(*key, *write);
+                }
+                self.cluster.note(move |f| write!(f, "{who}: {shown:?} acknowledged"));
+            }
+            Outcome::Ended(Err(error)) => {
+                self.is_unknown(session, writes);
+                let text = error.to_string();
+                self.cluster.note(move |f| write!(f, "{who}: {shown:?} failed: {text}"));
+                if !self.cluster.weather(began - AFTERMATH, Instant::now()).on_primary {
+                    self.violation(format_args!("a write failed though nothing befell the primary: {error}"));
+                }
+            }
+            Outcome::GivenUp => {
+                self.is_unknown(session, writes);
+                self.cluster.note(move |f| write!(f, "{who}: {shown:?} given up"));
+            }
+        }
+    }
+
+    /// A session was asked for its token, and gave none.
+    pub(super) fn token_failed(&self, began: Instant, error: &DbErr) {
+        if !self.cluster.weather(began - AFTERMATH, Instant::now()).on_primary {
+            self.violation(format_args!("there was no token though nothing befell the primary: {error}"));
+        }
+    }
+
+    fn is_unknown(&self, session: &Session, writes: &[(usize, WriteId)]) {
+        self.tally.unknown_outcomes.fetch_add(1, Relaxed);
+        let entries = writes.iter().map(|(key, write)| Entry { key: *key, write: *write, at: Instant::now() });
+        session.unknown.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
+    }
+
+    // --- reads ---------------------------------------------------------------------------------
+
+    /// A read begins.
+    pub(super) fn begin(&self, terms: Terms) -> Begun {
+        let at = Instant::now();
+        let written = terms.session.written.entries().len();
+        let of_process = self.written.entries().len();
+        let seen = terms.seen.iter().map(|seen| seen.seen.entries().len()).collect();
+        Begun { terms, at, written, of_process, seen }
+    }
+
+    /// A read came back: checks that it may be what it is.
+    pub(super) fn ended(&self, begun: &Begun, result: Result<QueryResult, DbErr>) {
+        self.tally.operations.fetch_add(1, Relaxed);
+        let consistency = begun.terms.consistency;
+        let row = match result {
+            Ok(row) => row,
+            Err(error) => return self.failed(begun, &error),
+        };
+        let column = |name: &str| row.try_get::<i64>("", name).expect("the model's rows have these columns");
+        let address = self.cluster.address_of(column("server"));
+        let values: [WriteId; KEYS] =
+            std::array::from_fn(|key| WriteId::try_from(column(&format!("k{key}"))).expect("the name of a write"));
+        {
+            let (who, address) = (Arc::clone(&begun.terms.who), address.clone());
+            self.cluster.note(move |f| write!(f, "{who}: {consistency} read on {address}: {values:?}"));
+        }
+        for (key, value) in values.into_iter().enumerate() {
+            if let Some(pending) = begun.terms.pending[key] {
+                if value != pending {
+                    self.violation(format_args!("a transaction does not see its own write {pending} of k{key}"));
+                }
+                continue;
+            }
+            self.check(begun, key, value, &address);
+        }
+        self.count(begun, &values, &address);
+        self.learn(begun, &values);
+    }
+
+    fn failed(&self, begun: &Begun, error: &DbErr) {
+        self.tally.failed_reads.fetch_add(1, Relaxed);
+        let weather = self.cluster.weather(begun.at - AFTERMATH, Instant::now());
+        let (who, text) = (Arc::clone(&begun.terms.who), error.to_string());
+        self.cluster.note(move |f| write!(f, "{who}: read failed: {text}"));
+        let bearable = if begun.terms.is_fragile { 0 } else { 1 };
+        if !weather.on_primary && weather.troubles <= bearable {
+            self.violation(format_args!(
+                "a {} read failed though the primary is well ({weather:?}): {error}",
+                begun.terms.consistency
+            ));
+        }
+    }
+
+    fn check(&self, begun: &Begun, key: usize, value: WriteId, address: &str) {
+        let terms = &begun.terms;
+        let got = self.cluster.order_even_if_lost(value);
+        let by_time = self.by_time.iter().any(|known| known == address);
+        // Nothing but time speaks for such a node.
+        let counts = |entry: &Entry| !by_time || entry.at.elapsed() < STICK;
+        let newest = |book: &Book, len: usize| {
+            let entries = book.entries();
+            let own = entries[..len].iter().filter(|entry| entry.key == key && counts(entry));
+            own.filter_map(|entry| Some((self.cluster.order(entry.write)?, entry.write))).max()
+        };
+        let must_see = |what: &str, floor: Option<(u64, WriteId)>| {
+            if let Some((order, write)) = floor
+                && got < order
+            {
+                self.violation(format_args!(
+                    "{}: {} read of k{key} on {address} returned {value}, and not {write}: {what}",
+                    terms.who, terms.consistency
+                ));
+            }
+        };
+        if terms.consistency == Consistency::Eventual {
+            return;
+        }
+        must_see("the session wrote it", newest(&terms.session.written, begun.written));
+        if terms.consistency == Consistency::Process {
+            must_see("the process wrote it", newest(&self.written, begun.of_process));
+        }
+        // Between a crash of a standby's processes and the next probe nothing tells that it went back: it has the
+        // name it had, and may be no further back than where it was last asked.
+        let is_hidden = self.cluster.went_back_silently(address, begun.at - PROBES);
+        if terms.consistency == Consistency::Session && !by_time && !is_hidden {
+            for (seen, len) in terms.seen.iter().zip(&begun.seen) {
+                must_see("it was read before", newest(&seen.seen, *len));
+            }
+        }
+        let bound = match terms.consistency {
+            Consistency::Strong => Some(Duration::ZERO),
+            Consistency::BoundedStaleness(within) => Some(within),
+            _ => None,
+        };
+        if let Some(bound) = bound {
+            let write = self.cluster.newest_before(key, begun.at - bound);
+            must_see("it is older than the bound", self.cluster.order(write).map(|order| (order, write)));
+        }
+    }
+
+    /// What the read has shown, later ones have to show.
+    fn learn(&self, begun: &Begun, values: &[WriteId; KEYS]) {
+        if begun.terms.consistency == Consistency::Eventual {
+            return;
+        }
+        let session = &begun.terms.session;
+        let mut unknown = session.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown.retain(|entry| {
+            let order = self.cluster.order(entry.write);
+            let is_shown = begun.terms.pending[entry.key].is_none()
+                && order.is_some_and(|order| self.cluster.order_even_if_lost(values[entry.key]) >= order);
+            if is_shown {
+                self.tally.unknown_that_happened.fetch_add(1, Relaxed);
+                session.written.entries().push(*entry);
+            }
+            !is_shown
+        });
+        if begun.terms.consistency == Consistency::Session {
+            for seen in &begun.terms.seen {
+                for (key, value) in values.iter().enumerate() {
+                    if begun.terms.pending[key].is_none() {
+                        seen.seen.add(key, *value);
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&self, begun: &Begun, values: &[WriteId; KEYS], address: &str) {
+        let on_replica = u64::from(address != self.cluster.primary());
+        match begun.terms.consistency {
+            Consistency::Session => {
+                self.tally.session_reads.fetch_add(1, Relaxed);
+                self.tally.session_reads_on_replicas.fetch_add(on_replica, Relaxed);
+                if begun.written > 0 {
+                    self.tally.after_write.fetch_add(1, Relaxed);
+                    self.tally.after_write_on_replicas.fetch_add(on_replica, Relaxed);
+                }
+            }
+            Consistency::Eventual => {
+                self.tally.eventual_reads.fetch_add(1, Relaxed);
+                let own = begun.terms.session.written.entries();
+                let is_stale = own[..begun.written].iter().any(|entry| {
+                    self.cluster.order(entry.write) > Some(self.cluster.order_even_if_lost(values[entry.key]))
+                });
+                self.tally.stale_eventual_reads.fetch_add(u64::from(is_stale), Relaxed);
+            }
+            Consistency::BoundedStaleness(_) => {
+                self.tally.bounded_reads.fetch_add(1, Relaxed);
+                self.tally.bounded_on_replicas.fetch_add(on_replica, Relaxed);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How a write came to an end.
+#[derive(Debug)]
+pub(super) enum Outcome<T> {
+    Ended(Result<T, DbErr>),
+    /// Its future was dropped.
+    GivenUp,
+}
+
+impl Tally {
+    /// The simulations could see what they look for.
+    pub(super) fn is_worth_something(&self, seeds: u64) {
+        let share = |part: &AtomicU64, of: &AtomicU64| {
+            #[expect(clippy::cast_precision_loss, reason = "a share needs no exact count")]
+            let share = part.load(Relaxed) as f64 / of.load(Relaxed).max(1) as f64;
+            share
+        };
+        if seeds < 500 {
+            return; // too few to say
+        }
+        assert!(share(&self.session_reads_on_replicas, &self.session_reads) > 0.25, "{self:#?}");
+        assert!(share(&self.stale_eventual_reads, &self.eventual_reads) > 0.02, "{self:#?}");
+        assert!(self.unknown_that_happened.load(Relaxed) > seeds / 100, "{self:#?}");
+        assert!(self.promotions.load(Relaxed) > seeds / 20, "{self:#?}");
+    }
+}

@@ -1,0 +1,251 @@
+//! One simulation: a cluster, one or two processes with sessions, and an operator, all from one seed.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use sea_orm::ConnectionTrait;
+use sea_orm_resolver::{Consistency, DatabaseConnection, NodeConfig, RouteLog};
+use testkit::sim::{Cluster, Dialect, Dice, LATEST_COMMIT, Shape};
+use tokio::{task::JoinHandle, time};
+
+use super::{
+    actor::{Actor, Kind},
+    ledger::{Ledger, Session, Tally},
+    operator::{Operator, Site, Temper},
+};
+
+/// How long sessions keep away from nodes without positions.
+pub(super) const STICK: Duration = Duration::from_secs(1);
+
+/// Longer than any write can take that nobody waits for.
+const HOLD: Duration = LATEST_COMMIT.saturating_add(Duration::from_millis(1));
+
+/// After so long of nothing, three probes have found every replica where the primary is.
+const CALM: Duration = Duration::from_millis(4_500);
+
+/// Nothing in a simulation takes so long.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+/// What is wrong with a simulation, and how it came to that.
+pub(super) struct Failure {
+    pub(super) violations: Vec<String>,
+    pub(super) trace: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.trace)?;
+        self.violations.iter().try_for_each(|violation| writeln!(f, "{violation}"))
+    }
+}
+
+/// What the record of a simulation has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    Statements,
+    /// What servers say to probers, too.
+    Probes,
+}
+
+/// Runs the simulation of a seed, on a thread and a runtime of its own, whose clock is paused.
+pub(super) fn run(seed: u64, tally: &Arc<Tally>, detail: Detail) -> (Result<(), Failure>, String) {
+    // A thread of its own, because the library remembers something per thread.
+    let played = thread::scope(|scope| scope.spawn(|| play(seed, tally, detail)).join());
+    played.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn play(seed: u64, tally: &Arc<Tally>, detail: Detail) -> (Result<(), Failure>, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(async { Scenario::new(seed, Arc::clone(tally), detail).await.play().await })
+}
+
+struct Scenario {
+    cluster: Cluster,
+    sites: Arc<Vec<Site>>,
+    ledgers: Vec<Arc<Ledger>>,
+    violations: Arc<Mutex<Vec<String>>>,
+    temper: Temper,
+    tally: Arc<Tally>,
+    /// The addresses whose servers are not believed to be anywhere.
+    silent: Vec<String>,
+    dice: Dice,
+}
+
+impl Scenario {
+    async fn new(seed: u64, tally: Arc<Tally>, detail: Detail) -> Self {
+        let mut dice = Dice::new(seed);
+        let dialect =
+            *dice.pick(&[Dialect::Postgres, Dialect::Postgres, Dialect::Postgres, Dialect::MySql, Dialect::MariaDb]);
+        let replicas = (0..dice.between(1, 5)).map(|_| if dice.percent(6) { 2 } else { 1 }).collect();
+        let cluster = Cluster::new(dice.seed(), &Shape { dialect, replicas });
+        if detail == Detail::Probes {
+            cluster.note_probes();
+        }
+        let addresses = cluster.addresses();
+        let silent: Vec<_> = addresses[1..].iter().filter(|_| dice.percent(5)).cloned().collect();
+        let two_faced = addresses.iter().filter(|address| cluster.faces(address) > 1).cloned();
+        let by_time: Vec<_> = silent.iter().cloned().chain(two_faced).collect();
+        let violations = Arc::new(Mutex::new(Vec::new()));
+        let (mut sites, mut ledgers) = (Vec::new(), Vec::new());
+        for _ in 0..dice.between(1, 4).saturating_sub(1).max(1) {
+            sites.push(site(&cluster, &silent, &mut dice).await);
+            let ledger = Ledger::new(cluster.clone(), Arc::clone(&tally), by_time.clone(), Arc::clone(&violations));
+            ledgers.push(Arc::new(ledger));
+        }
+        let temper = *dice.pick(&[Temper::Calm, Temper::Lively, Temper::Lively, Temper::Wild]);
+        cluster.note(move |f| write!(f, "{dialect:?}, {temper:?}, by time: {by_time:?}"));
+        Self { cluster, sites: Arc::new(sites), ledgers, violations, temper, tally, silent, dice }
+    }
+
+    async fn play(mut self) -> (Result<(), Failure>, String) {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let operator = Operator {
+            cluster: self.cluster.clone(),
+            sites: Arc::clone(&self.sites),
+            temper: self.temper,
+            dice: Dice::new(self.dice.seed()),
+            tally: Arc::clone(&self.tally),
+            is_over: Arc::clone(&is_over),
+            silent: self.silent.clone(),
+        };
+        let operating = tokio::spawn(operator.operate());
+        let mut acting: Vec<JoinHandle<()>> = Vec::new();
+        for group in 0..self.dice.between(2, 5) {
+            self.enter(group, &mut acting);
+        }
+        for task in acting {
+            match time::timeout(FOR_EVER, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(panic)) => self.ledgers[0].violation(format_args!("an actor panicked: {panic}")),
+                Err(_) => self.ledgers[0].violation("an actor hangs"),
+            }
+        }
+        is_over.store(true, Relaxed);
+        if time::timeout(FOR_EVER, operating).await.is_err() {
+            self.ledgers[0].violation("the operator hangs");
+        }
+        // It takes as long as all the rest.
+        if self.dice.percent(33) {
+            self.the_calm_after().await;
+        }
+        let violations = std::mem::take(&mut *self.violations.lock().unwrap_or_else(PoisonError::into_inner));
+        let trace = self.cluster.trace();
+        if violations.is_empty() { (Ok(()), trace) } else { (Err(Failure { violations, trace: trace.clone() }), trace) }
+    }
+
+    /// One session begins, with one or more tasks.
+    fn enter(&mut self, group: u64, acting: &mut Vec<JoinHandle<()>>) {
+        let at = self.dice.index(self.sites.len());
+        let (db, ledger) = (self.sites[at].db.clone(), Arc::clone(&self.ledgers[at]));
+        let session = Arc::new(Session::default());
+        let operations = self.dice.between(8, 20);
+        let elsewhere: Vec<_> =
+            self.sites.iter().map(|site| site.db.clone()).zip(self.ledgers.iter().cloned()).collect();
+        let mut actor = |name: String, db: DatabaseConnection, kind| {
+            let dice = Dice::new(self.dice.seed());
+            Actor::new(name.into(), db, kind, Arc::clone(&session), Arc::clone(&ledger), elsewhere.clone(), dice)
+        };
+        match group % 3 {
+            0 => acting.push(tokio::spawn(actor(format!("task {group}"), db, Kind::Implicit).act(operations))),
+            1 => {
+                let handle = db.session();
+                for half in ["a", "b"] {
+                    let actor = actor(format!("session {group}{half}"), handle.clone(), Kind::Explicit);
+                    acting.push(tokio::spawn(actor.act(operations / 2)));
+                }
+            }
+            _ => {
+                let handle = db.session();
+                let actor = actor(format!("scope {group}"), db.clone(), Kind::Explicit);
+                acting.push(tokio::spawn(async move { db.scope(&handle, actor.act(operations)).await }));
+            }
+        }
+    }
+
+    /// When nothing befalls anybody any more, what was written is soon read from replicas.
+    async fn the_calm_after(&self) {
+        self.cluster.calm();
+        self.cluster.note(|f| f.write_str("calm from here on"));
+        time::sleep(CALM).await;
+        for (site, ledger) in self.sites.iter().zip(&self.ledgers) {
+            let db = &site.db;
+            if db.set_primary_read_share(0.0).is_err() {
+                ledger.violation("the primary's share of the reads cannot be set");
+            }
+            let able = |address: &str| {
+                self.cluster.is_with_primary(address)
+                    && self.cluster.faces(address) == 1
+                    && !site.dressed.iter().any(|dressed| dressed == address)
+            };
+            if !db.topology().replicas().iter().any(|replica| able(replica.name())) {
+                continue;
+            }
+            for round in 0..3 {
+                if let Err(why) = self.written_and_read_from_a_replica(db).await {
+                    ledger.violation(format_args!("{why} (round {round})\n{}", db.topology()));
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn written_and_read_from_a_replica(&self, db: &DatabaseConnection) -> Result<(), String> {
+        let log = RouteLog::new();
+        let handle = db.session().recorded(&log);
+        let write = self.cluster.new_write();
+        handle.execute_raw(self.cluster.update(0, write)).await.map_err(|error| format!("a calm write: {error}"))?;
+        for _ in 0..20 {
+            let row =
+                handle.query_one_raw(self.cluster.select()).await.map_err(|error| format!("a calm read: {error}"))?;
+            let row = row.ok_or("a calm read without a row")?;
+            let number = row.try_get::<i64>("", "server").map_err(|error| error.to_string())?;
+            let value = row.try_get::<i64>("", "k0").map_err(|error| error.to_string())?;
+            if value != i64::from(write) {
+                return Err(format!("in the calm, {value} was read and not {write}"));
+            }
+            if self.cluster.address_of(number) != self.cluster.primary() {
+                return Ok(());
+            }
+            // Less than it takes to stick by time.
+            time::sleep(Duration::from_millis(40)).await;
+        }
+        let decided = log.last().map(|decision| decision.to_string()).unwrap_or_default();
+        Err(format!("in the calm, a write was read from no replica within 800 ms:\n{decided}"))
+    }
+}
+
+async fn site(cluster: &Cluster, silent: &[String], dice: &mut Dice) -> Site {
+    let process = cluster.process();
+    let dress: fn(NodeConfig) -> NodeConfig = |node| node.positions(false);
+    let dressed = silent.to_vec();
+    let node = |address: &String| {
+        let node = process.node(address);
+        if dressed.contains(address) { dress(node) } else { node }
+    };
+    let addresses = cluster.addresses();
+    let db = DatabaseConnection::builder()
+        .primary(node(&addresses[0]))
+        .replicas(addresses[1..].iter().map(node))
+        .primary_read_share(*dice.pick(&[0.0, 0.1, 0.1, 0.5]))
+        .consistency(Consistency::Session)
+        .stick_after_write(STICK)
+        .unknown_outcome_hold(HOLD)
+        .probe_interval(*dice.pick(&[500, 1_000, 1_000].map(Duration::from_millis)))
+        .drain_timeout(Duration::from_millis(300))
+        .seed(dice.seed())
+        .connect()
+        .await
+        .expect("a cluster to which nothing happened yet can be connected");
+    Site { db, process, dress, dressed }
+}
