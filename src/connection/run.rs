@@ -31,6 +31,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a read is decided again because the belief in its node was shaken, before it goes to the primary.
 const MOST_SHAKEN: u8 = 2;
 
+/// How long a read of a session waits to go back to a replica that has all the session wrote, and needs only to
+/// be known to have all it has read. Each read on the primary moves that further on, so a session that reads without
+/// a pause would never go back; a sample of the primary takes a few milliseconds.
+const RETURNS_WITHIN: Duration = Duration::from_millis(20);
+
 /// How a read is run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadRoute<'a> {
@@ -255,9 +260,9 @@ impl Core {
                 }
                 let mut draw = self.draws.draw();
                 let selected = select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?;
-                if selected.how == How::ForcedByStaleness {
+                if selected.how.is_by_staleness() {
                     self.want(&request, now);
-                    if now.since(asked.at) < self.settings().wait_for_replica {
+                    if now.since(asked.at) < self.longest_wait(route, selected.how, now) {
                         return Err(SmallVec::new()); // The primary could serve it; a replica shall, if one soon can.
                     }
                 }
@@ -280,6 +285,9 @@ impl Core {
             }
             if let (Some(kept), Among::All) = (route.kept, route.among) {
                 kept.went_to(lease.node().id(), life, how);
+                if how == How::ForcedByReads && now > asked.at {
+                    kept.waited_in_vain(now);
+                }
             }
             asked.operation.log(record.as_deref());
             return Ok(Chosen { lease, how, record });
@@ -299,6 +307,15 @@ impl Core {
             let statement = operation.text.map(|sql| self.judge().shown(sql));
             telemetry::read_behind_session(member.name(), statement.as_deref(), must_see);
         }
+    }
+
+    /// How long a read waits for a replica that is fresh enough, before the primary serves it.
+    fn longest_wait(&self, route: ReadRoute<'_>, how: How, now: Tick) -> Duration {
+        let for_reads = match (how, route.kept) {
+            (How::ForcedByReads, Some(kept)) if kept.may_wait(now) => RETURNS_WITHIN,
+            _ => Duration::ZERO,
+        };
+        self.settings().wait_for_replica.max(for_reads)
     }
 
     /// Has the monitor find out who has what this read must see.
@@ -332,7 +349,7 @@ impl Core {
                 Ok(chosen) => return Ok(chosen),
                 Err(rejected) => rejected,
             };
-            let for_replica = self.settings().wait_for_replica.saturating_sub(waited);
+            let for_replica = self.settings().wait_for_replica.max(RETURNS_WITHIN).saturating_sub(waited);
             if waited >= timeout {
                 let topology = self.cell().load();
                 let rejected = rejected

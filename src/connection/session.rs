@@ -178,6 +178,10 @@ struct Reading {
     kept: Option<Kept>,
     /// The end of the last read.
     seen: Seq,
+    /// Whether the last read was sent to the primary for want of a fresh replica.
+    is_away: bool,
+    /// Until then it does not wait for one: it did, in vain.
+    waits_from: Tick,
 }
 
 /// What becomes of the kept node when a read is forced to the primary.
@@ -217,28 +221,43 @@ impl KeptNode {
 
     /// A read was sent to this life of this node.
     pub(crate) fn went_to(&self, node: NodeId, life: Seq, how: How) {
-        if let (How::Drawn, _) | (_, Loyalty::ToTheLast) = (how, self.loyalty) {
-            let mut reading = self.reading();
-            if reading.kept.is_none_or(|kept| (kept.node, kept.life) != (node, life)) {
-                reading.kept = Some(Kept { node, life, seen_elsewhere: reading.seen });
-            }
+        let mut reading = self.reading();
+        reading.is_away = how.is_by_staleness();
+        if let (How::Drawn, _) | (_, Loyalty::ToTheLast) = (how, self.loyalty)
+            && reading.kept.is_none_or(|kept| (kept.node, kept.life) != (node, life))
+        {
+            reading.kept = Some(Kept { node, life, seen_elsewhere: reading.seen });
         }
     }
 
-    /// A read on this life of this node has ended. Says whether that is the kept one.
+    /// Whether a read may wait for a replica that needs only to be known to have what was read.
+    pub(crate) fn may_wait(&self, now: Tick) -> bool {
+        now >= self.reading().waits_from
+    }
+
+    /// It did, and there was none in time.
+    pub(crate) fn waited_in_vain(&self, now: Tick) {
+        self.reading().waits_from = now.after(WAITS_AGAIN_AFTER);
+    }
+
+    /// A read on this life of this node has ended. Says whether the session is where it belongs.
     pub(crate) fn read_on(&self, node: NodeId, life: Seq) -> bool {
         let end = clock::next_seq();
         let mut reading = self.reading();
         reading.seen = reading.seen.max(end);
+        let is_away = reading.is_away;
         match &mut reading.kept {
             Some(kept) if (kept.node, kept.life) != (node, life) => {
                 kept.seen_elsewhere = kept.seen_elsewhere.max(end);
                 false
             }
-            _ => true,
+            _ => !is_away,
         }
     }
 }
+
+/// How long a session does not wait to go back to a replica after it did so in vain.
+const WAITS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 type Scopes = SmallVec<[(CoreId, Arc<Session>); 2]>;
 

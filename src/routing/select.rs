@@ -64,7 +64,7 @@ pub(crate) struct Selected {
 }
 
 /// How a node came to be selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum How {
     /// It is the one that was kept, or it was drawn among those that may serve the read.
     Drawn,
@@ -72,8 +72,25 @@ pub(crate) enum How {
     Forced,
     /// As above, and a replica could have served it if it were fresher.
     ForcedByStaleness,
+    /// As above, and a replica that has what the session wrote is about to have what it has read.
+    ForcedByReads,
     /// The primary, because there is nobody else.
     Alone,
+}
+
+impl How {
+    fn forced_by(why: Unfit) -> Self {
+        match why {
+            Unfit::BehindReads => Self::ForcedByReads,
+            Unfit::BehindSession | Unfit::WroteTooRecently | Unfit::TooStale => Self::ForcedByStaleness,
+            _ => Self::Forced,
+        }
+    }
+
+    /// Whether a replica could have served the read if it were fresher.
+    pub(crate) fn is_by_staleness(self) -> bool {
+        matches!(self, Self::ForcedByStaleness | Self::ForcedByReads)
+    }
 }
 
 impl Selected {
@@ -158,9 +175,7 @@ pub(crate) fn select_read(
     let once_more = ReadRequest { tried: None, ..*request };
     match fit_for(topology, primary, Role::Primary, &once_more, now) {
         Ok(()) => {
-            let is_stale =
-                |(_, why): &Rejected| matches!(why, Unfit::BehindSession | Unfit::WroteTooRecently | Unfit::TooStale);
-            let how = if rejected.iter().any(is_stale) { How::ForcedByStaleness } else { How::Forced };
+            let how = rejected.iter().map(|(_, why)| How::forced_by(*why)).max().unwrap_or(How::Forced);
             Ok(Selected::forced(primary, Lane::Read, how))
         }
         Err(why) => {
@@ -196,8 +211,11 @@ pub(super) fn fit_for(
     match request.freshness {
         Freshness::Past { floor, stick_after_write, within } if role == Role::Replica => {
             if !member.is_past(floor.join(Floor::seen(request.seen)), now, stick_after_write) {
-                let is_timed = member.standing == Standing::Timed;
-                return Err(if is_timed { Unfit::WroteTooRecently } else { Unfit::BehindSession });
+                return Err(match member.standing {
+                    Standing::Timed => Unfit::WroteTooRecently,
+                    _ if member.is_past(floor, now, stick_after_write) => Unfit::BehindReads,
+                    _ => Unfit::BehindSession,
+                });
             }
             match within {
                 Some(within) if !member.standing.is_within(within, now) || member.is_in_doubt() => Err(Unfit::TooStale),

@@ -81,6 +81,8 @@ pub(crate) enum Unfit {
     RoleContradicts(Role),
     /// It is not known to have what the session must see.
     BehindSession,
+    /// It has what the session wrote, and is not known to have all that it has read.
+    BehindReads,
     /// Its position is not known, and the session wrote not long enough ago.
     WroteTooRecently,
     /// It is not known to be as fresh as was asked for.
@@ -200,7 +202,9 @@ impl Member {
     /// Why it may not serve a read, with how far behind it is where that is the reason.
     pub(crate) fn says(&self, why: Unfit) -> String {
         match (why, self.lag()) {
-            (Unfit::Lagging | Unfit::BehindSession | Unfit::TooStale, Some(lag)) if !lag.is_zero() => {
+            (Unfit::Lagging | Unfit::BehindSession | Unfit::BehindReads | Unfit::TooStale, Some(lag))
+                if !lag.is_zero() =>
+            {
                 format!("{why} ({lag:?} behind)")
             }
             _ => why.to_string(),
@@ -264,6 +268,7 @@ impl fmt::Display for Unfit {
             Self::Drained => f.write_str("drained"),
             Self::RoleContradicts(role) => write!(f, "it says it is a {role}"),
             Self::BehindSession => f.write_str("it is not known to have what this session must see"),
+            Self::BehindReads => f.write_str("it is not known to have all that this session has read"),
             Self::WroteTooRecently => f.write_str("this session wrote too recently"),
             Self::TooStale => f.write_str("it is not known to be as fresh as asked"),
             Self::Lagging => f.write_str("it is further behind than `max_lag`"),

@@ -50,6 +50,12 @@ impl PostgresCluster {
     pub async fn start_with(replicas: usize, settings: &[(&str, &str)]) -> Result<Self> {
         Cluster::start(Engine::Postgres, replicas, settings).await.map(Self)
     }
+
+    /// Lets the application's user see what a replica receives, such as its timeline: by
+    /// `pg_read_all_stats`, on all nodes as soon as they have replayed it.
+    pub async fn grant_stats(&self) -> Result<()> {
+        self.primary().query_scalar("GRANT pg_read_all_stats TO shop").await.map(drop)
+    }
 }
 
 impl MariaDbCluster {

@@ -29,6 +29,7 @@ mod cluster;
 mod discover;
 mod identity;
 mod instantly;
+mod lag;
 mod logins;
 mod mariadb;
 mod node;
@@ -43,8 +44,10 @@ mod server;
 pub mod sim;
 mod template;
 mod wait;
+mod weather;
 
 pub use cluster::{Cluster, MariaDbCluster, PostgresCluster};
 pub use instantly::Instantly;
+pub use lag::Lag;
 pub use proxy::ChaosProxy;
 pub use server::Server;

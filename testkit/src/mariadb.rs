@@ -119,10 +119,9 @@ pub(crate) fn is_ready(node: &Node, pid: u32) -> bool {
 
 /// Points the replica at its upstream, if it is not, and starts replication.
 pub(crate) async fn follow(node: &Node, replica: &mut Admin) -> Result<()> {
-    let Some(upstream) = node.role().upstream else {
+    let Some(port) = node.role().upstream_port() else {
         return Ok(());
     };
-    let port = upstream.port.number();
     let now = replica.text("SHOW SLAVE STATUS", Column::Named("Master_Port")).await;
     // No row, no replication yet; then the column is NULL.
     if now?.as_deref() == Some(port.to_string().as_str()) {

@@ -55,10 +55,19 @@ pub(crate) struct Node {
 pub(crate) struct Role {
     /// The node it replicates from; a primary has none.
     pub(crate) upstream: Option<Arc<Node>>,
+    /// The port of a proxy that stands before the upstream.
+    pub(crate) through: Option<u16>,
     /// How much later than the primary it replays.
     pub(crate) delay: Duration,
     /// How many times its data was replaced by a copy of the primary's.
     pub(crate) copies: u32,
+}
+
+impl Role {
+    /// Where it receives from.
+    pub(crate) fn upstream_port(&self) -> Option<u16> {
+        self.upstream.as_ref().map(|upstream| self.through.unwrap_or_else(|| upstream.port.number()))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,13 +105,19 @@ impl Node {
     }
 
     pub(crate) fn set_upstream(&self, upstream: Option<Arc<Self>>) {
-        self.lock_role().upstream = upstream;
+        let mut role = self.lock_role();
+        role.upstream = upstream;
+        role.through = None;
+    }
+
+    pub(crate) fn set_through(&self, port: u16) {
+        self.lock_role().through = Some(port);
     }
 
     /// From the next start on it is a replica with a copy of `upstream`'s data.
     pub(crate) fn set_copied(&self, upstream: Arc<Self>) {
         let mut role = self.lock_role();
-        *role = Role { upstream: Some(upstream), delay: Duration::ZERO, copies: role.copies + 1 };
+        *role = Role { upstream: Some(upstream), copies: role.copies + 1, ..Role::default() };
     }
 
     pub(crate) fn set_delay(&self, delay: Duration) {

@@ -98,12 +98,8 @@ pub(crate) fn command(node: &Node) -> Result<Command> {
 
 fn write_role(node: &Node) -> Result<()> {
     let role = node.role();
-    let conninfo = role.upstream.map_or_else(String::new, |upstream| {
-        format!(
-            "host=127.0.0.1 port={} user=postgres sslmode=disable application_name={}",
-            upstream.port.number(),
-            node.name
-        )
+    let conninfo = role.upstream_port().map_or_else(String::new, |port| {
+        format!("host=127.0.0.1 port={port} user=postgres sslmode=disable application_name={}", node.name)
     });
     let delay = role.delay.as_millis();
     write(node, ROLE_FILE, &format!("primary_conninfo = '{conninfo}'\nrecovery_min_apply_delay = {delay}ms\n"))
@@ -153,12 +149,11 @@ pub(crate) async fn apply_role(node: &Node, url: &str) -> Result<()> {
         return Ok(()); // it will read them when it starts
     }
     let role = node.role();
-    let upstream = role.upstream.map_or(0, |upstream| upstream.port.number());
     let wanted = format!(
         "SELECT (SELECT setting FROM pg_settings WHERE name = 'recovery_min_apply_delay') = '{}' \
          AND current_setting('primary_conninfo') LIKE '%{}%'",
         role.delay.as_millis(),
-        if upstream == 0 { String::new() } else { format!("port={upstream} ") },
+        role.upstream_port().map_or_else(String::new, |port| format!("port={port} ")),
     );
     node.signal(Signal::HUP)?;
     // A session begun after the reload has the new values; one begun before takes them at leisure.

@@ -22,29 +22,33 @@ use tokio::{
     time::Instant,
 };
 
-use crate::server::Server;
+use crate::{
+    server::Server,
+    weather::{Mode, Sky, Way, Ways, Weather},
+};
 
 /// Stands between a client and a server on 127.0.0.1. Dropping it closes every connection.
+///
+/// It forwards until it is told to [`cut`](Self::cut) or to hold, and again from
+/// [`restore`](Self::restore) on; what was said last counts. What is held is kept in order and
+/// released by `restore`, not lost: connections stay open meanwhile, and the other direction works.
+///
+/// ```no_run
+/// # async fn example(server: &testkit::Server) -> anyhow::Result<()> {
+/// let proxy = testkit::ChaosProxy::start(server.port()).await?;
+/// let url = proxy.url(server); // a client connects here
+/// proxy.hold_requests_from("COMMIT"); // a COMMIT never arrives, though its client has sent it,
+/// proxy.hold_answers_from("COMMIT"); // or it happens and nobody hears of it,
+/// proxy.restore(); // until now
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct ChaosProxy {
     port: u16,
     weather: watch::Sender<Weather>,
     accepted: Arc<AtomicU64>,
+    caught: Arc<AtomicU64>,
     task: JoinHandle<()>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Weather {
-    mode: Mode,
-    latency: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mode {
-    #[default]
-    Forward,
-    Hold,
-    Cut,
 }
 
 impl ChaosProxy {
@@ -53,9 +57,10 @@ impl ChaosProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for the proxy")?;
         let port = listener.local_addr()?.port();
         let (weather, seen) = watch::channel(Weather::default());
-        let accepted = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(accept(listener, target_port, seen, Arc::clone(&accepted)));
-        Ok(Self { port, weather, accepted, task })
+        let (accepted, caught) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let sky = Sky::new(seen, Arc::clone(&caught));
+        let task = tokio::spawn(accept(listener, target_port, sky, Arc::clone(&accepted)));
+        Ok(Self { port, weather, accepted, caught, task })
     }
 
     /// The proxy's own port on 127.0.0.1.
@@ -75,17 +80,44 @@ impl ChaosProxy {
 
     /// Closes every connection now and each new one at once.
     pub fn cut(&self) {
-        self.set_mode(Mode::Cut);
+        self.turn(Mode::Cut);
     }
 
     /// Forwards nothing more, but closes nothing either; new connections are accepted and hang.
     pub fn hold(&self) {
-        self.set_mode(Mode::Hold);
+        self.turn(Mode::Hold { ways: Ways::Both, from: None });
+    }
+
+    /// Keeps back what clients send: the server hears nothing of it, but what it says arrives.
+    pub fn hold_requests(&self) {
+        self.turn(Mode::Hold { ways: Ways::Requests, from: None });
+    }
+
+    /// Keeps back what the server answers: it does what it is asked to, and nobody hears of it.
+    pub fn hold_answers(&self) {
+        self.turn(Mode::Hold { ways: Ways::Answers, from: None });
+    }
+
+    /// [`hold_requests`](Self::hold_requests) for each connection on which a client sends `text`, from
+    /// the chunk that has it on; the others go on. A statement of a few bytes always comes in one chunk.
+    pub fn hold_requests_from(&self, text: &str) {
+        self.turn(Mode::Hold { ways: Ways::Requests, from: Some(text.as_bytes().into()) });
+    }
+
+    /// [`hold_answers`](Self::hold_answers) for each connection on which a client sends `text`, from the
+    /// answer to it on; the others go on.
+    pub fn hold_answers_from(&self, text: &str) {
+        self.turn(Mode::Hold { ways: Ways::Answers, from: Some(text.as_bytes().into()) });
+    }
+
+    /// How many connections were ever held because of what a client sent.
+    pub fn caught(&self) -> u64 {
+        self.caught.load(Ordering::Acquire)
     }
 
     /// Forwards again, beginning with what was held. The latency stays as it is.
     pub fn restore(&self) {
-        self.set_mode(Mode::Forward);
+        self.turn(Mode::Forward);
     }
 
     /// How many connections were ever accepted, those cut at once included.
@@ -93,8 +125,8 @@ impl ChaosProxy {
         self.accepted.load(Ordering::Acquire)
     }
 
-    fn set_mode(&self, mode: Mode) {
-        self.weather.send_modify(|weather| weather.mode = mode);
+    fn turn(&self, mode: Mode) {
+        self.weather.send_modify(|weather| weather.turn(mode));
     }
 }
 
@@ -104,7 +136,7 @@ impl Drop for ChaosProxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: u16, weather: watch::Receiver<Weather>, accepted: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, target: u16, sky: Sky, accepted: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     loop {
         // An error here is one connection that went away, or a lack of descriptors that may pass.
@@ -113,31 +145,31 @@ async fn accept(listener: TcpListener, target: u16, weather: watch::Receiver<Wea
             continue;
         };
         accepted.fetch_add(1, Ordering::AcqRel);
-        connections.spawn(serve(client, target, weather.clone()));
+        connections.spawn(serve(client, target, sky.of_connection()));
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// One connection, until an end closes it or the proxy cuts it.
-async fn serve(client: TcpStream, target: u16, weather: watch::Receiver<Weather>) {
-    let mut cut = weather.clone();
+async fn serve(client: TcpStream, target: u16, sky: Sky) {
+    let mut cut = sky.clone();
     tokio::select! {
         biased;
-        _ = cut.wait_for(|weather| weather.mode == Mode::Cut) => {}
+        () = cut.is_cut() => {}
         // An error is an end that went away: dropping both streams tells the other one.
-        _ = forward(client, target, weather) => {}
+        _ = forward(client, target, sky) => {}
     }
 }
 
-async fn forward(client: TcpStream, target: u16, mut weather: watch::Receiver<Weather>) -> io::Result<()> {
-    pass(&mut weather).await?;
+async fn forward(client: TcpStream, target: u16, mut sky: Sky) -> io::Result<()> {
+    sky.admits().await?;
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let requests = upstream(from_client, to_server, weather.clone());
-    let answers = downstream(from_server, to_client, weather);
+    let requests = upstream(from_client, to_server, sky.clone());
+    let answers = downstream(from_server, to_client, sky);
     tokio::pin!(requests, answers);
     tokio::select! {
         end = &mut answers => end,
@@ -148,24 +180,12 @@ async fn forward(client: TcpStream, target: u16, mut weather: watch::Receiver<We
     }
 }
 
-/// Waits until the proxy forwards.
-async fn pass(weather: &mut watch::Receiver<Weather>) -> io::Result<()> {
-    weather
-        .wait_for(|weather| weather.mode == Mode::Forward)
-        .await
-        .map(drop)
-        .map_err(|_proxy_gone| io::ErrorKind::ConnectionAborted.into())
-}
-
-async fn upstream(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-) -> io::Result<()> {
+async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut sky: Sky) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut buffer).await?;
-        pass(&mut weather).await?;
+        sky.sees(&buffer[..length]);
+        sky.opens(Way::Request).await?;
         if length == 0 {
             return to.shutdown().await;
         }
@@ -174,20 +194,16 @@ async fn upstream(
 }
 
 /// Reading goes on while earlier chunks wait, so that each is late by the latency and not by a sum.
-async fn downstream(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-) -> io::Result<()> {
+async fn downstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut sky: Sky) -> io::Result<()> {
     const IN_FLIGHT: usize = 1_024;
     let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT);
-    let seen = weather.clone();
+    let seen = sky.clone();
     let read = async move {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             // A broken connection ends the stream of chunks as a closed one does.
             let length = from.read(&mut buffer).await.unwrap_or(0);
-            let due = Instant::now() + seen.borrow().latency;
+            let due = Instant::now() + seen.latency();
             if length == 0 || sender.send((due, buffer[..length].to_vec())).await.is_err() {
                 return;
             }
@@ -196,10 +212,10 @@ async fn downstream(
     let write = async move {
         while let Some((due, chunk)) = chunks.recv().await {
             tokio::time::sleep_until(due).await;
-            pass(&mut weather).await?;
+            sky.opens(Way::Answer).await?;
             to.write_all(&chunk).await?;
         }
-        pass(&mut weather).await?;
+        sky.opens(Way::Answer).await?;
         to.shutdown().await
     };
     let ((), end) = tokio::join!(read, write);

@@ -10,6 +10,7 @@ use crate::{
     mariadb,
     node::{Engine, Node},
     postgres,
+    proxy::ChaosProxy,
     wait::Patience,
 };
 
@@ -282,6 +283,16 @@ impl Server {
     /// Replicates from `upstream` from now on; a server that is down does so when it starts.
     pub(crate) async fn follow(&self, upstream: &Self) -> Result<()> {
         self.node.set_upstream(Some(Arc::clone(&upstream.node)));
+        self.follow_anew().await
+    }
+
+    /// Receives from its primary through `proxy`, over restarts too, until it follows another primary.
+    pub async fn follow_through(&self, proxy: &ChaosProxy) -> Result<()> {
+        self.node.set_through(proxy.port());
+        self.follow_anew().await
+    }
+
+    async fn follow_anew(&self) -> Result<()> {
         if self.node.common.engine == Engine::Postgres {
             postgres::apply_role(&self.node, &self.admin_url()).await?;
         } else if self.node.is_awake() {

@@ -8,6 +8,7 @@ mod corpus;
 mod drop_in;
 mod equivalence;
 mod files;
+mod freshness;
 mod item;
 mod lost_nodes;
 mod pooling_proxy;

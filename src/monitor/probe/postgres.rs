@@ -38,7 +38,10 @@ pub(super) const IDENTITY: &str = "SELECT pg_is_in_recovery()::text AS in_recove
 /// which no server refuses: one whose body speaks of that counts as `w`, and so does one whose body names
 /// a function that counts as `w`. An aggregate is what its support functions are (its own mark says
 /// nothing). Names that a line cannot hold are left out, and unknown.
+///
+/// Compiling the question to machine code takes a hundred times as long as answering it, and is switched off.
 pub(super) const FUNCTIONS: &str = r"
+SET jit = off;
 WITH RECURSIVE functions AS MATERIALIZED (
   SELECT p.oid, n.nspname, p.proname, p.prokind, p.provolatile,
          CASE WHEN l.lanname IN ('c', 'internal') THEN ''

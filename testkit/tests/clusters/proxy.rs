@@ -111,3 +111,146 @@ async fn a_dropped_proxy_closes_its_connections_and_its_port() -> anyhow::Result
     TcpStream::connect(("127.0.0.1", port)).await.expect_err("nobody listens");
     Ok(())
 }
+
+/// A client of the echo, through the proxy.
+struct Caller(TcpStream);
+
+impl Caller {
+    async fn new(proxy: &ChaosProxy) -> anyhow::Result<Self> {
+        Ok(Self(TcpStream::connect(("127.0.0.1", proxy.port())).await?))
+    }
+
+    async fn says(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(self.0.write_all(text.as_bytes()).await?)
+    }
+
+    async fn hears(&mut self, text: &str) -> anyhow::Result<()> {
+        let mut heard = vec![0; text.len()];
+        timeout(PATIENCE, self.0.read_exact(&mut heard)).await??;
+        assert_eq!(std::str::from_utf8(&heard)?, text);
+        Ok(())
+    }
+
+    async fn hears_nothing(&mut self) {
+        timeout(SHORT, self.0.read(&mut [0])).await.expect_err("it is held, and open");
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An echo that also says what it was told.
+async fn witness() -> anyhow::Result<(u16, tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let (sender, told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 64];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    sender.send(buffer[..length].to_vec())?;
+                    stream.write_all(&buffer[..length]).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+    });
+    Ok((port, told))
+}
+
+#[tokio::test]
+async fn held_requests_arrive_in_order_when_they_are_released() -> anyhow::Result<()> {
+    let (port, mut told) = witness().await?;
+    let proxy = ChaosProxy::start(port).await?;
+    let mut caller = Caller::new(&proxy).await?;
+    caller.says("one").await?;
+    caller.hears("one").await?;
+    assert_eq!(told.recv().await.as_deref(), Some(&b"one"[..]));
+
+    proxy.hold_requests();
+    caller.says("two").await?;
+    caller.hears_nothing().await;
+    caller.says("three").await?;
+    let mut newcomer = Caller::new(&proxy).await?;
+    newcomer.says("other").await?;
+    newcomer.hears_nothing().await;
+    assert!(told.try_recv().is_err(), "the server hears of nothing");
+    proxy.restore();
+    caller.hears("twothree").await?;
+    newcomer.hears("other").await
+}
+
+#[tokio::test]
+async fn held_answers_are_to_requests_that_arrived() -> anyhow::Result<()> {
+    let (port, mut told) = witness().await?;
+    let proxy = ChaosProxy::start(port).await?;
+    let mut caller = Caller::new(&proxy).await?;
+    for (text, is_again) in [("once", false), ("more", true)] {
+        proxy.hold_answers();
+        caller.says(text).await?;
+        assert_eq!(timeout(PATIENCE, told.recv()).await?.as_deref(), Some(text.as_bytes()));
+        caller.hears_nothing().await;
+        if is_again {
+            proxy.hold_requests(); // what was said last counts
+        } else {
+            proxy.restore();
+        }
+        caller.hears(text).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_connection_that_says_it_is_held() -> anyhow::Result<()> {
+    let (port, mut told) = witness().await?;
+    let proxy = ChaosProxy::start(port).await?;
+    let (mut caller, mut other) = (Caller::new(&proxy).await?, Caller::new(&proxy).await?);
+    for is_heard in [false, true] {
+        let caught = proxy.caught();
+        let hold = if is_heard { ChaosProxy::hold_answers_from } else { ChaosProxy::hold_requests_from };
+        hold(&proxy, "COMMIT");
+        caller.says("begin").await?;
+        caller.hears("begin").await?;
+        caller.says("a COMMIT;").await?;
+        caller.hears_nothing().await;
+        caller.says("and more").await?;
+        other.says("hello").await?;
+        other.hears("hello").await?;
+        let mut heard = String::new();
+        if is_heard {
+            while !heard.contains("COMMIT;and more") {
+                let text = timeout(PATIENCE, told.recv()).await?.expect("it lives as long as the echo");
+                heard.push_str(str::from_utf8(&text)?);
+            }
+        } else {
+            while let Ok(text) = told.try_recv() {
+                heard.push_str(str::from_utf8(&text)?);
+            }
+            assert!(!heard.contains("COMMIT") && !heard.contains("more"), "the server heard {heard}");
+        }
+        assert_eq!(proxy.caught(), caught + 1);
+        caller.hears_nothing().await;
+        proxy.restore();
+        caller.hears("a COMMIT;and more").await?;
+        while told.try_recv().is_ok() {}
+    }
+    proxy.hold_requests_from("COMMIT");
+    caller.says("hello").await?;
+    caller.hears("hello").await // to be held once is not to be held again
+}
+
+#[tokio::test]
+async fn what_a_client_sent_before_it_left_arrives_late() -> anyhow::Result<()> {
+    let (port, mut told) = witness().await?;
+    let proxy = ChaosProxy::start(port).await?;
+    let mut caller = Caller::new(&proxy).await?;
+    proxy.hold_requests_from("COMMIT");
+    caller.says("COMMIT").await?;
+    caller.hears_nothing().await;
+    drop(caller);
+    assert!(told.try_recv().is_err());
+    proxy.restore();
+    assert_eq!(timeout(PATIENCE, told.recv()).await?.as_deref(), Some(&b"COMMIT"[..]));
+    Ok(())
+}

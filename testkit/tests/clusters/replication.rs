@@ -1,4 +1,6 @@
-use testkit::{Cluster, MariaDbCluster, PostgresCluster};
+use std::time::{Duration, Instant};
+
+use testkit::{ChaosProxy, Cluster, MariaDbCluster, PostgresCluster};
 
 use crate::{insert, items, with_items};
 
@@ -95,5 +97,72 @@ async fn the_application_is_ordinary_and_the_privileged_user_is_not() -> anyhow:
     privileged.execute_unprepared("CREATE ROLE other").await?;
     let wrong = postgres.primary().url().replace("s3cret", "guess");
     Database::connect(wrong).await.expect_err("passwords are checked");
+    Ok(())
+}
+
+async fn replicas_are_late(cluster: &Cluster) -> anyhow::Result<()> {
+    const LATE: Duration = Duration::from_millis(100);
+    with_items(cluster).await?;
+    let lag = cluster.lag(LATE).await?;
+    for id in 2..5 {
+        let asked = Instant::now();
+        insert(cluster.primary(), id).await?;
+        cluster.wait_caught_up().await?;
+        assert!(asked.elapsed() >= LATE, "after {:?}", asked.elapsed());
+        assert_eq!(items(cluster.replica(0)).await?, id);
+    }
+    cluster.replica(0).restart().await?; // it follows through the same proxy
+    insert(cluster.primary(), 5).await?;
+    cluster.wait_caught_up().await?;
+    drop(lag);
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_replicas_can_be_made_late() -> anyhow::Result<()> {
+    replicas_are_late(&*PostgresCluster::start(2).await?).await
+}
+
+#[tokio::test]
+async fn mariadb_replicas_can_be_made_late() -> anyhow::Result<()> {
+    replicas_are_late(&*MariaDbCluster::start(2).await?).await
+}
+
+async fn a_receiver_dies(cluster: &Cluster) -> anyhow::Result<()> {
+    with_items(cluster).await?;
+    let proxy = ChaosProxy::start(cluster.primary().port()).await?;
+    cluster.replica(0).follow_through(&proxy).await?;
+    insert(cluster.primary(), 2).await?;
+    cluster.wait_caught_up().await?;
+    proxy.cut();
+    insert(cluster.primary(), 3).await?;
+    cluster.replica(1).wait_caught_up().await?;
+    crate::a_moment().await;
+    assert_eq!(items(cluster.replica(0)).await?, 2, "it still answers, and hears nothing");
+    proxy.restore();
+    cluster.wait_caught_up().await?;
+    assert_eq!(items(cluster.replica(0)).await?, 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_receiver_of_postgres_can_die() -> anyhow::Result<()> {
+    a_receiver_dies(&*PostgresCluster::start(2).await?).await
+}
+
+#[tokio::test]
+async fn the_receiver_of_mariadb_can_die() -> anyhow::Result<()> {
+    a_receiver_dies(&*MariaDbCluster::start(2).await?).await
+}
+
+#[tokio::test]
+async fn the_application_may_be_let_see_the_timeline() -> anyhow::Result<()> {
+    let cluster = PostgresCluster::start(1).await?;
+    with_items(&cluster).await?;
+    let timeline = "SET ROLE shop; SELECT received_tli FROM pg_stat_wal_receiver";
+    assert_eq!(cluster.replica(0).query_scalar(timeline).await?, "");
+    cluster.grant_stats().await?;
+    cluster.wait_caught_up().await?;
+    assert_eq!(cluster.replica(0).query_scalar(timeline).await?, "1");
     Ok(())
 }
