@@ -257,7 +257,7 @@ impl KeptNode {
 }
 
 /// How long a session does not wait to go back to a replica after it did so in vain.
-const WAITS_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const WAITS_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 type Scopes = SmallVec<[(CoreId, Arc<Session>); 2]>;
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{
     Candidate, DecidedBy, Freshness, Intent, Policy, ReadRequest, Reason,
     judge::Verdict,
-    select::{Rejected, Selected, fit_for, fit_kept},
+    select::{Rejected, Selected, fit_for, fit_kept, is_of_replicas},
 };
 use crate::topology::{Lane, Member, Role, Tick, Topology};
 
@@ -257,7 +257,7 @@ impl<'a> Outlook<'a> {
                 Err(why) => outlook.rejected.push((replica.node.id(), why)),
             }
         }
-        let share = topology.primary_read_share;
+        let share = if is_of_replicas(topology, request, now) { 0.0 } else { topology.primary_read_share };
         let draws_primary = share > 0.0 && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted();
         let once_more = ReadRequest { tried: None, ..*request };
         let fallback = fit_for(topology, primary, Role::Primary, &once_more, now);

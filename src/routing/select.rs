@@ -146,7 +146,9 @@ pub(crate) fn select_read(
         return Ok(Selected::drawn(member, role, request));
     }
 
-    let share = topology.primary_read_share;
+    // One that keeps to a replica which is only not fresh enough now has drawn its tier already. Drawing again after
+    // each write would bring all sessions to the primary in the end.
+    let share = if is_of_replicas(topology, request, now) { 0.0 } else { topology.primary_read_share };
     let on_primary = share > 0.0 && draw.unit() < share;
     // When its read connections are all busy the primary's draw is skipped: writes come first.
     if on_primary && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted() {
@@ -195,6 +197,16 @@ pub(super) fn fit_kept<'a>(topology: &'a Topology, request: &ReadRequest, now: T
     let seen = if is_same_life { kept.seen_elsewhere } else { request.seen };
     fit_for(topology, member, role, &ReadRequest { seen, ..*request }, now).ok()?;
     Some((member, role))
+}
+
+/// Whether the kept node is a replica that could serve other reads now.
+pub(super) fn is_of_replicas(topology: &Topology, request: &ReadRequest, now: Tick) -> bool {
+    let member = request.kept.and_then(|kept| topology.member_of(kept.node));
+    member.is_some_and(|member| {
+        topology.configured_role(member.node.id()) == Role::Replica
+            && fit_for(topology, member, Role::Replica, &ReadRequest { freshness: Freshness::Any, ..*request }, now)
+                .is_ok()
+    })
 }
 
 pub(super) fn fit_for(
@@ -342,6 +354,24 @@ mod tests {
         assert_eq!(shares(&topology, &kept, 200), BTreeMap::from([("replica-2".to_owned(), 200)]));
         topology.replicas[2].health = Health::Down;
         assert!(!shares(&topology, &kept, 200).contains_key("replica-2"));
+    }
+
+    #[test]
+    fn who_keeps_to_a_replica_does_not_draw_the_primary_because_it_wrote() {
+        let topology = fixture::topology(2);
+        let node = topology.replicas[0].node.id();
+        let kept = Some(Kept { node, life: Seq(0), seen_elsewhere: Seq(0) });
+        let wrote = ReadRequest { freshness: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), kept, ..ANY };
+        for seed in 0..200 {
+            let selected = pick(&topology, &wrote, seed).expect("the primary");
+            assert_eq!((selected.role, selected.how), (Role::Primary, How::ForcedByStaleness));
+        }
+        let mut lost = topology.clone();
+        lost.replicas[0].health = Health::Down;
+        assert!(
+            shares(&lost, &ReadRequest { kept, ..ANY }, 2_000).contains_key("primary"),
+            "one that is gone is drawn again"
+        );
     }
 
     #[test]
