@@ -107,7 +107,7 @@ impl Core {
                 return Err(self.nowhere(timeout).into());
             }
             self.monitor.ensure_running();
-            self.monitor.writer().demand.want(seq);
+            self.monitor.writer().demand.want(seq, self.now());
             let _ = time::timeout(timeout.saturating_sub(waited), changes.changed()).await;
         }
     }
@@ -151,7 +151,7 @@ impl Core {
         match place {
             Place::At(stamp) => session.arrived(Floor::reached(stamp)),
             Place::NotCompared => session.arrived(Floor::default()),
-            Place::Ahead => self.monitor.writer().demand.want(next_seq()),
+            Place::Ahead => self.monitor.writer().demand.want(next_seq(), self.now()),
             Place::Unrelated => {
                 telemetry::token_unrelated("it belongs to another cluster, or to a history that a failover cut off");
                 session.arrived(Floor::never());

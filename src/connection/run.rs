@@ -197,7 +197,7 @@ impl Core {
         if !is_at_home {
             // What it has seen now is newer than what was wanted when it began: who reads often would stay away
             // from its node for ever.
-            self.monitor.writer().demand.want(kept.seen());
+            self.monitor.writer().demand.want(kept.seen(), self.now());
         }
     }
 
@@ -328,7 +328,7 @@ impl Core {
         }
         // What has no place in the order is after now, and so is the end of a write that had none.
         let is_after_now = within.is_some() || open_until != Tick::default();
-        self.monitor.writer().demand.want(if is_after_now { clock::next_seq() } else { seen.max(request.seen) });
+        self.monitor.writer().demand.want(if is_after_now { clock::next_seq() } else { seen.max(request.seen) }, now);
     }
 
     /// Waits for a node that may serve the read, until the selection time-out.

@@ -13,11 +13,15 @@ use crate::{
 /// How long a bound on the staleness keeps the probes fast after it was last asked for.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
+/// How long the servers are asked often for the sake of a read that found no fresh replica, if none follows it.
+const WANTED_FOR: Duration = Duration::from_secs(2);
+
 /// Written by reads, read by the probers.
 #[derive(Debug, Default)]
 pub(crate) struct Demand {
     /// Somebody must see everything that was acknowledged before this.
     wanted: AtomicU64,
+    wanted_at: AtomicU64,
     raised: Signal,
     /// The tightest bound on the staleness in use, in nanoseconds; zero for none.
     tightest: AtomicU64,
@@ -26,15 +30,18 @@ pub(crate) struct Demand {
 
 impl Demand {
     /// A read found no replica that is known to have everything up to `seq`.
-    pub(crate) fn want(&self, seq: Seq) {
+    pub(crate) fn want(&self, seq: Seq, now: Tick) {
+        self.wanted_at.fetch_max(now.0, Ordering::AcqRel);
         if self.wanted.fetch_max(seq.0, Ordering::AcqRel) < seq.0 {
             self.raised.raise();
         }
     }
 
-    /// What must be known: a sample that was taken after it, and who has reached that.
-    pub(crate) fn wanted(&self) -> Seq {
-        Seq(self.wanted.load(Ordering::Acquire))
+    /// What must be known: a sample that was taken after it, and who has reached that. Nobody waits for what was
+    /// last asked for long ago.
+    pub(crate) fn wanted(&self, now: Tick) -> Seq {
+        let is_forgotten = now.since(Tick(self.wanted_at.load(Ordering::Acquire))) > WANTED_FOR;
+        if is_forgotten { Seq::default() } else { Seq(self.wanted.load(Ordering::Acquire)) }
     }
 
     pub(crate) fn raised(&self) -> &Signal {
@@ -80,9 +87,13 @@ mod tests {
     #[test]
     fn what_is_wanted_only_grows() {
         let demand = Demand::default();
-        demand.want(Seq(5));
-        demand.want(Seq(3));
-        assert_eq!(demand.wanted(), Seq(5));
+        let at = |seconds| Tick::default().after(Duration::from_secs(seconds));
+        demand.want(Seq(5), at(1));
+        demand.want(Seq(3), at(2));
+        assert_eq!(demand.wanted(at(4)), Seq(5));
+        assert_eq!(demand.wanted(at(5)), Seq(0), "and is forgotten");
+        demand.want(Seq(4), at(6));
+        assert_eq!(demand.wanted(at(6)), Seq(5));
     }
 
     #[test]

@@ -90,11 +90,13 @@ impl Monitor {
         let driver = self.writer.cell().load().primary.node.driver(Lane::Write);
         let Some(question) = probe::question(driver.backend(), Scope::Position) else { return Ok(None) };
         match driver.query_one(Statement::from_string(driver.backend(), question)).await {
-            Ok(Some(row)) => match probe::read_answer(driver.backend(), Role::Primary, &row)?.position {
-                Reported::At(position) => Ok(Some((*position).clone())),
-                Reported::Nothing | Reported::Unknown => Ok(None),
-            },
-            Ok(None) => Ok(None),
+            Ok(row) => {
+                let answer = row.and_then(|row| probe::read_answer(driver.backend(), Role::Primary, &row).ok());
+                Ok(match answer.map(|answer| answer.position) {
+                    Some(Reported::At(position)) => Some((*position).clone()),
+                    _ => None,
+                })
+            }
             Err(error) if prober::is_not_understood(&error) => Ok(None),
             Err(error) => Err(error),
         }

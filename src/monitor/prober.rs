@@ -220,7 +220,8 @@ impl Prober {
     fn wanted_at(&self, writer: &Writer) -> Option<Tick> {
         let (demand, topology) = (&writer.demand, writer.cell().load());
         let bounded = demand.longest_interval(writer.clock.now()).map(|interval| self.asked_at.at.after(interval));
-        let (wanted, newest) = (demand.wanted(), topology.samples.newest().map(|sample| sample.stamp));
+        let (wanted, newest) =
+            (demand.wanted(writer.clock.now()), topology.samples.newest().map(|sample| sample.stamp));
         let for_sessions = if topology.primary.node.id() == self.node.id() {
             // Nobody has asked the primary since.
             newest.filter(|newest| newest.seq <= wanted).map(|_| self.asked_at.at.after(SHORTEST_INTERVAL))

@@ -24,7 +24,7 @@ const PASSWORD: &str = "s3cret-shop";
 
 /// Everything that was recorded, as text.
 #[derive(Clone, Default)]
-struct Recorded(Arc<Mutex<String>>);
+pub(crate) struct Recorded(Arc<Mutex<String>>);
 
 struct Fields<'a>(&'a mut String);
 
@@ -43,7 +43,7 @@ impl Recorded {
         text.push('\n');
     }
 
-    fn take(&self) -> String {
+    pub(crate) fn take(&self) -> String {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -65,7 +65,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorded {
 }
 
 /// Records all of this thread, on which a current-thread runtime runs all of its tasks.
-fn record() -> (Recorded, tracing::subscriber::DefaultGuard) {
+pub(crate) fn record() -> (Recorded, tracing::subscriber::DefaultGuard) {
     let recorded = Recorded::default();
     let subscriber = tracing_subscriber::registry().with(recorded.clone());
     (recorded, tracing::subscriber::set_default(subscriber))

@@ -254,7 +254,7 @@ async fn postgres_no_session_reads_a_stale_row_while_a_transaction_writes() -> R
         }
         noise.commit().await
     });
-    no_session_reads_a_stale_row(servers).await?;
+    no_session_reads_a_stale_row(Arc::clone(&servers)).await?;
     assert!(!noise.is_finished(), "it wrote until the end");
     noise.abort();
     Ok(())

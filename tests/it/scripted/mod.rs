@@ -5,6 +5,7 @@ mod cancel;
 mod corners;
 mod eligible;
 mod explain;
+mod freshness;
 mod functions;
 mod monitor;
 mod outcome;

@@ -1,0 +1,327 @@
+//! What replicas are known to have, to the tick, with nodes that say where they are.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm_resolver::{Builder, CausalToken, Consistency, DatabaseConnection, Error};
+use testkit::scripted::{Behaviour, ScriptedNode, Step};
+use tokio::time::{self, Instant};
+
+use super::{Nodes, in_task, node, refuse_probes, select, until_health, who, write};
+
+const SYSTEM: u64 = 7;
+
+/// Where all of them are.
+fn all_at(nodes: &Nodes, lsn: &str) {
+    nodes.each(|node| node.set_wal(SYSTEM, 1, lsn));
+}
+
+async fn connected(nodes: &Nodes, change: impl FnOnce(Builder) -> Builder) -> Result<DatabaseConnection, DbErr> {
+    all_at(nodes, "0/100");
+    nodes.connected(change(nodes.builder())).await
+}
+
+/// Lets time pass until the next session read goes somewhere.
+async fn until_read_by(db: &DatabaseConnection, name: &str) -> Result<Duration, DbErr> {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(60) {
+        if who(db).await? == name {
+            return Ok(started.elapsed());
+        }
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{name} did not read:\n{}\n{}", db.topology(), db.explain(&select(db)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_serves_a_session_when_it_has_what_that_wrote_and_not_before() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder).await?;
+    in_task(async move {
+        assert_eq!(who(&db).await?, "r1");
+        write(&db).await?;
+        nodes.primary.set_wal(SYSTEM, 1, "0/200");
+        for _ in 0..200 {
+            assert_eq!(who(&db).await?, "p");
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        nodes.replicas[0].set_wal(SYSTEM, 1, "0/200");
+        let took = until_read_by(&db, "r1").await?;
+        assert!(took <= Duration::from_millis(200), "it is asked at least every 160 ms while somebody waits: {took:?}");
+        assert_eq!(who(&db).await?, "r1");
+        Ok::<_, DbErr>(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_are_asked_seldom_when_nobody_wants_to_know_and_not_much_more_when_somebody_does() -> Result<(), DbErr>
+{
+    let nodes = Nodes::postgres(2);
+    let db = connected(&nodes, |builder| builder).await?;
+    time::sleep(Duration::from_secs(100)).await;
+    nodes.each(|node| assert!(node.count(Step::ProbeAsk) < 110, "{}: {}", node.name(), node.count(Step::ProbeAsk)));
+    nodes.each(ScriptedNode::forget);
+    in_task(async move {
+        for _ in 0..1_000 {
+            write(&db).await?;
+            for _ in 0..10 {
+                who(&db).await?;
+                time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        // Ten seconds: at most every 5 ms.
+        nodes.each(|node| assert!(node.count(Step::ProbeAsk) <= 2_100, "{}", node.count(Step::ProbeAsk)));
+        assert!(nodes.primary.count(Step::ProbeAsk) > 500, "{}", nodes.primary.count(Step::ProbeAsk));
+        Ok::<_, DbErr>(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_replica_is_asked_less_and_less_often_while_it_stands_still() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder.max_lag(None)).await?;
+    nodes.primary.set_wal(SYSTEM, 1, "0/200");
+    in_task(async move {
+        write(&db).await?;
+        for _ in 0..10_000 {
+            assert_eq!(who(&db).await?, "p");
+            time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(nodes.replicas[0].count(Step::ProbeAsk) < 90, "{}", nodes.replicas[0].count(Step::ProbeAsk));
+        Ok::<_, DbErr>(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn bounded_staleness_is_within_its_bound_and_hurries_the_probes_while_it_is_used() -> Result<(), DbErr> {
+    const BOUND: Duration = Duration::from_millis(300);
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder).await?;
+    let bounded = db.with_consistency(Consistency::BoundedStaleness(BOUND));
+    until_read_by(&bounded, "r1").await?;
+    nodes.each(ScriptedNode::forget);
+    for _ in 0..1_000 {
+        assert_eq!(who(&bounded).await?, "r1");
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    nodes.each(|node| {
+        let asked = node.count(Step::ProbeAsk);
+        assert!((90..=110).contains(&asked), "every 100 ms for ten seconds: {asked}");
+    });
+    // The primary moves on, the replica does not: the last moment it had everything is 300 ms ago soon.
+    nodes.primary.set_wal(SYSTEM, 1, "0/200");
+    time::sleep(BOUND + Duration::from_millis(100)).await;
+    assert_eq!(who(&bounded).await?, "p");
+    assert_eq!(who(&db).await?, "r1", "the others do not mind");
+    let why = bounded.explain(&select(&db));
+    assert!(why.rejected()[0].why.starts_with("it is not known to be as fresh as asked"), "{why}");
+    assert_eq!(why.floor().and_then(|floor| floor.within), Some(BOUND));
+    // Nobody uses it any more.
+    time::sleep(Duration::from_secs(30)).await;
+    nodes.each(ScriptedNode::forget);
+    time::sleep(Duration::from_secs(50)).await;
+    nodes.each(|node| assert!(node.count(Step::ProbeAsk) < 60));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_waits_for_a_replica_as_long_as_it_is_told_and_no_longer() -> Result<(), DbErr> {
+    const LONGEST: Duration = Duration::from_millis(100);
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder.wait_for_replica(LONGEST)).await?;
+    in_task(async move {
+        write(&db).await?;
+        let started = Instant::now();
+        assert_eq!(who(&db).await?, "r1", "it has it; one sample shows it");
+        assert!(started.elapsed() < LONGEST);
+        write(&db).await?;
+        nodes.primary.set_wal(SYSTEM, 1, "0/200");
+        let started = Instant::now();
+        assert_eq!(who(&db).await?, "p");
+        assert_eq!(started.elapsed().as_millis(), LONGEST.as_millis());
+        Ok::<_, DbErr>(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_fresh_replica_and_without_the_primary_every_member_says_why() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = connected(&nodes, |builder| builder).await?;
+    in_task(async move {
+        write(&db).await?;
+        refuse_probes(&nodes.primary);
+        until_health(&db, "p", sea_orm_resolver::Health::Down).await;
+        let started = Instant::now();
+        let error = who(&db).await.expect_err("nobody may serve it");
+        assert!(started.elapsed() >= Duration::from_secs(1), "the selection time-out");
+        assert!(Error::from_db_err(&error).is_some_and(Error::is_no_eligible_node));
+        let text = error.to_string();
+        for said in ["p: down", "r1: it is not known to have what", "r2: it is not known to have what"] {
+            assert!(text.contains(said), "{text}");
+        }
+        Ok::<_, DbErr>(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_replica_is_trusted_when_it_has_caught_up_again() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder).await?;
+    in_task(async move {
+        write(&db).await?;
+        all_at(&nodes, "0/200");
+        until_read_by(&db, "r1").await?;
+        // It goes back in time, and its connections break.
+        nodes.replicas[0].restart();
+        nodes.replicas[0].set_wal(SYSTEM, 1, "0/180");
+        nodes.replicas[0].once(Step::QueryOne, Behaviour::Fail(testkit::scripted::fault::reset()));
+        for _ in 0..100 {
+            assert_eq!(who(&db).await?, "p");
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        nodes.replicas[0].set_wal(SYSTEM, 1, "0/200");
+        until_read_by(&db, "r1").await?;
+        Ok::<_, DbErr>(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_never_reads_an_older_state_than_it_has_read() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = connected(&nodes, |builder| builder.max_lag(None)).await?;
+    let session = db.session();
+    let first = who(&session).await?;
+    let (kept, other) = if first == "r1" { (0, 1) } else { (1, 0) };
+    // The primary and its node move on, the other replica stays.
+    nodes.primary.set_wal(SYSTEM, 1, "0/200");
+    nodes.replicas[kept].set_wal(SYSTEM, 1, "0/200");
+    time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(who(&session).await?, first);
+    refuse_probes(&nodes.replicas[kept]);
+    until_health(&db, &first, sea_orm_resolver::Health::Down).await;
+    for _ in 0..50 {
+        assert_eq!(who(&session).await?, "p", "not the one that stayed behind");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(who(&db.session()).await?, nodes.replicas[other].name(), "who has read nothing may read there");
+    nodes.replicas[other].set_wal(SYSTEM, 1, "0/200");
+    until_read_by(&session, nodes.replicas[other].name()).await?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_whose_positions_are_declared_worthless_go_by_time() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    all_at(&nodes, "0/100");
+    let replica = nodes.replicas[0].config().positions(false);
+    let builder = DatabaseConnection::builder().primary(nodes.primary.config()).replica(replica);
+    let db = builder.primary_read_share(0.0).connect().await?;
+    in_task(async move {
+        write(&db).await?;
+        time::advance(super::STICK - super::NANOSECOND).await;
+        assert_eq!(who(&db).await?, "p");
+        time::advance(super::NANOSECOND).await;
+        assert_eq!(who(&db).await?, "r1");
+        Ok::<_, DbErr>(())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_takes_a_session_to_another_connection() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder).await?;
+    let elsewhere = nodes.builder().connect().await?;
+    let session = db.session();
+    assert_eq!(session.causal_token().await?, db.session().causal_token().await?, "it asks for nothing yet");
+    write(&session).await?;
+    nodes.primary.set_wal(SYSTEM, 1, "0/200");
+    let token: CausalToken = session.causal_token().await?.to_string().parse().expect("its own text");
+    let after = elsewhere.session_after(&token);
+    assert_eq!(who(&after).await?, "p");
+    assert!(after.explain(&select(&db)).floor().is_some());
+    assert_eq!(who(&elsewhere.session()).await?, "r1", "without it anything will do");
+    nodes.replicas[0].set_wal(SYSTEM, 1, "0/200");
+    until_read_by(&after, "r1").await?;
+    // What the replica has been seen to have is enough at once.
+    assert_eq!(who(&elsewhere.session_after(&token)).await?, "r1");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_history_means_the_primary_and_is_said() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder).await?;
+    let session = db.session();
+    write(&session).await?;
+    let token = session.causal_token().await?;
+    for (system, timeline) in [(SYSTEM + 1, 1), (SYSTEM, 2)] {
+        nodes.each(|node| node.set_wal(system, timeline, "0/900"));
+        let other = nodes.builder().connect().await?;
+        let after = other.session_after(&token);
+        for _ in 0..50 {
+            assert_eq!(who(&after).await?, "p");
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        let why = after.explain(&select(&db));
+        assert!(why.floor().is_some_and(|floor| floor.only_primary), "{why}");
+        // From there on it has a place in this history.
+        let next = after.causal_token().await?;
+        assert_ne!(next, token);
+        until_read_by(&other.session_after(&next), "r1").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_had_without_replicas_too() -> Result<(), DbErr> {
+    let primary = node("p", sea_orm_resolver::Role::Primary, sea_orm::DbBackend::Postgres);
+    let db = sea_orm_resolver::Database::connect(primary.config()).await?;
+    let session = db.session();
+    write(&session).await?;
+    // Scripted rows say nothing of a position, so time is what the token has.
+    let token = session.causal_token().await?;
+    assert_ne!(token, db.session().causal_token().await?);
+    assert_eq!(who(&db.session_after(&token)).await?, "p");
+    Ok(())
+}
+
+#[test]
+fn garbage_is_no_token() {
+    for garbage in ["", "x", "1w0.0.1.1.1", "1w0.0.1.1.1~0000000", &"9".repeat(10_000), "🦀"] {
+        let error = garbage.parse::<CausalToken>().expect_err("garbage");
+        assert!(error.is_bad_token() && error.to_string().starts_with("not a causal token"), "{error}");
+        assert!(error.to_string().len() < 200, "it does not repeat what it was given");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mode_for_development_reports_reads_behind_their_own_session() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = connected(&nodes, |builder| builder.report_stale_reads(true).consistency(Consistency::Eventual)).await?;
+    let (log, _guard) = crate::secrets::record();
+    // As with spans: all that is emitted is come upon, and then everybody is asked again who takes it.
+    for _ in 0..3 {
+        let session = db.session();
+        write(&session).await?;
+        session.query_one_raw(select(&db)).await?;
+        tracing::callsite::rebuild_interest_cache();
+    }
+    log.take();
+    let session = db.session();
+    session.query_one_raw(select(&db)).await?;
+    let said = log.take();
+    assert!(!said.contains("may miss"), "{said}");
+    write(&session).await?;
+    session.query_one_raw(select(&db)).await?;
+    let said = log.take();
+    let report = said.lines().find(|line| line.contains("may miss what its session wrote")).unwrap_or_default();
+    assert!(report.contains("node=\"r1\"") && report.contains("SELECT"), "{said}");
+    Ok(())
+}
