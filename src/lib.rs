@@ -68,6 +68,8 @@
 //! `pg_read_all_stats` (`GRANT pg_read_all_stats TO shop`); without it, it serves reads of sessions that wrote
 //! only after its next restart point.
 //!
+//! [`patterns`] shows what to do about it: web requests, spawned tasks, background jobs, GraphQL loaders.
+//!
 //! # What it does not do
 //!
 //! It moves no data and promotes no server. A lock is no write to a server: one that hides in a view, an operator
@@ -76,7 +78,8 @@
 //!
 //! # Cargo features
 //!
-//! `postgres`, `mysql`, `sqlite` (at least one; all by default), `stream` (row streams), `mock` (SeaORM's mock
+//! `postgres`, `mysql`, `sqlite` (at least one; all by default), `stream` (row streams), `tower` (a layer that
+//! carries a session from web request to web request), `mock` (SeaORM's mock
 //! connections as nodes), `schema-sync`, `entity-registry` and `rbac` (SeaORM's, on these types), the runtimes and
 //! TLS of sqlx, and SeaORM's own features under their own names.
 #![forbid(unsafe_code)]
@@ -101,9 +104,14 @@ mod topology;
 #[doc = include_str!("connection/drop_in.md")]
 pub mod drop_in {}
 
+#[doc = include_str!("connection/patterns.md")]
+pub mod patterns {}
+
 pub use config::{Config, Consistency, NodeConfig, Ping, PolicyKind, StatementRoute, StatementRule};
 #[cfg(feature = "stream")]
 pub use connection::RowStream;
+#[cfg(feature = "tower")]
+pub use connection::tower;
 pub use connection::{Builder, Database, DatabaseConnection, DatabaseTransaction, ReadConn, RouteLog, WriteConn};
 pub use error::Error;
 pub use monitor::SwapReport;

@@ -105,6 +105,22 @@ pub(crate) fn token_unrelated(why: &str) {
     warn!(target: "sea_orm_resolver::route", why, "a causal token cannot be compared; its session reads from the primary");
 }
 
+/// A request brought something that is no causal token: it is served as if it had brought none. The text is
+/// somebody else's and is not shown. Fields: `carrier` (`header` or `cookie`), `bytes`.
+#[cfg(feature = "tower")]
+pub(crate) fn token_ignored(carrier: &str, bytes: usize) {
+    debug!(target: "sea_orm_resolver::route", carrier, bytes, "a request brought no readable causal token");
+}
+
+/// A request wrote, and where the primary is could not be learned. Fields: `why`.
+#[cfg(feature = "tower")]
+pub(crate) fn token_not_made(why: impl fmt::Display) {
+    warn!(
+        target: "sea_orm_resolver::route", %why,
+        "no position for the causal token of a request; its client reads from the primary until it has another"
+    );
+}
+
 /// With `eventual` a read ran on a replica that is not known to have its session's own writes (only with
 /// `report_stale_reads`). Fields: `node`, `statement` (without its values), `floor`.
 pub(crate) fn read_behind_session(node: &str, statement: Option<&str>, floor: impl fmt::Display) {

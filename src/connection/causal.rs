@@ -15,7 +15,7 @@ use crate::{
     clock::next_seq,
     error::Kind,
     telemetry,
-    topology::{CausalToken, Floor, Place, Position, Seq, Tick},
+    topology::{CausalToken, Floor, Place, Position, Seq, Stamp, Tick},
 };
 
 impl DatabaseConnection {
@@ -23,8 +23,8 @@ impl DatabaseConnection {
     /// begins [after it](Self::session_after), in whatever process, sees what this one has written, and an explicit
     /// one also what it has read. A session that did neither has a token that asks for nothing.
     ///
-    /// Costs nothing where the primary was asked for its position since the session's last write, and waits for
-    /// the answer where it was not: a round trip to the primary.
+    /// Costs nothing where the primary was asked for its position since the session's last write. Where it was not, it
+    /// waits for the next time, which all who want to know share: at most 5 ms and a round trip.
     ///
     /// ```no_run
     /// # async fn f(db: sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
@@ -133,7 +133,7 @@ impl Core {
         }
         if token.is_primary_only() {
             telemetry::token_unrelated("it stands for more than one history");
-            return Session::beginning_at(Floor::never());
+            return Session::beginning_at(primary_from(now));
         }
         let session = Session::beginning_at(floor);
         if let Some(position) = token.position() {
@@ -154,8 +154,14 @@ impl Core {
             Place::Ahead => self.monitor.writer().demand.want(next_seq(), self.now()),
             Place::Unrelated => {
                 telemetry::token_unrelated("it belongs to another cluster, or to a history that a failover cut off");
-                session.arrived(Floor::never());
+                session.arrived(primary_from(self.stamp()));
             }
         }
     }
+}
+
+/// The floor of a session that only the primary can serve. All it was promised was written by `now`, so where the
+/// primary is asked after that, its token may begin.
+fn primary_from(now: Stamp) -> Floor {
+    Floor::open(now, Tick::NEVER)
 }

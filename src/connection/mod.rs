@@ -18,6 +18,8 @@ mod session;
 #[cfg(feature = "stream")]
 mod stream;
 mod surface;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod transaction;
 mod write;
 

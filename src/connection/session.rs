@@ -105,6 +105,8 @@ pub(crate) struct Session {
     /// The position it begins after, until it is known where that lies.
     awaited: Mutex<Option<Arc<Position>>>,
     awaits: AtomicBool,
+    /// Something was written in it, or may have been.
+    has_written: AtomicBool,
 }
 
 impl Session {
@@ -140,6 +142,25 @@ impl Session {
     /// What its next read must see, wherever it runs.
     pub(crate) fn floor(&self) -> Floor {
         self.state.floor().join(Floor::seen(self.kept.seen()))
+    }
+
+    /// A write of its own has ended.
+    fn wrote(&self, floor: Floor) {
+        // Raised first: who finds that it has written finds what, too.
+        self.state.raise(floor);
+        self.has_written.store(true, Ordering::Release);
+    }
+
+    /// Whether something was written in it, or may have been. What it began after is not its own.
+    #[cfg(feature = "tower")]
+    pub(crate) fn has_written(&self) -> bool {
+        self.has_written.load(Ordering::Acquire)
+    }
+
+    /// Whether it began after a token that is of no use here.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_for_the_primary(&self) -> bool {
+        self.state.floor().parts().2 == Tick::NEVER
     }
 }
 
@@ -389,7 +410,7 @@ impl Floors {
         // First, so that nobody is ever above it.
         self.everybody.raise(floor);
         match session {
-            SessionRef::Explicit(session) => session.state.raise(floor),
+            SessionRef::Explicit(session) => session.wrote(floor),
             SessionRef::Process => self.process.raise(floor),
             SessionRef::Task(id) => self.remember(*id, floor),
         }
@@ -583,6 +604,27 @@ mod tests {
         // The same node, restarted: what was seen in its former life was seen elsewhere.
         kept.went_to(home, Seq(2), How::Drawn);
         assert_eq!(kept.get().0, Some(Kept { node: home, life: Seq(2), seen_elsewhere: later }));
+    }
+
+    #[cfg(feature = "tower")]
+    #[test]
+    fn a_session_knows_its_own_writes_from_what_it_began_after() {
+        let floors = Floors::new(STICK);
+        let open = Floor::open(Stamp { seq: Seq(5), at: Tick(5) }, Tick(50));
+        let session = Arc::new(Session::beginning_at(open));
+        session.arrived(Floor::reached(Stamp { seq: Seq(7), at: Tick(7) }));
+        session.kept.read_on(NodeId::unique(), Seq(1));
+        assert!(!session.has_written(), "it began after writes, and has read");
+        assert!(!session.is_for_the_primary());
+        let (other, this) = (SessionRef::Explicit(Arc::default()), SessionRef::Explicit(Arc::clone(&session)));
+        floors.raise(&other, end(9, 9));
+        floors.raise(&SessionRef::Process, end(10, 10));
+        assert!(!session.has_written(), "others wrote");
+        floors.raise(&this, end(11, 11));
+        assert!(session.has_written());
+        let session = Session::default();
+        session.arrived(Floor::never());
+        assert!(session.is_for_the_primary() && !session.has_written());
     }
 
     #[tokio::test]

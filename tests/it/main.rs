@@ -21,5 +21,6 @@ mod share;
 mod simulation;
 mod surface;
 mod swap;
+mod tower;
 mod wait;
 mod who;

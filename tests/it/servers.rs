@@ -97,6 +97,13 @@ impl Servers {
         }
         Ok(())
     }
+
+    pub(crate) async fn resume_replay(&self) -> Result<()> {
+        for replica in self.replicas() {
+            replica.resume_replay().await?;
+        }
+        Ok(())
+    }
 }
 
 /// The routed reads each member has answered.

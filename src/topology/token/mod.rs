@@ -65,6 +65,12 @@ impl CausalToken {
         Self { target, open_for: round_up(open_for), sticks_for: round_up(sticks_for) }.that_fits()
     }
 
+    /// What is told where nothing better can be: whatever there is, the primary has it.
+    #[cfg(feature = "tower")]
+    pub(crate) fn for_the_primary() -> Self {
+        Self { target: Target::Primary, open_for: Duration::ZERO, sticks_for: Duration::ZERO }
+    }
+
     /// The position a replica must cover; `None` too when [only the primary](Self::is_primary_only)
     /// will do.
     pub(crate) fn position(&self) -> Option<&Position> {

@@ -1,0 +1,147 @@
+//! A tower layer: a client reads what its last request wrote, whichever process serves the next one.
+//!
+//! Each request is a [session](crate::DatabaseConnection::session). When it has written, its response carries a
+//! [`CausalToken`] in a header and in a cookie, and the next request with it begins after those writes.
+//! Handlers use the facade as plain state and know nothing of it:
+//!
+//! ```no_run
+//! use axum::{Router, extract::State, routing::get};
+//! use entity::customer;
+//! use sea_orm::{EntityTrait, PaginatorTrait};
+//! use sea_orm_resolver::{Database, DatabaseConnection, tower::CausalLayer};
+//!
+//! async fn customers(State(db): State<DatabaseConnection>) -> String {
+//!     match customer::Entity::find().count(&db).await {
+//!         Ok(count) => format!("{count} customers"),
+//!         Err(error) => error.to_string(),
+//!     }
+//! }
+//!
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! let db = Database::connect("postgres://shop:secret@db-1/shop").await?;
+//! let app: Router = Router::new()
+//!     .route("/customers", get(customers))
+//!     .layer(CausalLayer::new(&db))
+//!     .with_state(db);
+//! # Ok(()) }
+//! ```
+//!
+//! # What travels
+//!
+//! * A token comes in the header `x-causal-token`, in the cookie `causal_token`, or in both; several are merged.
+//!   What is no token is ignored, so that no request fails because of it; an event at `DEBUG` says so.
+//! * A request that wrote nothing sets nothing and asks the primary nothing. One that wrote waits, before the head
+//!   of its response goes out, until the primary was asked where it is: a round trip, and up to 5 ms more under
+//!   load, because one question serves all who write meanwhile; at most the selection time-out of reads (1 s).
+//!   A write whose outcome is unknown counts, and so does a transaction that was rolled back.
+//! * When the primary does not say where it is, the response goes out unharmed, with a token that asks for the
+//!   primary: the client's older one would let it miss what it has just written. A `WARN` says so.
+//! * A token that is of no use here (of another cluster, of a history that a failover cut off, or one that asks
+//!   for the primary) makes its request read from the primary. The response then carries a fresh one, although
+//!   nothing was written: what the primary has now, is what the client must not fall behind.
+//! * What a request *reads* is not carried: of two requests that wrote nothing, the second may see an older state.
+//!
+//! # Where to put it
+//!
+//! Outside of every layer that turns a late or failed handler into a response (`tower_http`'s `TimeoutLayer`,
+//! axum's `HandleErrorLayer`): the write that was cut short may happen yet, and only a response that passes here
+//! tells the client. An error of the inner service passes as it is, and no token with it.
+//!
+//! * **Tasks** that a handler spawns are sessions of their own. Hand them [`RequestSession`], which the layer puts
+//!   into the request's extensions; what they write after the response has begun is not in its token.
+//! * **Bodies** are polled after the head is ready, outside of the session: a body that reads takes
+//!   [`RequestSession`] along; what a body writes is in no token.
+//! * **CORS**: a page of another origin reads the header only if `Access-Control-Expose-Headers` names it.
+//! * **Shared caches** must not keep a response with a token: it is one client's.
+//! * **Requests of one client at the same time**: a cookie holds the token of the response that came last. A
+//!   client that keeps tokens itself, out of headers, [merges](CausalToken::merge) them.
+//! * **Programs that keep the header's token** drop it after a minute, as the cookie does by itself: the times in
+//!   it begin anew with each request that brings it.
+//! * **The token is not signed**. A client can make its own requests read from the primary or read old rows, and
+//!   gains access to nothing; see [`CausalToken`].
+//!
+//! # Cancel safety
+//!
+//! Dropping the future of a request drops the handler's. No token goes out then: the client knows as little of
+//! what was written as of any answer that it did not get.
+
+mod carry;
+mod cookie;
+mod service;
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use tower_layer::Layer;
+
+use self::carry::Carriers;
+pub use self::{
+    cookie::{CausalCookie, SameSite},
+    service::{CausalService, RequestSession},
+};
+use super::facade::DatabaseConnection;
+#[cfg(doc)]
+use crate::CausalToken;
+
+/// Makes each request a session of one connection, which begins after what the client wrote before. The
+/// [module](self) says what travels and where it belongs.
+///
+/// Cheap to clone. It holds a handle of the connection.
+#[derive(Clone, Debug)]
+pub struct CausalLayer {
+    db: DatabaseConnection,
+    carriers: Arc<Carriers>,
+}
+
+impl CausalLayer {
+    /// Carries tokens in the header `x-causal-token` and in the cookie `causal_token`.
+    #[must_use]
+    pub fn new(db: &DatabaseConnection) -> Self {
+        Self { db: db.clone(), carriers: Arc::default() }
+    }
+
+    /// Carries tokens in this header. Each database of a service needs its own.
+    #[must_use]
+    pub fn header(self, name: HeaderName) -> Self {
+        self.with(|carriers| carriers.header = Some(name))
+    }
+
+    /// Neither reads nor sets a header: for browsers, a cookie is enough.
+    #[must_use]
+    pub fn without_header(self) -> Self {
+        self.with(|carriers| carriers.header = None)
+    }
+
+    /// Carries tokens in this cookie. Each database of a service needs its own.
+    ///
+    /// ```
+    /// # use sea_orm_resolver::{DatabaseConnection, tower::{CausalCookie, CausalLayer}};
+    /// # let db = DatabaseConnection::default();
+    /// let layer = CausalLayer::new(&db).without_header().cookie(CausalCookie::default().secure(true));
+    /// # let _: CausalLayer = layer;
+    /// ```
+    #[must_use]
+    pub fn cookie(self, cookie: CausalCookie) -> Self {
+        self.with(|carriers| carriers.cookie = Some(cookie))
+    }
+
+    /// Neither reads nor sets a cookie: for programs, a header is enough.
+    #[must_use]
+    pub fn without_cookie(self) -> Self {
+        self.with(|carriers| carriers.cookie = None)
+    }
+
+    fn with(self, change: impl FnOnce(&mut Carriers)) -> Self {
+        let mut carriers = Carriers::clone(&self.carriers);
+        change(&mut carriers);
+        Self { carriers: Arc::new(carriers), ..self }
+    }
+}
+
+impl<S> Layer<S> for CausalLayer {
+    type Service = CausalService<S>;
+
+    fn layer(&self, inner: S) -> CausalService<S> {
+        CausalService::new(inner, self.db.clone(), Arc::clone(&self.carriers))
+    }
+}

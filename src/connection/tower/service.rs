@@ -1,0 +1,111 @@
+//! One request: its session, and what its response carries away.
+
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{
+    super::{facade::DatabaseConnection, session::SessionRef},
+    carry::Carriers,
+};
+use crate::{telemetry, topology::CausalToken};
+
+/// The session of a request, in its extensions: for what the handler starts and the session would otherwise not
+/// reach (a spawned task, a body that reads).
+///
+/// ```
+/// use axum::Extension;
+/// use sea_orm::{ConnectionTrait, DbErr};
+/// use sea_orm_resolver::tower::RequestSession;
+///
+/// async fn handler(Extension(RequestSession(db)): Extension<RequestSession>) {
+///     let indexed = tokio::spawn(async move {
+///         db.execute_unprepared("UPDATE product SET is_indexed = TRUE").await
+///     });
+///     let _ = indexed.await;
+/// }
+/// # let _ = handler;
+/// ```
+#[derive(Clone, Debug)]
+pub struct RequestSession(pub DatabaseConnection);
+
+/// What [`CausalLayer`](super::CausalLayer) makes of a service.
+#[derive(Clone, Debug)]
+pub struct CausalService<S> {
+    inner: S,
+    db: DatabaseConnection,
+    carriers: Arc<Carriers>,
+}
+
+impl<S> CausalService<S> {
+    pub(super) fn new(inner: S, db: DatabaseConnection, carriers: Arc<Carriers>) -> Self {
+        Self { inner, db, carriers }
+    }
+
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, C> Service<Request<B>> for CausalService<S>
+where
+    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    C: Send,
+{
+    type Response = Response<C>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<C>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The one that is ready is taken: its clone may not be.
+        let clone = self.inner.clone();
+        let mut ready = mem::replace(&mut self.inner, clone);
+        let (db, carriers) = (self.db.clone(), Arc::clone(&self.carriers));
+        Box::pin(async move {
+            let session = match carriers.take(request.headers()) {
+                Some(token) => db.session_after(&token),
+                None => db.session(),
+            };
+            request.extensions_mut().insert(RequestSession(session.clone()));
+            // Within the scope from its first step on: a service may begin to work when it is called.
+            let mut response = db.scope(&session, async move { ready.call(request).await }).await?;
+            if let Some(token) = token_after(&session).await {
+                carriers.put(&token, response.headers_mut());
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// What the client must be told.
+async fn token_after(session: &DatabaseConnection) -> Option<CausalToken> {
+    let SessionRef::Explicit(state) = session.own_context().session else { return None };
+    if !state.has_written() && !state.is_for_the_primary() {
+        return None;
+    }
+    let token = session.causal_token().await.unwrap_or_else(|why| {
+        telemetry::token_not_made(why);
+        // To say nothing would leave the client with a token from before its write, which any replica satisfies.
+        CausalToken::for_the_primary()
+    });
+    Some(token)
+}
