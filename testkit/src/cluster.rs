@@ -1,6 +1,7 @@
 //! A primary and its replicas.
 
 use std::{
+    io::{self, Write},
     ops::Deref,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{
     account::Account,
-    identity, mariadb,
+    discover, identity, mariadb, mysql,
     node::{Common, Engine, Node},
     ports::{self, Port},
     postgres,
@@ -29,7 +30,11 @@ pub struct PostgresCluster(Cluster);
 #[derive(Debug)]
 pub struct MariaDbCluster(Cluster);
 
-/// What both kinds of clusters are: dropping one kills its servers and removes their folders.
+/// A MySQL primary with GTID replicas, which are `super_read_only=1`.
+#[derive(Debug)]
+pub struct MySqlCluster(Cluster);
+
+/// What all kinds of clusters are: dropping one kills its servers and removes their folders.
 #[derive(Debug)]
 pub struct Cluster {
     servers: Vec<Server>,
@@ -73,6 +78,31 @@ impl MariaDbCluster {
     }
 }
 
+impl MySqlCluster {
+    /// Starts a primary and `replicas` replicas; all are ready and receiving. `None` when MySQL is not
+    /// installed: few systems still have a package of it. That is said on standard error, past the capture
+    /// of a test's output, because a test that passes without a server has shown nothing.
+    ///
+    /// # Errors
+    /// When `TESTKIT_MYSQL_BIN` names a folder without MySQL; when a server fails, with its log.
+    pub async fn start_if_installed(replicas: usize) -> Result<Option<Self>> {
+        if let Err(missing) = discover::mysql() {
+            ensure!(std::env::var_os(discover::MYSQL_VARIABLE).is_none(), missing);
+            shout();
+            return Ok(None);
+        }
+        Cluster::start(Engine::MySql, replicas, &[]).await.map(|cluster| Some(Self(cluster)))
+    }
+}
+
+fn shout() {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Nobody is left to tell when standard error is closed.
+    let _unheard =
+        writeln!(io::stderr(), "\n!!! NOT TESTED: {test}: no MySQL is installed; see scripts/get-mysql !!!\n");
+}
+
 impl Deref for PostgresCluster {
     type Target = Cluster;
 
@@ -82,6 +112,14 @@ impl Deref for PostgresCluster {
 }
 
 impl Deref for MariaDbCluster {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl Deref for MySqlCluster {
     type Target = Cluster;
 
     fn deref(&self) -> &Cluster {
@@ -118,6 +156,7 @@ impl Cluster {
         let (installation, template) = match engine {
             Engine::Postgres => postgres::template(account)?,
             Engine::MariaDb => mariadb::template(account)?,
+            Engine::MySql => mysql::template(account)?,
         };
         let scratch = Arc::new(Scratch::new(&template::home(), account)?);
         let identity = identity::random();

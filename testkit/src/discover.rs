@@ -16,9 +16,9 @@ pub(crate) struct Installation {
     pub(crate) version: String,
     /// Major and minor version, as numbers.
     pub(crate) number: (u32, u32),
-    /// The server itself: `postgres` or `mariadbd`.
+    /// The server itself: `postgres`, `mariadbd` or `mysqld`.
     pub(crate) server: PathBuf,
-    /// What makes a data folder: `initdb` or `mariadb-install-db`.
+    /// What makes a data folder: `initdb`, `mariadb-install-db` or `mysqld` itself.
     pub(crate) installer: PathBuf,
 }
 
@@ -39,8 +39,13 @@ struct Wanted {
     installer_near: &'static [&'static str],
     usual: &'static [&'static str],
     oldest: (u32, u32),
-    package: &'static str,
+    /// Who else goes by the server's name, as printed by `--version`.
+    namesake: Option<&'static str>,
+    way: &'static str,
 }
+
+/// What is set to say which MySQL to use.
+pub(crate) const MYSQL_VARIABLE: &str = "TESTKIT_MYSQL_BIN";
 
 const POSTGRES: Wanted = Wanted {
     title: "PostgreSQL 14 or newer",
@@ -57,7 +62,8 @@ const POSTGRES: Wanted = Wanted {
         "/usr/bin",
     ],
     oldest: (14, 0),
-    package: "postgresql",
+    namesake: None,
+    way: "apt-get install --no-install-recommends postgresql",
 };
 
 const MARIADB: Wanted = Wanted {
@@ -68,7 +74,27 @@ const MARIADB: Wanted = Wanted {
     installer_near: &[".", "../bin", "../scripts"],
     usual: &["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin", "/usr/local/mysql/bin"],
     oldest: (10, 6),
-    package: "mariadb-server",
+    namesake: None,
+    way: "apt-get install --no-install-recommends mariadb-server",
+};
+
+const MYSQL: Wanted = Wanted {
+    title: "MySQL 8.0.26 or newer",
+    variable: MYSQL_VARIABLE,
+    server: "mysqld",
+    installer: "mysqld",
+    installer_near: &["."],
+    usual: &[
+        "/opt/mysql/bin",
+        "/usr/local/mysql/bin",
+        "/usr/sbin",
+        "/usr/libexec",
+        "/usr/local/sbin",
+        "/usr/local/bin",
+    ],
+    oldest: (8, 0),
+    namesake: Some("MariaDB"), // whose package links `mysqld` to its own server
+    way: "scripts/get-mysql /opt/mysql",
 };
 
 pub(crate) fn postgres() -> Result<Installation> {
@@ -79,6 +105,11 @@ pub(crate) fn postgres() -> Result<Installation> {
 pub(crate) fn mariadb() -> Result<Installation> {
     static FOUND: OnceLock<Installation> = OnceLock::new();
     remembered(&FOUND, &MARIADB)
+}
+
+pub(crate) fn mysql() -> Result<Installation> {
+    static FOUND: OnceLock<Installation> = OnceLock::new();
+    remembered(&FOUND, &MYSQL)
 }
 
 fn remembered(cell: &OnceLock<Installation>, wanted: &Wanted) -> Result<Installation> {
@@ -110,11 +141,11 @@ fn find(wanted: &Wanted) -> Result<Installation> {
         reasons.push(format!("no `{}` in {}", wanted.server, places.join(", ")));
     }
     Err(anyhow!(
-        "{title} is missing ({reasons}). Install it with `apt-get install --no-install-recommends {package}`, \
+        "{title} is missing ({reasons}). Install it with `{way}`, \
          or set {variable} to the folder that holds `{server}`",
         title = wanted.title,
         reasons = reasons.join("; "),
-        package = wanted.package,
+        way = wanted.way,
         variable = wanted.variable,
         server = wanted.server,
     ))
@@ -136,6 +167,9 @@ fn inspect(wanted: &Wanted, folder: &Path) -> Result<Option<Installation>> {
         .with_context(|| format!("`{}` is there but `{}` is not", wanted.server, wanted.installer))?;
     let output = Command::new(&server).arg("--version").output().context("the server does not start")?;
     let printed = String::from_utf8_lossy(&output.stdout);
+    if wanted.namesake.is_some_and(|namesake| printed.contains(namesake)) {
+        return Ok(None);
+    }
     let number = number(&printed).with_context(|| format!("an unknown version: {}", printed.trim()))?;
     anyhow::ensure!(number >= wanted.oldest, "version {}.{} is too old", number.0, number.1);
     let version = printed.trim().trim_start_matches(|c| c != ' ').trim_start();

@@ -25,7 +25,7 @@ impl Cluster {
         for replica in self.servers().iter().filter(|server| server.upstream().is_some()) {
             match replica.node.common.engine {
                 Engine::Postgres => replica.delay_replay(late).await?,
-                Engine::MariaDb => {
+                Engine::MariaDb | Engine::MySql => {
                     let proxy = ChaosProxy::start(self.primary().port()).await?;
                     proxy.set_latency(late);
                     replica.follow_through(&proxy).await?;

@@ -1,4 +1,4 @@
-//! Real PostgreSQL and MariaDB clusters for tests and examples, and the faults to give them.
+//! Real PostgreSQL, MariaDB and MySQL clusters for tests and examples, and the faults to give them.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -20,6 +20,10 @@
 //! root (PostgreSQL wants the user to be in `/etc/passwd`). Nothing remains of a cluster that is dropped, nor of one whose process panics, exits or is
 //! killed; templates do remain, under `testkit-templates-<uid>`. Linux only: it reads `/proc`.
 //!
+//! MySQL is used where it is found: in `TESTKIT_MYSQL_BIN`, on `PATH` or in the usual folders. Few systems
+//! have a package; `scripts/get-mysql` unpacks Debian's into a folder of its own. A test that
+//! wants it and finds none says so on standard error, and passes.
+//!
 //! A URL has the form `postgres://shop:s3cret-shop@127.0.0.1:port/shop`. Its user owns the database
 //! and has ordinary rights; see [`Server::admin_url`] and [`Server::privileged_url`] for others.
 
@@ -32,6 +36,7 @@ mod instantly;
 mod lag;
 mod logins;
 mod mariadb;
+mod mysql;
 mod node;
 mod ports;
 mod postgres;
@@ -46,7 +51,7 @@ mod template;
 mod wait;
 mod weather;
 
-pub use cluster::{Cluster, MariaDbCluster, PostgresCluster};
+pub use cluster::{Cluster, MariaDbCluster, MySqlCluster, PostgresCluster};
 pub use instantly::Instantly;
 pub use lag::Lag;
 pub use proxy::ChaosProxy;

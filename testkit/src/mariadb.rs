@@ -26,7 +26,7 @@ const SIZES: [&str; 3] =
     ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M", "--innodb-temp-data-file-path=ibtmp1:2M:autoextend"];
 
 /// No GRANT ALL: with READ ONLY ADMIN among its rights a user can write on a read-only replica.
-const GRANTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES, \
+pub(crate) const GRANTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES, \
     CREATE TEMPORARY TABLES, CREATE VIEW, SHOW VIEW, TRIGGER, CREATE ROUTINE, ALTER ROUTINE, EXECUTE, EVENT";
 
 /// Finds MariaDB and makes the template if there is none.

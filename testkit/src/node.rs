@@ -12,18 +12,19 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     account::Account,
     discover::Installation,
-    mariadb,
+    mariadb, mysql,
     ports::Port,
     postgres,
     process::{Process, tail},
     scratch::Scratch,
 };
 
-/// The two kinds of servers.
+/// The kinds of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     Postgres,
     MariaDb,
+    MySql,
 }
 
 /// What all nodes of one cluster have in common.
@@ -149,6 +150,7 @@ impl Node {
         let (command, pid_file) = match self.common.engine {
             Engine::Postgres => (postgres::command(self)?, postgres::pid_file(self)),
             Engine::MariaDb => (mariadb::command(self), mariadb::pid_file(self)),
+            Engine::MySql => (mysql::command(self), mysql::pid_file(self)),
         };
         // After SIGKILL it names a dead process, or by now a stranger, which PostgreSQL would respect.
         match fs::remove_file(&pid_file) {

@@ -23,7 +23,9 @@ pub(crate) async fn copy_data(primary: &Server, server: &Server) -> Result<()> {
     fs::remove_dir_all(&data).with_context(|| format!("{} cannot be removed", data.display()))?;
     match server.node.common.engine {
         // The binary logs of the primary reach back to the template: they are its copy.
-        Engine::MariaDb => crate::template::copy(&server.node.common.template, &data, server.node.common.account),
+        Engine::MariaDb | Engine::MySql => {
+            crate::template::copy(&server.node.common.template, &data, server.node.common.account)
+        }
         Engine::Postgres => back_up(primary, server).await,
     }
 }

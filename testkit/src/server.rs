@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::{
     admin::Admin,
     logins::{ADMIN, ADMIN_PASSWORD, APP, APP_PASSWORD, DATABASE},
-    mariadb,
+    mariadb, mysql,
     node::{Engine, Node},
     postgres,
     proxy::ChaosProxy,
@@ -41,28 +41,38 @@ impl Server {
 
     /// [`url`](Self::url) with another port, such as a proxy's.
     pub fn url_at(&self, port: u16) -> String {
-        format!("{}://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{DATABASE}", self.scheme())
+        format!("{}://{}@127.0.0.1:{port}/{DATABASE}", self.scheme(), self.login(APP, APP_PASSWORD))
     }
 
     /// The URL of the superuser (`postgres`, `root`), without a password, on the same database.
     pub fn admin_url(&self) -> String {
         let user = match self.node.common.engine {
             Engine::Postgres => "postgres",
-            Engine::MariaDb => "root",
+            Engine::MariaDb | Engine::MySql => "root",
         };
         format!("{}://{user}@127.0.0.1:{}/{DATABASE}", self.scheme(), self.port())
     }
 
     /// The URL of a user with a password and every privilege: a superuser in PostgreSQL; in MariaDB
-    /// one with GRANT ALL, who can write on a replica although it is read-only.
+    /// one with GRANT ALL, who can write on a replica although it is read-only. In MySQL likewise, without
+    /// a password, and its replicas refuse him too (`super_read_only`).
     pub fn privileged_url(&self) -> String {
-        format!("{}://{ADMIN}:{ADMIN_PASSWORD}@127.0.0.1:{}/{DATABASE}", self.scheme(), self.port())
+        let login = self.login(ADMIN, ADMIN_PASSWORD);
+        format!("{}://{login}@127.0.0.1:{}/{DATABASE}", self.scheme(), self.port())
+    }
+
+    /// The user as in a URL; MySQL's have no passwords.
+    fn login(&self, user: &str, password: &str) -> String {
+        match self.node.common.engine {
+            Engine::MySql => user.to_owned(),
+            Engine::Postgres | Engine::MariaDb => format!("{user}:{password}"),
+        }
     }
 
     fn scheme(&self) -> &'static str {
         match self.node.common.engine {
             Engine::Postgres => "postgres",
-            Engine::MariaDb => "mysql",
+            Engine::MariaDb | Engine::MySql => "mysql",
         }
     }
 
@@ -100,7 +110,7 @@ impl Server {
     pub async fn stop(&self) -> Result<()> {
         let (signal, limit) = match self.node.common.engine {
             Engine::Postgres => postgres::STOP,
-            Engine::MariaDb => mariadb::STOP,
+            Engine::MariaDb | Engine::MySql => mariadb::STOP,
         };
         if !self.node.is_awake() && self.node.is_running() {
             self.node.thaw()?; // a stopped process does not hear
@@ -149,6 +159,7 @@ impl Server {
         match self.node.common.engine {
             Engine::Postgres => postgres::pause(&mut admin).await?,
             Engine::MariaDb => mariadb::pause(&mut admin).await?,
+            Engine::MySql => mysql::pause(&mut admin).await?,
         }
         admin.close().await;
         Ok(())
@@ -160,6 +171,7 @@ impl Server {
         match self.node.common.engine {
             Engine::Postgres => postgres::resume(&mut admin).await?,
             Engine::MariaDb => mariadb::resume(&mut admin).await?,
+            Engine::MySql => mysql::resume(&mut admin).await?,
         }
         admin.close().await;
         Ok(())
@@ -167,14 +179,18 @@ impl Server {
 
     /// The replica shows each change this much later than the primary made it; zero ends it.
     ///
-    /// Milliseconds on PostgreSQL. MariaDB knows whole seconds: parts of one are rounded up.
+    /// Milliseconds on PostgreSQL. MariaDB and MySQL know whole seconds: parts of one are rounded up.
     pub async fn delay_replay(&self, delay: Duration) -> Result<()> {
         self.node.set_delay(delay);
-        if self.node.common.engine == Engine::Postgres {
+        let engine = self.node.common.engine;
+        if engine == Engine::Postgres {
             return postgres::apply_role(&self.node, &self.admin_url()).await;
         }
         let mut admin = self.admin().await?;
-        mariadb::delay(&mut admin, delay).await?;
+        match engine {
+            Engine::MySql => mysql::delay(&mut admin, delay).await?,
+            _ => mariadb::delay(&mut admin, delay).await?,
+        }
         admin.close().await;
         self.wait_streaming().await
     }
@@ -191,11 +207,13 @@ impl Server {
         let position = match engine {
             Engine::Postgres => postgres::position(&mut primary).await?,
             Engine::MariaDb => mariadb::position(&mut primary).await?,
+            Engine::MySql => mysql::position(&mut primary).await?,
         };
         let patience = Patience::new();
         while !match engine {
             Engine::Postgres => postgres::has_reached(&mut replica, &position).await?,
             Engine::MariaDb => mariadb::has_reached(&mut replica, &position).await?,
+            Engine::MySql => mysql::has_reached(&mut replica, &position).await?,
         } {
             patience.again(&format!("{} to reach {position}", self.name())).await?;
         }
@@ -247,16 +265,15 @@ impl Server {
             let is_ready = match node.common.engine {
                 Engine::Postgres => postgres::is_ready(node, pid),
                 Engine::MariaDb => mariadb::is_ready(node, pid),
+                Engine::MySql => mysql::is_ready(node, pid),
             };
             if is_ready {
                 break;
             }
             patience.again("it to be ready").await.with_context(|| format!("{}; {}", node.name, node.log_tail()))?;
         }
-        if node.common.engine == Engine::MariaDb {
-            let mut admin = self.admin().await.with_context(|| node.log_tail())?;
-            mariadb::follow(node, &mut admin).await?;
-            admin.close().await;
+        if node.common.engine != Engine::Postgres {
+            self.tell_upstream().await.with_context(|| node.log_tail())?;
         }
         self.wait_streaming().await.with_context(|| node.log_tail())
     }
@@ -272,6 +289,7 @@ impl Server {
         while !match self.node.common.engine {
             Engine::Postgres => postgres::is_streaming(&self.node, &mut replica, &mut primary).await?,
             Engine::MariaDb => mariadb::is_streaming(&mut replica).await?,
+            Engine::MySql => mysql::is_streaming(&mut replica).await?,
         } {
             patience.again(&format!("{} to stream", self.name())).await?;
         }
@@ -296,11 +314,20 @@ impl Server {
         if self.node.common.engine == Engine::Postgres {
             postgres::apply_role(&self.node, &self.admin_url()).await?;
         } else if self.node.is_awake() {
-            let mut admin = self.admin().await?;
-            mariadb::follow(&self.node, &mut admin).await?;
-            admin.close().await;
+            self.tell_upstream().await?;
         }
         if self.node.is_awake() { self.wait_streaming().await } else { Ok(()) }
+    }
+
+    /// Tells a running MariaDB or MySQL replica whom to follow.
+    async fn tell_upstream(&self) -> Result<()> {
+        let mut admin = self.admin().await?;
+        match self.node.common.engine {
+            Engine::MySql => mysql::follow(&self.node, &mut admin).await?,
+            _ => mariadb::follow(&self.node, &mut admin).await?,
+        }
+        admin.close().await;
+        Ok(())
     }
 
     /// Makes this replica a primary; tells nobody else.
@@ -309,6 +336,7 @@ impl Server {
         match self.node.common.engine {
             Engine::Postgres => postgres::promote(&mut admin).await?,
             Engine::MariaDb => mariadb::promote(&mut admin).await?,
+            Engine::MySql => mysql::promote(&mut admin).await?,
         }
         admin.close().await;
         self.node.set_upstream(None);

@@ -33,7 +33,7 @@ async fn create_hidden_writer(servers: &Servers, db: &DatabaseConnection) -> Res
                 primary.execute(statement).await?;
             }
         }
-        Servers::MariaDb(_) => {
+        Servers::MariaDb(_) | Servers::MySql(_) => {
             primary
                 .execute(
                     "CREATE FUNCTION mislabelled() RETURNS INT DETERMINISTIC READS SQL DATA BEGIN \
@@ -51,7 +51,7 @@ async fn create_hidden_writer(servers: &Servers, db: &DatabaseConnection) -> Res
 async fn locks(servers: &Servers) -> Result<u64> {
     let sql = match servers {
         Servers::Postgres(_) => "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
-        Servers::MariaDb(_) => "SELECT IF(IS_USED_LOCK('seven') IS NULL, 0, 1)",
+        Servers::MariaDb(_) | Servers::MySql(_) => "SELECT IF(IS_USED_LOCK('seven') IS NULL, 0, 1)",
     };
     let mut count = 0;
     for server in servers.servers() {
@@ -67,7 +67,7 @@ async fn answer(db: &impl ConnectionTrait, sql: &str) -> Result<i32> {
 
 /// Runs it a thousand times from ten tasks, as one shape or as a hundred; on replicas, or on the primary's
 /// read-only sessions.
-async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: Servers) -> Result<()> {
+pub(crate) async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: Servers) -> Result<()> {
     const TASKS: usize = 10;
     const RUNS: usize = 100;
     let db = servers.connect().await?;
@@ -112,7 +112,7 @@ async fn mariadb_a_hidden_write_is_done_as_often_as_it_is_asked_for() -> Result<
 }
 
 /// What is refused for good, to read connections and in READ ONLY transactions, leaves nothing behind either.
-async fn what_stays_refused_leaves_no_lock(servers: Servers) -> Result<()> {
+pub(crate) async fn what_stays_refused_leaves_no_lock(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     create_hidden_writer(&servers, &db).await?;
     for (run, share) in [0.0, 1.0].into_iter().enumerate() {

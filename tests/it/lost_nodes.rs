@@ -459,7 +459,7 @@ fn a_handle_outlives_its_runtime_and_is_watched_on_the_next() -> Result<()> {
 async fn a_node_of_the_wrong_role_gets_no_reads(servers: Servers) -> Result<()> {
     let other = match servers {
         Servers::Postgres(_) => Servers::postgres().await?,
-        Servers::MariaDb(_) => Servers::mariadb().await?,
+        Servers::MariaDb(_) | Servers::MySql(_) => Servers::mariadb().await?,
     };
     item::create_table(&other.plain().await?).await?;
     // A primary, configured as a replica.

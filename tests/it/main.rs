@@ -11,6 +11,7 @@ mod files;
 mod freshness;
 mod item;
 mod lost_nodes;
+mod mysql;
 mod pooling_proxy;
 mod read_only;
 mod scripted;

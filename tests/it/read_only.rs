@@ -49,7 +49,11 @@ async fn session(transaction: &DatabaseTransaction) -> Result<(String, bool)> {
     let sql = match backend {
         // Of the session: the transaction itself was begun READ ONLY, which proves nothing.
         DbBackend::Postgres => "SELECT pg_backend_pid()::text, current_setting('default_transaction_read_only')",
-        DbBackend::MySql => "SELECT CAST(connection_id() AS CHAR), CAST(@@session.tx_read_only AS CHAR)",
+        // What MySQL and MariaDB each call it.
+        DbBackend::MySql => {
+            "SELECT CAST(connection_id() AS CHAR), \
+             CAST(/*!50708 @@session.transaction_read_only */ /*M!100000 @@session.tx_read_only */ AS CHAR)"
+        }
         _ => "SELECT '', CAST(query_only AS TEXT) FROM pragma_query_only",
     };
     let row = raw.query_one_raw(Statement::from_string(backend, sql)).await?.context("a row")?;
@@ -103,7 +107,7 @@ async fn create_function(servers: &Servers) -> Result<&'static str> {
                 "CREATE FUNCTION write_item() RETURNS int LANGUAGE sql VOLATILE AS \
                  'INSERT INTO item (name, amount) VALUES (''lost'', 1) RETURNING id'"
             }
-            Servers::MariaDb(_) => {
+            Servers::MariaDb(_) | Servers::MySql(_) => {
                 "CREATE FUNCTION write_item() RETURNS INT DETERMINISTIC MODIFIES SQL DATA \
                  BEGIN INSERT INTO item (name, amount) VALUES ('lost', 1); RETURN 1; END"
             }
@@ -115,7 +119,7 @@ async fn create_function(servers: &Servers) -> Result<&'static str> {
 /// What makes nodes of a cluster: `(primary, replica)` from their URLs.
 type Nodes<'a> = &'a dyn Fn(&str) -> NodeConfig;
 
-async fn ten_held_connections_refuse_writes(servers: &Servers, node: Nodes<'_>) -> Result<()> {
+pub(crate) async fn ten_held_connections_refuse_writes(servers: &Servers, node: Nodes<'_>) -> Result<()> {
     item::create_table(&servers.plain().await?).await?;
     let function = create_function(servers).await?;
     servers.wait_caught_up().await?;

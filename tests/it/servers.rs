@@ -5,14 +5,15 @@ use std::{collections::BTreeMap, ops::Deref};
 use anyhow::Result;
 use sea_orm::{ConnectOptions, DbBackend};
 use sea_orm_resolver::{Builder, DatabaseConnection, NodeConfig};
-use testkit::{Cluster, MariaDbCluster, PostgresCluster, Server};
+use testkit::{Cluster, MariaDbCluster, MySqlCluster, PostgresCluster, Server};
 
 use crate::{item, who::Who};
 
-/// A real cluster of either kind: what is true of one must be true of the other.
+/// A real cluster of any kind: what is true of one must be true of the others.
 pub(crate) enum Servers {
     Postgres(PostgresCluster),
     MariaDb(MariaDbCluster),
+    MySql(MySqlCluster),
 }
 
 impl Deref for Servers {
@@ -22,6 +23,7 @@ impl Deref for Servers {
         match self {
             Self::Postgres(cluster) => cluster,
             Self::MariaDb(cluster) => cluster,
+            Self::MySql(cluster) => cluster,
         }
     }
 }
@@ -35,10 +37,15 @@ impl Servers {
         Ok(Self::MariaDb(MariaDbCluster::start(2).await?))
     }
 
+    /// `None`, and loud about it, where MySQL is not installed.
+    pub(crate) async fn mysql() -> Result<Option<Self>> {
+        Ok(MySqlCluster::start_if_installed(2).await?.map(Self::MySql))
+    }
+
     pub(crate) fn backend(&self) -> DbBackend {
         match self {
             Self::Postgres(_) => DbBackend::Postgres,
-            Self::MariaDb(_) => DbBackend::MySql,
+            Self::MariaDb(_) | Self::MySql(_) => DbBackend::MySql,
         }
     }
 
@@ -86,7 +93,9 @@ impl Servers {
     pub(crate) async fn connections(&self, server: &Server) -> Result<u64> {
         let sql = match self {
             Self::Postgres(_) => "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop'",
-            Self::MariaDb(_) => "SELECT count(*) FROM information_schema.processlist WHERE user = 'shop'",
+            Self::MariaDb(_) | Self::MySql(_) => {
+                "SELECT count(*) FROM information_schema.processlist WHERE user = 'shop'"
+            }
         };
         Ok(server.query_scalar(sql).await?.parse()?)
     }

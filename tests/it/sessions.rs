@@ -48,7 +48,7 @@ async fn in_main(servers: Servers) -> Result<()> {
     insert_then_find(&db).await
 }
 
-async fn in_tasks(servers: Servers) -> Result<()> {
+pub(crate) async fn in_tasks(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
@@ -61,7 +61,7 @@ async fn in_tasks(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-async fn in_sessions_and_scopes(servers: Servers) -> Result<()> {
+pub(crate) async fn in_sessions_and_scopes(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     insert_then_find(&db.session()).await?;
     let session = db.session();
@@ -122,7 +122,7 @@ async fn mariadb_finds_what_a_session_or_scope_inserted() -> Result<()> {
 }
 
 /// Every way to write counts: the first read afterwards goes to the primary.
-async fn every_write_counts(servers: Servers) -> Result<()> {
+pub(crate) async fn every_write_counts(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let seed = item::new("seed", 0).insert(&db.primary()).await?;
     let count = async |db: &DatabaseConnection| item::Entity::find().count(db).await;
@@ -185,7 +185,7 @@ async fn mariadb_every_write_raises_the_floor_of_its_session() -> Result<()> {
     every_write_counts(Servers::mariadb().await?).await
 }
 
-async fn consistencies(servers: Servers) -> Result<()> {
+pub(crate) async fn consistencies(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let who = servers.who();
     let eventual = db.with_consistency(Consistency::Eventual);
@@ -221,7 +221,7 @@ async fn mariadb_each_consistency_sees_what_it_promises() -> Result<()> {
 }
 
 /// SeaORM reads back what it inserted where the database has no RETURNING.
-async fn eventual_still_reads_back(servers: Servers) -> Result<()> {
+pub(crate) async fn eventual_still_reads_back(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?.with_consistency(Consistency::Eventual);
     for n in 0..ROUNDS {
         for db in [&db, &db.session()] {

@@ -1,5 +1,7 @@
 //! What each kind of database is asked, and how its answer is read. One round trip, no privileges.
 
+#[cfg(test)]
+mod fixture;
 mod mysql;
 mod postgres;
 

@@ -77,7 +77,11 @@ FROM (
 pub(super) fn read_answer(configured: Role, row: &QueryResult) -> Result<Answer, DbErr> {
     // By name: the question went out as text, and a scripted node answers by name too.
     let in_recovery: String = row.try_get("", "in_recovery")?;
-    let role = if in_recovery == "true" { Role::Replica } else { Role::Primary };
+    let role = match &*in_recovery {
+        "true" => Role::Replica,
+        "false" => Role::Primary,
+        _ => return Err(nonsense("in_recovery", "it is neither true nor false")),
+    };
     let position = match (text(row, "system"), configured, role) {
         // It was not asked; or it takes writes of its own, in a log of its own.
         (None, ..) | (_, Role::Replica, Role::Primary) => Reported::Nothing,
@@ -88,11 +92,117 @@ pub(super) fn read_answer(configured: Role, row: &QueryResult) -> Result<Answer,
 
 fn position(system: &str, row: &QueryResult) -> Result<Option<Position>, DbErr> {
     let (Some(lsn), Some(timeline)) = (text(row, "lsn"), text(row, "timeline")) else { return Ok(None) };
-    let number = |column| text(row, column).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let number =
+        |column| text(row, column).map_or(Ok(0), |text| text.parse().map_err(|problem| nonsense(column, problem)));
     let lsn: Lsn = lsn.parse().map_err(|problem| nonsense("lsn", problem))?;
     Ok(Some(Position::Wal(WalPosition {
         system: system.parse().map_err(|problem| nonsense("system", problem))?,
         timeline: timeline.parse().map_err(|problem| nonsense("timeline", problem))?,
-        lsn: lsn.normalised(number("block_size"), number("segment_size")),
+        lsn: lsn.normalised(number("block_size")?, number("segment_size")?),
     })))
+}
+
+/// What PostgreSQL 15 answered to the question.
+#[cfg(test)]
+mod tests {
+    use sea_orm::DbBackend;
+
+    use super::{
+        super::fixture::{Columns, understood, with},
+        *,
+    };
+
+    const PRIMARY: Columns<'_> = &[
+        ("in_recovery", Some("false")),
+        ("system", Some("7710847098105289192")),
+        ("incarnation", Some("7710847098105289192@1795321492.987798")),
+        ("lsn", Some("0/A36EC8")),
+        ("timeline", Some("1")),
+        ("block_size", Some("8192")),
+        ("segment_size", Some("1048576")),
+    ];
+
+    /// With and without `pg_read_all_stats`: without it, the timeline is the last restart point's.
+    const REPLICA: Columns<'_> = &[
+        ("in_recovery", Some("true")),
+        ("system", Some("7710847098105289192")),
+        ("incarnation", Some("7710847098105289192@1795321492.975820")),
+        ("lsn", Some("0/A36EC8")),
+        ("timeline", Some("1")),
+        ("block_size", Some("8192")),
+        ("segment_size", Some("1048576")),
+    ];
+
+    async fn answer(configured: Role, columns: Columns<'_>) -> Answer {
+        understood(DbBackend::Postgres, configured, columns).await.expect("a server said so")
+    }
+
+    fn at(timeline: u32, lsn: &str) -> Reported {
+        let lsn = lsn.parse().expect("a log position");
+        Reported::At(Arc::new(Position::Wal(WalPosition { system: 7_710_847_098_105_289_192, timeline, lsn })))
+    }
+
+    #[tokio::test]
+    async fn a_primary_and_a_replica_tell_role_life_and_position() {
+        let primary = answer(Role::Primary, PRIMARY).await;
+        let incarnation = "7710847098105289192@1795321492.987798".to_owned();
+        assert_eq!(primary, Answer { role: Role::Primary, incarnation, position: at(1, "0/A36EC8") });
+        let replica = answer(Role::Replica, REPLICA).await;
+        let incarnation = "7710847098105289192@1795321492.975820".to_owned();
+        assert_eq!(replica, Answer { role: Role::Replica, incarnation, position: at(1, "0/A36EC8") });
+        let followed = answer(Role::Replica, &with(REPLICA, "timeline", Some("2"))).await;
+        assert_eq!(followed.position, at(2, "0/A36EC8"));
+    }
+
+    #[tokio::test]
+    async fn the_header_of_a_page_that_was_only_begun_does_not_count() {
+        for (said, meant) in [("0/A36018", "0/A36000"), ("0/A00028", "0/A00000"), ("0/A36028", "0/A36028")] {
+            assert_eq!(answer(Role::Primary, &with(PRIMARY, "lsn", Some(said))).await.position, at(1, meant));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_takes_writes_of_its_own_has_no_position_of_its_primary() {
+        assert_eq!(answer(Role::Replica, PRIMARY).await.position, Reported::Nothing);
+        // A primary that was demoted still has one; that it has the wrong role is another matter.
+        assert_eq!(answer(Role::Primary, REPLICA).await.position, at(1, "0/A36EC8"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_said_is_unknown_and_what_was_not_asked_is_nothing() {
+        for column in ["lsn", "timeline"] {
+            let position = answer(Role::Replica, &with(REPLICA, column, None)).await.position;
+            assert_eq!(position, Reported::Unknown, "{column}");
+        }
+        assert_eq!(answer(Role::Replica, &with(REPLICA, "system", None)).await.position, Reported::Nothing);
+        let identity: Vec<_> =
+            REPLICA.iter().copied().filter(|(name, _)| matches!(*name, "in_recovery" | "incarnation")).collect();
+        assert_eq!(answer(Role::Replica, &identity).await.position, Reported::Nothing);
+        // Without the sizes no page header is recognised.
+        let position = answer(Role::Replica, &with(REPLICA, "block_size", None)).await.position;
+        assert_eq!(position, at(1, "0/A36EC8"));
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_an_error_that_names_its_column() {
+        for column in ["in_recovery", "system", "lsn", "timeline", "block_size", "segment_size"] {
+            for nonsense in ["", "?", "-1", "0/", "/0", "99999999999999999999", "\u{0}"] {
+                let columns = with(REPLICA, column, Some(nonsense));
+                let refused = understood(DbBackend::Postgres, Role::Replica, &columns).await.expect_err(column);
+                assert!(matches!(&refused, DbErr::Type(why) if why.contains(column)), "{refused:?}");
+            }
+        }
+        for column in ["in_recovery", "incarnation"] {
+            let columns = with(REPLICA, column, None);
+            let refused = understood(DbBackend::Postgres, Role::Replica, &columns).await.expect_err(column);
+            assert!(refused.to_string().contains(column), "{refused}");
+        }
+        // Sizes that no server has.
+        for size in ["0", "1", "18446744073709551615"] {
+            for column in ["block_size", "segment_size"] {
+                let position = answer(Role::Replica, &with(REPLICA, column, Some(size))).await.position;
+                assert!(matches!(position, Reported::At(_)), "{column} {size}");
+            }
+        }
+    }
 }

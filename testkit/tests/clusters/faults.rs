@@ -85,7 +85,7 @@ async fn a_frozen_mariadb_is_silent_and_then_goes_on() -> anyhow::Result<()> {
     a_frozen_server_is_silent_and_then_goes_on(&*MariaDbCluster::start(2).await?).await
 }
 
-async fn a_paused_replica_shows_the_past(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn a_paused_replica_shows_the_past(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     let (paused, other) = (cluster.replica(0), cluster.replica(1));
     paused.pause_replay().await?;
@@ -109,7 +109,7 @@ async fn a_paused_mariadb_replica_shows_the_past() -> anyhow::Result<()> {
     a_paused_replica_shows_the_past(&*MariaDbCluster::start(2).await?).await
 }
 
-async fn a_delayed_replica_is_late_by_the_delay(cluster: &Cluster, delay: Duration) -> anyhow::Result<()> {
+pub(crate) async fn a_delayed_replica_is_late_by_the_delay(cluster: &Cluster, delay: Duration) -> anyhow::Result<()> {
     // MariaDB counts in whole seconds of the wall clock, which may be cut short by almost one.
     let least = delay.saturating_sub(Duration::from_millis(if delay.subsec_nanos() == 0 { 1_000 } else { 50 }));
     with_items(cluster).await?;

@@ -1,7 +1,8 @@
-//! The kit against the real servers. Each test takes both engines where both can.
+//! The kit against the real servers. Each test takes all engines that can.
 
 mod faults;
 mod leftovers;
+mod mysql;
 mod promotion;
 mod proxy;
 mod replication;

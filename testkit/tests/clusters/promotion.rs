@@ -2,7 +2,7 @@ use testkit::{Cluster, MariaDbCluster, PostgresCluster};
 
 use crate::{insert, items, with_items};
 
-async fn a_promoted_replica_takes_over(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn a_promoted_replica_takes_over(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     let old = cluster.primary().clone();
     old.kill().await?;
@@ -36,7 +36,7 @@ async fn a_promoted_mariadb_replica_takes_over() -> anyhow::Result<()> {
     a_promoted_replica_takes_over(&*MariaDbCluster::start(2).await?).await
 }
 
-async fn two_primaries_can_be_had(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn two_primaries_can_be_had(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     cluster.replica(1).kill().await?;
     let old = cluster.primary().clone();

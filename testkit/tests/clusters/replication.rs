@@ -4,7 +4,7 @@ use testkit::{ChaosProxy, Cluster, MariaDbCluster, PostgresCluster};
 
 use crate::{insert, items, with_items};
 
-async fn what_the_primary_writes_both_replicas_show(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn what_the_primary_writes_both_replicas_show(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     for id in 2..=40 {
         insert(cluster.primary(), id).await?;

@@ -128,7 +128,7 @@ impl Stage {
         let each = |verb: &str| TABLES.iter().map(|table| format!("{verb} {table}")).collect::<Vec<_>>();
         match self {
             Self::Servers(Servers::Postgres(_)) => vec![format!("TRUNCATE {} RESTART IDENTITY", TABLES.join(", "))],
-            Self::Servers(Servers::MariaDb(_)) => {
+            Self::Servers(Servers::MariaDb(_) | Servers::MySql(_)) => {
                 vec![format!(
                     "SET foreign_key_checks = 0; {}; SET foreign_key_checks = 1",
                     each("TRUNCATE TABLE").join("; ")
