@@ -91,7 +91,7 @@ const CATCH_UP: Duration = Duration::from_millis(2);
 const JOINING: Duration = Duration::from_secs(2);
 
 /// The longest time between two questions to a replica that reads wait for and that stands still.
-const LONGEST_PATIENCE: Duration = Duration::from_millis(160);
+const LONGEST_PATIENCE: Duration = Duration::from_millis(40);
 
 /// A server that does not know where it is is asked again after this time.
 const ASK_AGAIN_FOR_POSITION: Duration = Duration::from_secs(60);

@@ -180,25 +180,6 @@ async fn stop_and_go(
         for replica in paused {
             replica.resume_replay().await?;
         }
-        if std::env::var_os("DBG").is_some() {
-            for _ in 0..6 {
-                println!(
-                    "{}",
-                    db.topology()
-                        .members()
-                        .map(|m| format!(
-                            "{}:{:?}:{}:{}",
-                            m.name(),
-                            m.lag(),
-                            m.node().probes(),
-                            m.node().served_reads()
-                        ))
-                        .collect::<Vec<_>>()
-                        .join("  ")
-                );
-                tokio::time::sleep(Duration::from_millis(40)).await;
-            }
-        }
     }
 }
 
