@@ -396,7 +396,7 @@ fn plan(
 /// without new ones (weight, zone, tags, role check).
 fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Arc<str> {
     format!(
-        "{role}|{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
+        "{role}|{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
         own.max_connections,
         own.min_connections,
         own.acquire_timeout,
@@ -405,7 +405,8 @@ fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Ar
         own.statement_timeout,
         own.sqlx_logging,
         own.ping,
-        own.on_connect
+        own.on_connect,
+        own.positions
     )
     .into()
 }

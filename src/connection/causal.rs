@@ -21,7 +21,8 @@ use crate::{
 impl DatabaseConnection {
     /// What a session must see from here on, as a short text for a header, a cookie or a message: a session that
     /// begins [after it](Self::session_after), in whatever process, sees what this one has written, and an explicit
-    /// one also what it has read. A session that did neither has a token that asks for nothing.
+    /// one also what it has read. An explicit session that did neither has a token that asks for nothing; that of a plain
+    /// handle stands for every write of this process, because those of one task may be forgotten.
     ///
     /// Costs nothing where the primary was asked for its position since the session's last write. Where it was not, it
     /// waits for the next time, which all who want to know share: at most 5 ms and a round trip.
@@ -147,7 +148,7 @@ impl Core {
     /// reached for it.
     pub(super) fn look_for_awaited(&self, session: &Session) {
         let Some(position) = session.awaited() else { return };
-        let place = self.cell().load().place_of(&position);
+        let place = self.cell().load().place_of(&position, session.awaits_since());
         match place {
             Place::At(stamp) => session.arrived(Floor::reached(stamp)),
             Place::NotCompared => session.arrived(Floor::default()),

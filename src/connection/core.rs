@@ -18,7 +18,7 @@ use crate::{
     config::{Consistency, Settings},
     driver::Fault,
     monitor::{Monitor, Writer},
-    routing::{DrawSource, Freshness, Judge, Policy, Verdict},
+    routing::{Bound, DrawSource, Freshness, Judge, Policy, Verdict},
     telemetry,
     topology::{Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
 };
@@ -160,18 +160,16 @@ impl Core {
         self.freshness_but_for_read_backs(context, now)
     }
 
-    /// As [`freshness`](Self::freshness), and changes nothing.
+    /// As [`freshness`](Self::freshness), and takes no read-back.
     pub(super) fn freshness_but_for_read_backs(&self, context: &Context, now: Tick) -> Freshness {
         match context.consistency {
             Consistency::Strong => Freshness::Primary,
             // A session that came with a token has seen what nobody here wrote.
             Consistency::Process => self.past(self.floors.of_process().join(self.floor(context, now))),
             Consistency::Session => self.past(self.floor(context, now)),
-            Consistency::BoundedStaleness(within) => Freshness::Past {
-                floor: self.floor(context, now),
-                stick_after_write: self.floors.stick_after_write(),
-                within: Some(within),
-            },
+            Consistency::BoundedStaleness(within) => {
+                Freshness::Past { floor: self.floor(context, now), within: Bound::of(within) }
+            }
             Consistency::Eventual => Freshness::Any,
         }
     }
@@ -190,7 +188,7 @@ impl Core {
     }
 
     pub(super) fn past(&self, floor: Floor) -> Freshness {
-        Freshness::Past { floor, stick_after_write: self.floors.stick_after_write(), within: None }
+        Freshness::Past { floor, within: Bound::NONE }
     }
 
     /// An operation failed on a node in a way that says something about the node.

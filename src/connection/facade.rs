@@ -123,7 +123,8 @@ impl DatabaseConnection {
                 let now = core.now();
                 let (kept, seen) = route.kept.map(|kept| kept.get()).unwrap_or_default();
                 let freshness = core.freshness_but_for_read_backs(&context, now);
-                let request = ReadRequest { freshness, tried: None, kept, seen, alone: route.alone };
+                let stick_after_write = core.floors.stick_after_write();
+                let request = ReadRequest { freshness, tried: None, kept, seen, stick_after_write, alone: route.alone };
                 RouteDecision::of_read(&topology, core.policy.as_ref(), &request, Some(verdict), now)
             }
             _ => RouteDecision::of_write(&topology, Some(verdict)),

@@ -43,7 +43,8 @@ impl ReadConn {
         let now = core.now();
         let (kept, seen) = conn.kept().get();
         let freshness = core.freshness(context, now);
-        let request = ReadRequest { freshness, tried: None, kept, seen, alone: Lane::Read };
+        let stick_after_write = core.floors.stick_after_write();
+        let request = ReadRequest { freshness, tried: None, kept, seen, stick_after_write, alone: Lane::Read };
         // With nobody eligible the first statement waits for somebody.
         if let Ok(selected) =
             select_read(&core.cell().load(), core.policy.as_ref(), &request, now, &mut core.draws.draw())
@@ -73,11 +74,9 @@ impl ReadConn {
         let context = self.context();
         let route = self.anywhere();
         let operation = Operation::bare(&context);
-        let (answered, _lease) = self
-            .core
-            .read(self.core.ask(operation, route), route, |driver, _| driver.ping())
-            .await
-            .map_err(Unserved::into_error)?;
+        let asked = self.core.ask(&operation, route);
+        let answered = self.core.read(&asked, route, |driver, _| driver.ping()).await;
+        let (answered, _lease) = answered.map_err(Unserved::into_error)?;
         Ok(answered)
     }
 

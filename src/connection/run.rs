@@ -19,7 +19,8 @@ use crate::{
     driver::{Driver, Fault},
     error::Kind,
     routing::{
-        Freshness, How, Judge, ReadRequest, Rejected, RouteDecision, Selected, SessionFloor, Verdict, select_read,
+        Bound, Freshness, How, Judge, ReadRequest, Rejected, RouteDecision, Selected, SessionFloor, Verdict,
+        select_read,
     },
     telemetry,
     topology::{Floor, Lane, Lease, Node, NodeId, Role, Seq, Tick, Topology},
@@ -66,7 +67,7 @@ pub(super) struct Operation<'a> {
 /// What a read asks of its node: once, for all its attempts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
-    pub(super) operation: Operation<'a>,
+    pub(super) operation: &'a Operation<'a>,
     pub(super) at: Tick,
     pub(super) freshness: Freshness,
 }
@@ -122,7 +123,7 @@ impl Core {
     /// Dropping the future gives its place on the node back; the server may go on with the read.
     pub(super) async fn read<T, F>(
         &self,
-        mut asked: Asked<'_>,
+        asked: &Asked<'_>,
         route: ReadRoute<'_>,
         mut run: F,
     ) -> Result<(T, Lease), Unserved>
@@ -134,9 +135,14 @@ impl Core {
         let mut times_shaken = 0_u8;
         loop {
             // Decided here and not by `choose`, whose future would be a part of this one.
-            let Chosen { lease, how, record } = match self.decide(asked, route, tried, asked.at) {
-                Ok(chosen) => chosen,
-                Err(_) => Box::pin(self.wait_for_node(asked, route, tried)).await.map_err(Unserved::Failed)?,
+            // Why not is not kept: this future would be larger by it.
+            let decided = self.decide(self.after(times_shaken, asked), route, tried, asked.at).ok();
+            let Chosen { lease, how, record } = match decided {
+                Some(chosen) => chosen,
+                None => {
+                    let waiting = Box::pin(self.wait_for_node(self.after(times_shaken, asked), route, tried));
+                    waiting.await.map_err(Unserved::Failed)?
+                }
             };
             // What runs on the read-write pool (alone, or `Strong`) runs as it would in SeaORM. Elsewhere
             // even the last attempt keeps the statement: the server may refuse it.
@@ -158,9 +164,6 @@ impl Core {
                 // it was not the believed one that answered.
                 Ok(_) if lease.is_shaken() => {
                     times_shaken += 1;
-                    if times_shaken > MOST_SHAKEN {
-                        asked.freshness = self.past(Floor::never());
-                    }
                     continue;
                 }
                 Ok(value) => {
@@ -194,11 +197,16 @@ impl Core {
     /// A read of a session, or of a read connection, has ended.
     fn has_read(&self, kept: &KeptNode, node: NodeId, life: Seq) {
         let is_at_home = kept.read_on(node, life);
-        if !is_at_home {
+        if !is_at_home && kept.may_come_back() {
             // What it has seen now is newer than what was wanted when it began: who reads often would stay away
             // from its node for ever.
             self.monitor.writer().demand.want(kept.seen(), self.now());
         }
+    }
+
+    /// What a read asks whose belief in its nodes was shaken so often: at last only the primary is sure to have it.
+    fn after<'a>(&self, times_shaken: u8, asked: &Asked<'a>) -> Asked<'a> {
+        if times_shaken > MOST_SHAKEN { Asked { freshness: self.past(Floor::never()), ..*asked } } else { *asked }
     }
 
     pub(super) fn may_retry(&self, fault: Fault) -> bool {
@@ -216,7 +224,7 @@ impl Core {
     }
 
     /// What a read that begins now asks of its node.
-    pub(super) fn ask<'a>(&self, operation: Operation<'a>, route: ReadRoute<'_>) -> Asked<'a> {
+    pub(super) fn ask<'a>(&self, operation: &'a Operation<'a>, route: ReadRoute<'_>) -> Asked<'a> {
         let at = self.now();
         let freshness = match route.among {
             Among::All => self.freshness(operation.context, at),
@@ -251,7 +259,9 @@ impl Core {
         now: Tick,
     ) -> Result<Chosen, SmallVec<[Rejected; 4]>> {
         let (kept, seen) = route.kept.map(|kept| kept.get()).unwrap_or_default();
-        let request = ReadRequest { freshness: asked.freshness, tried, kept, seen, alone: route.alone };
+        let stick_after_write = self.floors.stick_after_write();
+        let request =
+            ReadRequest { freshness: asked.freshness, tried, kept, seen, stick_after_write, alone: route.alone };
         loop {
             let (selected, record) = {
                 let topology = self.cell().load();
@@ -262,12 +272,12 @@ impl Core {
                 let selected = select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?;
                 if selected.how.is_by_staleness() {
                     self.want(&request, now);
-                    if now.since(asked.at) < self.longest_wait(route, selected.how, now) {
+                    if now.since(asked.at) < self.longest_wait(asked.freshness, route, selected.how, now) {
                         return Err(SmallVec::new()); // The primary could serve it; a replica shall, if one soon can.
                     }
                 }
                 if self.reports_stale_reads(asked.operation.context) {
-                    self.report_if_stale(&topology, &selected, asked.operation, now);
+                    self.report_if_stale(&topology, &selected, *asked.operation, now);
                 }
                 let record = asked.operation.record(self.judge(), |verdict| {
                     RouteDecision::of_selected(&topology, self.policy.as_ref(), &request, verdict, now, &selected)
@@ -284,7 +294,9 @@ impl Core {
                 continue;
             }
             if let (Some(kept), Among::All) = (route.kept, route.among) {
+                let is_open = matches!(asked.freshness, Freshness::Past { floor, .. } if now < floor.parts().2);
                 kept.went_to(lease.node().id(), life, how);
+                kept.set_bound_to_primary(is_open);
                 if how == How::ForcedByReads && now > asked.at {
                     kept.waited_in_vain(now);
                 }
@@ -310,12 +322,15 @@ impl Core {
     }
 
     /// How long a read waits for a replica that is fresh enough, before the primary serves it.
-    fn longest_wait(&self, route: ReadRoute<'_>, how: How, now: Tick) -> Duration {
+    fn longest_wait(&self, freshness: Freshness, route: ReadRoute<'_>, how: How, now: Tick) -> Duration {
+        if matches!(freshness, Freshness::Past { floor, .. } if now < floor.parts().2) {
+            return Duration::ZERO; // Nobody can have it yet.
+        }
         let for_reads = match (how, route.kept) {
             (How::ForcedByReads, Some(kept)) if kept.may_wait(now) => RETURNS_WITHIN,
             _ => Duration::ZERO,
         };
-        self.settings().wait_for_replica.max(for_reads)
+        self.settings().wait_for_replica.max(for_reads).min(self.settings().read_selection_timeout)
     }
 
     /// Has the monitor find out who has what this read must see.
@@ -327,7 +342,7 @@ impl Core {
             return; // Nobody can have it yet.
         }
         // What has no place in the order is after now, and so is the end of a write that had none.
-        let is_after_now = within.is_some() || open_until != Tick::default();
+        let is_after_now = within != Bound::NONE || open_until != Tick::default();
         self.monitor.writer().demand.want(if is_after_now { clock::next_seq() } else { seen.max(request.seen) }, now);
     }
 
@@ -408,7 +423,13 @@ impl Core {
         let mark = WriteMark::begin(Arc::clone(self), session, effect, Certainty::Unknown);
         let result = run(&**lease.driver()).instrument(telemetry::route_span(record.as_deref())).await;
         match &result {
-            Ok(_) => lease.served(),
+            Ok(_) => {
+                lease.served();
+                // What was read on the primary was read too.
+                if let (Effect::Nothing, Some(kept)) = (effect, operation.context.session.kept()) {
+                    self.has_read(kept, lease.node().id(), lease.life());
+                }
+            }
             Err(error) => self.suspect(lease.node(), Fault::of(error)),
         }
         mark.ended(&result);
@@ -574,8 +595,15 @@ impl SeenMark {
     }
 }
 
+impl SeenMark {
+    /// Some of it was seen.
+    pub(super) fn now(&self) {
+        self.core.has_read(&self.kept, self.node, self.life);
+    }
+}
+
 impl Drop for SeenMark {
     fn drop(&mut self) {
-        self.core.has_read(&self.kept, self.node, self.life);
+        self.now();
     }
 }

@@ -105,6 +105,7 @@ pub(crate) struct Session {
     /// The position it begins after, until it is known where that lies.
     awaited: Mutex<Option<Arc<Position>>>,
     awaits: AtomicBool,
+    awaits_since: AtomicU64,
     /// Something was written in it, or may have been.
     has_written: AtomicBool,
 }
@@ -119,8 +120,14 @@ impl Session {
 
     /// It must see what a server at this position has.
     pub(crate) fn begin_after(&self, position: Arc<Position>) {
+        self.awaits_since.store(clock::next_seq().0, Ordering::Release);
         *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
         self.awaits.store(true, Ordering::Release);
+    }
+
+    /// Since when it waits for that: a primary had the position before.
+    pub(crate) fn awaits_since(&self) -> Seq {
+        Seq(self.awaits_since.load(Ordering::Acquire))
     }
 
     /// The position it begins after, while it is not known where that lies: only the primary is sure to have it.
@@ -201,6 +208,8 @@ struct Reading {
     seen: Seq,
     /// Whether the last read was sent to the primary for want of a fresh replica.
     is_away: bool,
+    /// Whether nobody but the primary can have what it must see, however soon it is asked.
+    is_bound: bool,
     /// Until then it does not wait for one: it did, in vain.
     waits_from: Tick,
 }
@@ -249,6 +258,15 @@ impl KeptNode {
         {
             reading.kept = Some(Kept { node, life, seen_elsewhere: reading.seen });
         }
+    }
+
+    pub(crate) fn set_bound_to_primary(&self, is_bound: bool) {
+        self.reading().is_bound = is_bound;
+    }
+
+    /// Whether it helps to ask the servers for its sake.
+    pub(crate) fn may_come_back(&self) -> bool {
+        !self.reading().is_bound
     }
 
     /// Whether a read may wait for a replica that needs only to be known to have what was read.
@@ -423,12 +441,11 @@ impl Floors {
             return;
         }
         self.forgotten.raise(newest);
-        let (seen, ..) = newest.parts();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
-            // What was written meanwhile stays.
-            shard.retain(|_, floor| floor.parts().0 > seen);
+            // What was written meanwhile stays, and what may still happen.
+            shard.retain(|_, floor| floor.join(newest) != newest);
             self.remembered.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
     }
@@ -474,10 +491,22 @@ impl Floors {
         if shard.len() >= SHARD_CAPACITY && !shard.contains_key(&id) {
             // Nobody is below what is forgotten, so forgetting is safe; it only costs reads on the primary
             // until the replicas have it.
-            self.remembered.fetch_sub(shard.len(), Ordering::Relaxed);
-            for (_, floor) in shard.drain() {
-                self.forgotten.raise(floor);
+            // But a write that may still happen binds its own session as long as there is room: it would keep
+            // everybody from the replicas.
+            let (before, (_, now, _)) = (shard.len(), floor.parts());
+            shard.retain(|_, old| {
+                let is_open = old.parts().2 > now;
+                if !is_open {
+                    self.forgotten.raise(*old);
+                }
+                is_open
+            });
+            if shard.len() >= SHARD_CAPACITY {
+                for (_, old) in shard.drain() {
+                    self.forgotten.raise(old);
+                }
             }
+            self.remembered.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
         let known = shard.len();
         let entry = shard.entry(id).or_default();

@@ -117,15 +117,16 @@ impl RowStream<'static> {
     ) -> Result<Self, DbErr> {
         let mut first = Some(statement.clone());
         let mut attempts = 0;
-        let asked = core.ask(operation, route);
-        let read = core.read(asked, route, |driver, _| {
+        let asked = core.ask(&operation, route);
+        let read = core.read(&asked, route, |driver, _| {
             attempts += 1;
             driver.stream(first.take().unwrap_or_else(|| statement.clone()))
         });
         let (rows, lease) = read.await.map_err(Unserved::into_error)?;
         let core = Arc::clone(core);
         let state = if lease.lane() == Lane::Write {
-            State::Flowing(Box::new(Flow::new(rows, core, lease, None)))
+            let _seen = route.kept.cloned().map(|kept| SeenMark::begin(&core, kept, &lease));
+            State::Flowing(Box::new(Flow { _seen, ..Flow::new(rows, core, lease, None) }))
         } else {
             let kept = route.kept.cloned();
             let route = ReadRoute { kept: None, ..route };
@@ -225,7 +226,7 @@ impl Hopeful {
             }
             .boxed()),
             AfterRefusal::ReadOnPrimary(route) => {
-                again.freshness = core.ask(again.operation(), route).freshness;
+                again.freshness = core.ask(&again.operation(), route).freshness;
                 again.route = route;
                 again.refused = Some(refused);
                 Ok(reopen(core, again, None).boxed())
@@ -269,7 +270,8 @@ async fn open_write(
 
 /// Opens another attempt of a routed read.
 async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
-    let asked = Asked { operation: again.operation(), at: core.now(), freshness: again.freshness };
+    let operation = again.operation();
+    let asked = Asked { operation: &operation, at: core.now(), freshness: again.freshness };
     let Chosen { lease, record, .. } = core.choose(asked, again.route(), tried).await?;
     let span = telemetry::route_span(record.as_deref());
     match until_down(&lease, lease.driver().stream(again.statement.clone())).instrument(span).await {
@@ -359,6 +361,9 @@ impl Stream for RowStream<'_> {
                             core.was_overruled(&again.statement.sql, refused);
                         }
                         let _seen = again.kept.map(|kept| SeenMark::begin(&core, kept, &lease));
+                        if let Some(seen) = &_seen {
+                            seen.now();
+                        }
                         let routed = Some((again.statement.sql, again.route));
                         let flow = Flow { routed, _seen, ..Flow::new(rows, core, lease, None) };
                         self.state = State::Flowing(Box::new(flow));

@@ -55,8 +55,8 @@ async fn run<R: Routed, T>(
     let this = Operation { context: &context, verdict: Some(verdict), text: text.as_deref() };
     match handle.route(&context, &verdict).map_err(refuse)? {
         Route::Read(route) => {
-            let asked = core.ask(this, route);
-            match core.read(asked, route, |driver, more| operation(driver, supply.next(more))).await {
+            let asked = core.ask(&this, route);
+            match core.read(&asked, route, |driver, more| operation(driver, supply.next(more))).await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
                 // Boxed, so that the future of every read is not as large as that of the rare one.
@@ -97,8 +97,8 @@ async fn run_refused<T>(
         AfterRefusal::ReadOnPrimary(route) => {
             let sql = statement.sql.clone();
             let mut supply = Supply::Raw(Some(statement));
-            let asked = core.ask(this, route);
-            let read = core.read(asked, route, |driver, more| operation(driver, supply.next(more)));
+            let asked = core.ask(&this, route);
+            let read = core.read(&asked, route, |driver, more| operation(driver, supply.next(more)));
             let (value, _lease) = read.await.map_err(Unserved::into_error)?;
             core.was_overruled(&sql, &refused);
             Ok(value)
@@ -164,7 +164,8 @@ pub(super) async fn begin<R: Routed>(
     let this = Operation::bare(&context);
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
-            let begun = core.read(core.ask(this, route), route, |driver, _| driver.begin(options)).await;
+            let asked = core.ask(&this, route);
+            let begun = core.read(&asked, route, |driver, _| driver.begin(options)).await;
             let (inner, lease) = begun.map_err(Unserved::into_error)?;
             let (core, log) = (Arc::clone(core), context.log.clone());
             Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, core, log).read_for(route.kept))

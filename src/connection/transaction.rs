@@ -110,6 +110,9 @@ impl DatabaseTransaction {
 
     /// Has the node asked how it is when the connection broke.
     fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        if let Some(seen) = &self.seen {
+            seen.now();
+        }
         result.inspect_err(|error| self.core.suspect(self.lease.node(), Fault::of(error)))
     }
 

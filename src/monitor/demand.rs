@@ -31,8 +31,9 @@ pub(crate) struct Demand {
 impl Demand {
     /// A read found no replica that is known to have everything up to `seq`.
     pub(crate) fn want(&self, seq: Seq, now: Tick) {
-        self.wanted_at.fetch_max(now.0, Ordering::AcqRel);
-        if self.wanted.fetch_max(seq.0, Ordering::AcqRel) < seq.0 {
+        let before = self.wanted_at.fetch_max(now.0, Ordering::AcqRel);
+        let is_forgotten = now.since(Tick(before)) > WANTED_FOR;
+        if self.wanted.fetch_max(seq.0, Ordering::AcqRel) < seq.0 || is_forgotten {
             self.raised.raise();
         }
     }

@@ -62,6 +62,9 @@ impl Monitor {
                     // From the current snapshot, not from `before`: its health may have moved on.
                     Place::Kept(id, settings) => {
                         let known = topology.member_of(id).expect("members leave only under the membership lock");
+                        // Found out when it was opened: a change of what was configured opens new pools.
+                        let positions = known.settings.positions;
+                        let settings = crate::topology::MemberSettings { positions, ..settings };
                         Member { settings, ..known.clone() }
                     }
                     Place::Fresh => opened.next().expect("one was opened for each").member,

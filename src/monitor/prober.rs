@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use sea_orm::{DbErr, RuntimeErr, sqlx};
+use sea_orm::{DbErr, RuntimeErr};
 use tokio::time;
 
 use super::{
@@ -161,7 +161,8 @@ impl Prober {
             }
         };
         writer.observe(&Observation { node: self.node.id(), reply });
-        if writer.settings.probe_interval > KEEP_LINK_FOR && self.wanted_at(writer).is_none() {
+        let is_asked_again = self.node.withdrawn_at() > self.asked_at.seq;
+        if writer.settings.probe_interval > KEEP_LINK_FOR && !is_asked_again && self.wanted_at(writer).is_none() {
             // A server counts connections, and a large fleet has many.
             self.link = None;
         }
@@ -348,12 +349,18 @@ pub(super) async fn ask_server(
     }
 }
 
-/// Whether the server is there, and only does not know what it was asked.
+/// Whether the server is there, and only does not know what it was asked. Any other error says nothing of what it
+/// knows: the probe has failed.
 pub(super) fn is_not_understood(error: &DbErr) -> bool {
-    matches!(error, DbErr::Type(_))
-        || matches!(error, DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Conn(RuntimeErr::SqlxError(error))
-            if matches!(**error, sqlx::Error::Database(_)))
-            && !Fault::of(error).casts_suspicion()
+    let error = match error {
+        DbErr::Type(_) => return true,
+        DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Conn(RuntimeErr::SqlxError(error)) => error,
+        _ => return false,
+    };
+    // Syntax, an unknown name, no privilege; not supported; MySQL's unknown variable.
+    let Some(database) = error.as_database_error() else { return false };
+    let code = database.code();
+    code.is_some_and(|code| code.starts_with("42") || code == "0A000") || error.to_string().contains("1193 (HY000)")
 }
 
 /// Makes sure that a session of the read-only pool is read-only in the database.

@@ -309,7 +309,7 @@ impl SessionFloor {
         let written_ago = (written != Tick::default()).then(|| now.since(written));
         let only_primary = open_until == Tick::NEVER;
         let open_for = (open_until > now && !only_primary).then(|| open_until.since(now));
-        let this = Self { written_ago, open_for, within, only_primary };
+        let this = Self { written_ago, open_for, within: within.within(), only_primary };
         (this != Self::default()).then_some(this)
     }
 }
@@ -395,7 +395,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        routing::{Draw, Kept, WeightedRandom, select_read},
+        routing::{Bound, Draw, Kept, WeightedRandom, select_read},
         topology::{Floor, Health, Rotation, Seq, Stamp, fixture},
     };
 
@@ -403,7 +403,7 @@ mod tests {
     const STICK: Duration = Duration::from_secs(1);
 
     fn past(floor: Floor) -> Freshness {
-        Freshness::Past { floor, stick_after_write: STICK, within: None }
+        Freshness::Past { floor, within: Bound::NONE }
     }
 
     fn freshness() -> impl Strategy<Value = Freshness> {
@@ -435,7 +435,8 @@ mod tests {
             let id = |index: Option<usize>| topology.members().nth(index?).map(|member| member.node.id());
             let keep = |node| Kept { node, life: Seq(0), seen_elsewhere: Seq(0) };
             let (kept, seen) = (id(kept).map(keep), Seq(0));
-            let request = ReadRequest { freshness, tried: id(tried), kept, seen, alone: Lane::Write };
+            let (tried, alone) = (id(tried), Lane::Write);
+            let request = ReadRequest { freshness, tried, kept, seen, stick_after_write: STICK, alone };
 
             let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, None, NOW);
             let mut expected = BTreeSet::new();
@@ -476,6 +477,7 @@ mod tests {
             tried: None,
             kept: None,
             seen: Seq(0),
+            stick_after_write: STICK,
             alone: Lane::Write,
         };
         let verdict = Verdict { intent: Intent::Read, reason: Reason::PlainRead, decided_by: DecidedBy::Text };

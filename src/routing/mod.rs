@@ -19,4 +19,4 @@ pub(crate) use draw::DrawSource;
 pub use judge::DecidedBy;
 pub(crate) use judge::{BadRule, Judge, Refusal, Verdict};
 pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
-pub(crate) use select::{Freshness, How, Kept, ReadRequest, Rejected, Selected, select_read};
+pub(crate) use select::{Bound, Freshness, How, Kept, ReadRequest, Rejected, Selected, select_read};

@@ -15,13 +15,28 @@ pub(crate) enum Freshness {
     /// A member that has what the session must see.
     Past {
         floor: Floor,
-        /// How long after a write a replica without known position is taken to have it.
-        stick_after_write: Duration,
         /// It must also have everything that was acknowledged until so long ago.
-        within: Option<Duration>,
+        within: Bound,
     },
     /// The primary itself, on its read-write sessions.
     Primary,
+}
+
+/// How old the state of the database may be. One word, because the future of every read holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound(u64);
+
+impl Bound {
+    /// As old as it likes.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
+    pub(crate) fn of(within: Duration) -> Self {
+        Self(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn within(self) -> Option<Duration> {
+        (self != Self::NONE).then(|| Duration::from_nanos(self.0))
+    }
 }
 
 /// One read that needs a node.
@@ -34,6 +49,8 @@ pub(crate) struct ReadRequest {
     pub(crate) kept: Option<Kept>,
     /// What it has read already: another node than the kept one must have that too.
     pub(crate) seen: Seq,
+    /// How long after a write a replica without known position is taken to have it.
+    pub(crate) stick_after_write: Duration,
     /// Where nobody but the primary comes into question: whether the read still asks for a session
     /// that is read-only in the database (`db.read()`), or for what SeaORM alone would do (`&db`).
     pub(crate) alone: Lane,
@@ -82,7 +99,7 @@ impl How {
     fn forced_by(why: Unfit) -> Self {
         match why {
             Unfit::BehindReads => Self::ForcedByReads,
-            Unfit::BehindSession | Unfit::WroteTooRecently | Unfit::TooStale => Self::ForcedByStaleness,
+            Unfit::BehindSession | Unfit::TooStale => Self::ForcedByStaleness,
             _ => Self::Forced,
         }
     }
@@ -113,7 +130,7 @@ impl ReadRequest {
         match self.freshness {
             Freshness::Any => false,
             Freshness::Past { floor, within, .. } => {
-                !floor.is_none() || within.is_some() || self.seen != Seq::default()
+                !floor.is_none() || within != Bound::NONE || self.seen != Seq::default()
             }
             Freshness::Primary => true,
         }
@@ -221,7 +238,8 @@ pub(super) fn fit_for(
         return Err(Unfit::Tried);
     }
     match request.freshness {
-        Freshness::Past { floor, stick_after_write, within } if role == Role::Replica => {
+        Freshness::Past { floor, within } if role == Role::Replica => {
+            let stick_after_write = request.stick_after_write;
             if !member.is_past(floor.join(Floor::seen(request.seen)), now, stick_after_write) {
                 return Err(match member.standing {
                     Standing::Timed => Unfit::WroteTooRecently,
@@ -229,7 +247,7 @@ pub(super) fn fit_for(
                     _ => Unfit::BehindSession,
                 });
             }
-            match within {
+            match within.within() {
                 Some(within) if !member.standing.is_within(within, now) || member.is_in_doubt() => Err(Unfit::TooStale),
                 _ => Ok(()),
             }
@@ -249,12 +267,18 @@ mod tests {
         topology::{Health, Lease, Observed, Reported, Rotation, Stamp, fixture},
     };
 
-    const ANY: ReadRequest =
-        ReadRequest { freshness: Freshness::Any, tried: None, kept: None, seen: Seq(0), alone: Lane::Write };
+    const ANY: ReadRequest = ReadRequest {
+        freshness: Freshness::Any,
+        tried: None,
+        kept: None,
+        seen: Seq(0),
+        stick_after_write: Duration::from_secs(1),
+        alone: Lane::Write,
+    };
     const NOW: Tick = Tick(10_000_000_000);
 
     fn past(floor: Floor) -> Freshness {
-        Freshness::Past { floor, stick_after_write: Duration::from_secs(1), within: None }
+        Freshness::Past { floor, within: Bound::NONE }
     }
 
     fn claims_primary(at: Tick) -> Observed {

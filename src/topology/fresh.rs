@@ -142,8 +142,8 @@ impl Lag {
                 };
                 let calm = match (beyond(2), answered) {
                     (true, _) => 0,
-                    (false, true) => self.calm.saturating_add(1),
-                    (false, false) => self.calm,
+                    (false, true) if fresh.has_caught_up() => self.calm.saturating_add(1),
+                    (false, _) => self.calm,
                 };
                 let is_over = beyond(1) || self.is_over && calm < CALM;
                 Self { time: Some(time), bytes, is_over, calm }

@@ -23,20 +23,21 @@ pub(crate) struct Lease {
     lane: Lane,
     role: Role,
     life: Seq,
-    relies_on: Option<Seq>,
+    /// Zero for none.
+    relies_on: Seq,
 }
 
 impl Lease {
     pub(crate) fn take(node: Arc<Node>, lane: Lane, role: Role) -> Self {
         node.enter(lane);
         let driver = node.driver(lane);
-        Self { node, driver, lane, role, life: Seq::default(), relies_on: None }
+        Self { node, driver, lane, role, life: Seq::default(), relies_on: Seq::default() }
     }
 
     /// With the server life that was believed to answer, and the answer of it that the choice relies on.
     pub(crate) fn believing(mut self, life: Seq, relies_on: Option<Seq>) -> Self {
         self.life = life;
-        self.relies_on = relies_on;
+        self.relies_on = relies_on.unwrap_or_default();
         self
     }
 
@@ -48,7 +49,7 @@ impl Lease {
     /// Whether what the choice relies on was shaken since: a connection was lost, or another server was met
     /// in the place of the node. What was read meanwhile is perhaps older than it had to be.
     pub(crate) fn is_shaken(&self) -> bool {
-        self.relies_on.is_some_and(|answer| answer <= self.node.withdrawn_at())
+        self.relies_on != Seq::default() && self.relies_on <= self.node.withdrawn_at()
     }
 
     /// The role in which the node was chosen.

@@ -112,13 +112,15 @@ impl Topology {
         serving.fold(Settled::BY_ALL, |settled, replica| settled.and(&replica.standing))
     }
 
-    /// Where a position of some process lies in what is known of the primary's history.
-    pub(crate) fn place_of(&self, position: &Position) -> Place {
+    /// Where a position lies that a primary had before `since`, in what is known of this primary's history.
+    pub(crate) fn place_of(&self, position: &Position, since: Seq) -> Place {
         let Some(newest) = self.samples.newest() else {
             return if self.primary.has_positions() { Place::Ahead } else { Place::NotCompared };
         };
         match newest.position.reach(position) {
             Reach::Covers => self.samples.first_past(position).map_or(Place::Ahead, Place::At),
+            // It was asked later, and does not have it: that was another one.
+            Reach::Behind if newest.stamp.seq > since => Place::Unrelated,
             Reach::Behind => Place::Ahead,
             Reach::Unrelated => Place::Unrelated,
         }

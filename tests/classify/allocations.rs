@@ -81,16 +81,16 @@ async fn a_routed_read_allocates_no_more_than_seaorms_trait_demands() -> Result<
     Ok(())
 }
 
-/// Drawing the node of a read connection.
+/// Drawing the node of a read connection: one block, for what it has read, which its streams and transactions keep too.
 #[tokio::test]
-async fn a_draw_allocates_nothing() -> Result<(), DbErr> {
+async fn a_draw_allocates_one_block() -> Result<(), DbErr> {
     let db: DatabaseConnection = Instantly::connect(4).await?;
     drop(db.read());
     let before = ALLOCATIONS.get();
     for _ in 0..100 {
         drop(db.read());
     }
-    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(ALLOCATIONS.get() - before, 100);
     Ok(())
 }
 
