@@ -425,8 +425,9 @@ impl Core {
         match &result {
             Ok(_) => {
                 lease.served();
-                // What was read on the primary was read too.
-                if let (Effect::Nothing, Some(kept)) = (effect, operation.context.session.kept()) {
+                // What was read on the primary was read too. (A BEGIN reads nothing.)
+                let reads = effect == Effect::Nothing && operation.verdict.is_some();
+                if let (true, Some(kept)) = (reads, operation.context.session.kept()) {
                     self.has_read(kept, lease.node().id(), lease.life());
                 }
             }

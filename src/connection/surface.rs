@@ -174,7 +174,12 @@ pub(super) async fn begin<R: Routed>(
             // Begun is not written: the floor rises when the transaction ends.
             let (inner, lease) = core.write(this, Effect::Nothing, |driver: &dyn Driver| driver.begin(options)).await?;
             let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Known);
-            Ok(DatabaseTransaction::new(inner, lease, access, Some(mark), Arc::clone(core), context.log.clone()))
+            let (core, log) = (Arc::clone(core), context.log.clone());
+            let transaction = DatabaseTransaction::new(inner, lease, access, Some(mark), core, log);
+            Ok(match effect {
+                Effect::Nothing => transaction.read_for(context.session.kept()),
+                Effect::Written | Effect::WrittenWithoutReturning => transaction,
+            })
         }
     }
 }

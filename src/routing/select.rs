@@ -388,7 +388,7 @@ mod tests {
         let wrote = ReadRequest { freshness: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), kept, ..ANY };
         for seed in 0..200 {
             let selected = pick(&topology, &wrote, seed).expect("the primary");
-            assert_eq!((selected.role, selected.how), (Role::Primary, How::ForcedByStaleness));
+            assert_eq!((selected.role, selected.how), (Role::Primary, How::Forced));
         }
         let mut lost = topology.clone();
         lost.replicas[0].health = Health::Down;
