@@ -72,7 +72,10 @@ impl Core {
         if floor.is_none() {
             return Ok(begun_after);
         }
-        let position = self.position_after(floor.parts().0).await?;
+        // A write of unknown outcome that cannot happen any more may have happened until it could not.
+        let (seen, _, open_until) = floor.parts();
+        let open_until = if open_until <= self.now() { open_until } else { Tick::default() };
+        let position = self.position_after(seen, open_until).await?;
         let (now, (_, written_at, open_until)) = (self.now(), floor.parts());
         // A session that only the primary can serve has seen what the primary has, and goes on from there.
         let open_for = if open_until == Tick::NEVER { Duration::ZERO } else { open_until.since(now) };
@@ -83,8 +86,8 @@ impl Core {
         Ok(CausalToken::new(position, open_for, sticks_for).merge(&begun_after))
     }
 
-    /// Where the primary was at some time after `seq`; `None` where that cannot be told.
-    async fn position_after(&self, seq: Seq) -> Result<Option<Position>, DbErr> {
+    /// Where the primary was at some time after `seq`, and later than `at`; `None` where that cannot be told.
+    async fn position_after(&self, seq: Seq, at: Tick) -> Result<Option<Position>, DbErr> {
         let timeout = self.settings().read_selection_timeout;
         let started = self.now();
         // Mark seen, look, then wait.
@@ -100,7 +103,7 @@ impl Core {
                     .await
                     .unwrap_or_else(|_| Err(self.nowhere(timeout).into()));
             }
-            if let Some(sample) = topology.samples.first_after(seq) {
+            if let Some(sample) = topology.samples.first_after(seq, at) {
                 return Ok(Some((*sample.position).clone()));
             }
             let waited = self.now().since(started);
@@ -108,7 +111,7 @@ impl Core {
                 return Err(self.nowhere(timeout).into());
             }
             self.monitor.ensure_running();
-            self.monitor.writer().demand.want(seq, self.now());
+            self.monitor.writer().demand.want(next_seq(), self.now());
             let _ = time::timeout(timeout.saturating_sub(waited), changes.changed()).await;
         }
     }

@@ -63,9 +63,9 @@ impl Samples {
         Some(self.ring.get(before)?.stamp)
     }
 
-    /// The earliest sample for which the primary was asked after `seq`.
-    pub(crate) fn first_after(&self, seq: Seq) -> Option<&Sample> {
-        self.ring.get(self.ring.partition_point(|sample| sample.stamp.seq <= seq))
+    /// The earliest sample for which the primary was asked after `seq`, and later than `at`.
+    pub(crate) fn first_after(&self, seq: Seq, at: Tick) -> Option<&Sample> {
+        self.ring.get(self.ring.partition_point(|sample| sample.stamp.seq <= seq || sample.stamp.at <= at))
     }
 }
 
@@ -138,8 +138,9 @@ mod tests {
     #[test]
     fn what_was_asked_after_a_write_is_found() {
         let samples = samples(5);
-        assert_eq!(samples.first_after(Seq(3)).map(|sample| sample.stamp.seq), Some(Seq(4)));
-        assert_eq!(samples.first_after(Seq(5)), None);
-        assert_eq!(samples.first_after(Seq(0)).map(|sample| sample.stamp.seq), Some(Seq(1)));
+        assert_eq!(samples.first_after(Seq(3), Tick(0)).map(|sample| sample.stamp.seq), Some(Seq(4)));
+        assert_eq!(samples.first_after(Seq(5), Tick(0)), None);
+        assert_eq!(samples.first_after(Seq(0), Tick(0)).map(|sample| sample.stamp.seq), Some(Seq(1)));
+        assert_eq!(samples.first_after(Seq(0), Tick(30)).map(|sample| sample.stamp.seq), Some(Seq(4)));
     }
 }
