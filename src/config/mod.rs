@@ -108,6 +108,11 @@ pub struct Config {
     /// A pooled connection that was idle for this long is pinged before it is used. Default: 5 s.
     #[serde(with = "duration")]
     pub ping_after_idle: Duration,
+    /// How long a read-only connection stays at hand between reads, before its pool has it back and pings it (sqlx
+    /// does so each time a connection is given back); zero for not at all. Meanwhile the pool's own rules of age and
+    /// idleness wait. For nodes that are given as URLs, see [`NodeConfig::keep_warm`]. Default: 1 s.
+    #[serde(with = "duration")]
+    pub keep_warm: Duration,
     /// How long operations may run on a node that is drained or removed before the call returns.
     /// Default: 30 s.
     #[serde(with = "duration")]
@@ -141,6 +146,7 @@ impl Default for Config {
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_millis(500),
             ping_after_idle: Duration::from_secs(5),
+            keep_warm: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
             connect_lazy: false,
             seed: None,

@@ -85,6 +85,8 @@ pub(super) struct NodeSettings {
     pub(super) sqlx_logging: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ping: Option<Ping>,
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub(super) keep_warm: Option<Duration>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) on_connect: Vec<String>,
 }
@@ -240,6 +242,15 @@ impl NodeConfig {
     #[must_use]
     pub fn ping(self, ping: Ping) -> Self {
         self.with(|settings| settings.ping = Some(ping))
+    }
+
+    /// How long a read-only connection stays at hand between reads, before its pool has it back; zero for not at
+    /// all. Default: [`Config::keep_warm`](crate::Config::keep_warm) for a node that is given as a URL and not
+    /// pinged before every use. Others may bring pool hooks (`before_acquire`, `after_release`) that are meant to run
+    /// for each statement: say it here where they need not.
+    #[must_use]
+    pub fn keep_warm(self, keep: Duration) -> Self {
+        self.with(|settings| settings.keep_warm = Some(keep))
     }
 
     /// Adds a statement that runs once on each new physical connection, before it is used and

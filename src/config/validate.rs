@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) probe_interval: Duration,
     pub(crate) probe_timeout: Duration,
     pub(crate) ping_after_idle: Duration,
+    pub(crate) keep_warm: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) connect_lazy: bool,
     pub(crate) seed: Option<u64>,
@@ -57,6 +58,8 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 const MIN_PRIMARY_READ_CONNECTIONS: u32 = 2;
 /// SeaORM opens one connection to SQLite, because writers exclude each other; readers do not.
 const SQLITE_READ_CONNECTIONS: u32 = 4;
+/// With these features SeaORM tells of each statement in its own way, which warm connections leave out.
+const SEAORM_SPEAKS: bool = cfg!(any(feature = "tracing-spans", feature = "debug-print"));
 
 impl TryFrom<&Config> for Settings {
     type Error = Error;
@@ -111,6 +114,7 @@ impl TryFrom<&Config> for Settings {
             probe_interval: config.probe_interval,
             probe_timeout: config.probe_timeout,
             ping_after_idle: config.ping_after_idle,
+            keep_warm: config.keep_warm,
             drain_timeout: config.drain_timeout,
             connect_lazy: config.connect_lazy,
             seed: config.seed,
@@ -347,6 +351,10 @@ fn plan(
             return Err(Error::config(format!("{field}.{part}"), "0 leaves no time; leave it out for the default"));
         }
     }
+    let keep_warm = own.keep_warm.unwrap_or_else(|| match (&located.opener, own.ping) {
+        (Opener::Url(_), Some(Ping::WhenIdle | Ping::Never) | None) if !SEAORM_SPEAKS => settings.keep_warm,
+        _ => Duration::ZERO,
+    });
     let lane = |max_connections, min_connections, default_acquire_timeout| LaneOptions {
         max_connections,
         min_connections,
@@ -360,6 +368,7 @@ fn plan(
             Some(Ping::Always) => PingRule::Always,
             Some(Ping::Never) => PingRule::Never,
         },
+        keep_warm: Some(keep_warm).filter(|keep| !keep.is_zero()),
         logging: own.sqlx_logging,
         on_connect: own.on_connect.clone().into(),
     };
@@ -396,7 +405,7 @@ fn plan(
 /// without new ones (weight, zone, tags, role check).
 fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Arc<str> {
     format!(
-        "{role}|{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
+        "{role}|{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
         own.max_connections,
         own.min_connections,
         own.acquire_timeout,
@@ -405,6 +414,7 @@ fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Ar
         own.statement_timeout,
         own.sqlx_logging,
         own.ping,
+        own.keep_warm,
         own.on_connect,
         own.positions
     )

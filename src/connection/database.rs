@@ -179,6 +179,12 @@ impl Builder {
         self
     }
 
+    /// See [`Config::keep_warm`]. Default: 1 s.
+    pub fn keep_warm(mut self, keep: Duration) -> Self {
+        self.config.keep_warm = keep;
+        self
+    }
+
     /// See [`Config::ping_after_idle`]. Default: 5 s.
     pub fn ping_after_idle(mut self, idle: Duration) -> Self {
         self.config.ping_after_idle = idle;

@@ -21,6 +21,8 @@ mod secret;
 mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod warm;
 
 use std::{fmt::Debug, sync::Arc};
 

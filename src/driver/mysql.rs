@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
-    DatabaseConnection, SqlxMySqlConnector,
+    DatabaseConnection,
     sqlx::{self, MySql, MySqlPool},
 };
 
@@ -12,6 +12,7 @@ use super::{
     Access, Driver, Hello, LaneOptions, SeaOrmDriver,
     hello::greet,
     open::{resize, run_all},
+    warm::opened,
 };
 
 /// Turns the lazily opened handle of a connector into a lane.
@@ -50,8 +51,7 @@ pub(super) fn sibling(
             run_all::<MySql>(connection, &statements, last).await
         })
     });
-    let pool = options.connect_lazy_with(template.connect_options().as_ref().clone());
-    Arc::new(SeaOrmDriver::opened(SqlxMySqlConnector::from_sqlx_mysql_pool(pool), access))
+    opened(options.connect_lazy_with(template.connect_options().as_ref().clone()), lane, access)
 }
 
 /// MariaDB limits every statement, in seconds; MySQL limits SELECTs, in milliseconds. Each

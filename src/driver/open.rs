@@ -52,6 +52,8 @@ pub(crate) struct LaneOptions {
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) ping: PingRule,
+    /// How long a read-only connection stays at hand between reads; `None` for not at all.
+    pub(crate) keep_warm: Option<Duration>,
     /// Whether sqlx logs statements.
     pub(crate) logging: Option<bool>,
     /// Statements for each new physical connection.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    DatabaseConnection, SqlxPostgresConnector,
+    DatabaseConnection,
     sqlx::{PgPool, Postgres},
 };
 
@@ -12,6 +12,7 @@ use super::{
     Access, Driver, Hello, LaneOptions, SeaOrmDriver,
     hello::greet,
     open::{resize, run_all},
+    warm::opened,
 };
 
 const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
@@ -56,6 +57,5 @@ pub(super) fn sibling(template: &PgPool, lane: &LaneOptions, access: Access, hel
         // Of two equal options the later wins, so this one cannot be undone by the user's own.
         connect = connect.options([("default_transaction_read_only", "on")]);
     }
-    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(options.connect_lazy_with(connect));
-    Arc::new(SeaOrmDriver::opened(connection, access))
+    opened(options.connect_lazy_with(connect), lane, access)
 }

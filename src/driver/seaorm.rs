@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::sync::OwnedSemaphorePermit;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use tokio::time::Instant;
 
@@ -76,6 +77,20 @@ impl SeaOrmDriver {
     fn connection(&self) -> &DatabaseConnection {
         self.heard.get().unwrap_or(&self.unheard)
     }
+
+    /// Begins a transaction that holds on to a right to its connection, if there is one, for as long as it lives.
+    pub(super) fn begin_holding(
+        &self,
+        options: TransactionOptions,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
+        if self.backend() != DbBackend::MySql {
+            return begin_on(self.connection(), options, permit);
+        }
+        let connection = self.connection().clone();
+        let rest = async move { begin_on(&connection, options, permit).await }.boxed();
+        Finishing { rest: Some(rest), is_started: false }.boxed()
+    }
 }
 
 impl fmt::Debug for SeaOrmDriver {
@@ -123,12 +138,7 @@ impl Driver for SeaOrmDriver {
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        if self.backend() != DbBackend::MySql {
-            return begin_on(self.connection(), options);
-        }
-        let connection = self.connection().clone();
-        let rest = async move { begin_on(&connection, options).await }.boxed();
-        Finishing { rest: Some(rest), is_started: false }.boxed()
+        self.begin_holding(options, None)
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
@@ -252,58 +262,70 @@ impl Driver for SeaOrmDriver {
 }
 
 /// A SeaORM transaction as a [`DriverTransaction`].
-struct SeaOrmTransaction(DatabaseTransaction);
+struct SeaOrmTransaction {
+    // In this order: the connection goes back first, then the right to the next one.
+    transaction: DatabaseTransaction,
+    permit: Option<OwnedSemaphorePermit>,
+}
 
 impl DriverTransaction for SeaOrmTransaction {
     fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
-        self.0.execute_raw(statement)
+        self.transaction.execute_raw(statement)
     }
 
     fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
-        self.0.execute_unprepared(sql)
+        self.transaction.execute_unprepared(sql)
     }
 
     fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
-        self.0.query_one_raw(statement)
+        self.transaction.query_one_raw(statement)
     }
 
     fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
-        self.0.query_all_raw(statement)
+        self.transaction.query_all_raw(statement)
     }
 
     #[cfg(feature = "stream")]
     fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'_>, DbErr>> {
-        self.0.stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
+        self.transaction.stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        begin_on(&self.0, options)
+        begin_on(&self.transaction, options, None)
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
-        self.0.commit().boxed()
+        let Self { transaction, permit } = *self;
+        transaction.commit().map(|ended| (ended, permit).0).boxed()
     }
 
     fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
-        self.0.rollback().boxed()
+        let Self { transaction, permit } = *self;
+        transaction.rollback().map(|ended| (ended, permit).0).boxed()
     }
 
     fn seaorm(&self) -> Option<&DatabaseTransaction> {
-        Some(&self.0)
+        Some(&self.transaction)
     }
 
     fn into_seaorm(self: Box<Self>) -> Option<DatabaseTransaction> {
-        Some(self.0)
+        Some(self.transaction)
     }
 }
 
-fn begin_on<C>(connection: &C, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>
+fn begin_on<C>(
+    connection: &C,
+    options: TransactionOptions,
+    permit: Option<OwnedSemaphorePermit>,
+) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>
 where
     C: TransactionTrait<Transaction = DatabaseTransaction>,
 {
     connection
         .begin_with_options(options)
-        .map(|begun| begun.map(|transaction| Box::new(SeaOrmTransaction(transaction)) as Box<dyn DriverTransaction>))
+        .map(|begun| -> Result<Box<dyn DriverTransaction>, DbErr> {
+            Ok(Box::new(SeaOrmTransaction { transaction: begun?, permit }))
+        })
         .boxed()
 }
 
@@ -381,7 +403,7 @@ where
 
 /// A pool with the options and hooks of another, none of whose connections it shares.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-fn like<DB: Database>(pool: &Pool<DB>) -> Pool<DB> {
+pub(super) fn like<DB: Database>(pool: &Pool<DB>) -> Pool<DB> {
     pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 

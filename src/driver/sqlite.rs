@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    DatabaseConnection, SqlxSqliteConnector,
+    DatabaseConnection,
     sqlx::{Sqlite, SqlitePool},
 };
 
 use super::{
     Access, Driver, LaneOptions, SeaOrmDriver,
     open::{resize, run_all},
+    warm::opened,
 };
 
 /// Turns the handle of a connector into a lane.
@@ -38,6 +39,5 @@ pub(super) fn sibling(template: &SqlitePool, lane: &LaneOptions, access: Access)
     }
     let connect = template.connect_options().as_ref().clone();
     let connect = if access.is_read_only() { connect.pragma("query_only", "ON") } else { connect };
-    let pool = options.connect_lazy_with(connect);
-    Arc::new(SeaOrmDriver::opened(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool), access))
+    opened(options.connect_lazy_with(connect), lane, access)
 }

@@ -1,0 +1,245 @@
+//! Read-only connections that stay warm between reads.
+//!
+//! sqlx asks a connection whether it is there each time it is given back: a round trip and a task for every
+//! statement, which no option turns off. The nodes of the resolver are watched, so its reads do without: a
+//! connection whose read came to a clean end stays at hand for the next one. After a second at the most the pool has
+//! it back, with its ping and its rules of age and idleness; a read that failed, was dropped or left rows
+//! unread gives it back at once, and so do all when the node is suspected.
+//!
+//! Statements run here as SeaORM runs them, with its errors and its metric callback. Streams and transactions run in
+//! SeaORM itself.
+
+mod keeper;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+#[cfg(feature = "stream")]
+use futures_util::stream::StreamExt;
+use sea_orm::{
+    ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
+    TransactionOptions, Values,
+    metric::Info,
+    sqlx::{self, AssertSqlSafe, Connection, Database, Executor, IntoArguments, Pool, query::Query},
+};
+use sea_query_sqlx::SqlxValues;
+
+use self::keeper::Keeper;
+#[cfg(feature = "stream")]
+use super::Rows;
+use super::{Access, Driver, DriverTransaction, LaneOptions, Metric, ProbeLink, SeaOrmDriver, seaorm};
+
+/// A statement with its values, as sqlx takes it.
+type Bound<DB> = Query<'static, DB, SqlxValues>;
+
+/// A read-only pool of ours, whose connections stay warm.
+pub(super) struct WarmDriver<DB: Database> {
+    pool: SeaOrmDriver,
+    keeper: Arc<Keeper<DB>>,
+    access: Access,
+    metric: OnceLock<Metric>,
+}
+
+/// A pool of ours as a driver: warm when it is for reads and the lane says so.
+pub(super) fn opened<DB>(pool: Pool<DB>, lane: &LaneOptions, access: Access) -> Arc<dyn Driver>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    SqlxValues: IntoArguments<DB>,
+    QueryResult: From<DB::Row>,
+    ExecResult: From<DB::QueryResult>,
+    DatabaseConnection: From<Pool<DB>>,
+{
+    match lane.keep_warm.filter(|_| access.is_read_only()) {
+        Some(keep) => Arc::new(WarmDriver::new(pool, keep, access)),
+        None => Arc::new(SeaOrmDriver::opened(pool.into(), access)),
+    }
+}
+
+impl<DB> WarmDriver<DB>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    SqlxValues: IntoArguments<DB>,
+    DatabaseConnection: From<Pool<DB>>,
+{
+    fn new(pool: Pool<DB>, keep: Duration, access: Access) -> Self {
+        Self {
+            pool: SeaOrmDriver::opened(pool.clone().into(), access),
+            keeper: Keeper::new(pool, keep),
+            access,
+            metric: OnceLock::new(),
+        }
+    }
+
+    /// Runs a statement as SeaORM does; on a connection that is at hand, if one is.
+    async fn run<T>(
+        &self,
+        statement: Statement,
+        failed_as: fn(RuntimeErr) -> DbErr,
+        send: impl for<'c> FnOnce(&'c mut DB::Connection, Bound<DB>) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    ) -> Result<T, DbErr> {
+        let heard = self.metric.get().filter(|metric| metric.is_set()).map(|metric| (metric, statement.clone()));
+        let mut taken = self.keeper.take().await.map_err(not_acquired)?;
+        let started = heard.as_ref().map(|_| SystemTime::now());
+        let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
+        let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
+        let result = send(taken.connection(), query).await;
+        if let (Some((metric, statement)), Some(started)) = (&heard, started) {
+            let elapsed = started.elapsed().unwrap_or_default();
+            metric.tell(&Info { elapsed, statement, failed: result.is_err() });
+        }
+        let value = result.map_err(|error| failed_as(RuntimeErr::SqlxError(error.into())))?;
+        // MySQL may not have sent all its rows when the first is there. What has not come yet, sqlx reads on
+        // the way back into the pool.
+        let is_quiet = matches!(taken.connection().flush().now_or_never(), Some(Ok(())));
+        if is_quiet {
+            taken.rest();
+        }
+        Ok(value)
+    }
+}
+
+impl<DB> Driver for WarmDriver<DB>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    SqlxValues: IntoArguments<DB>,
+    QueryResult: From<DB::Row>,
+    ExecResult: From<DB::QueryResult>,
+    DatabaseConnection: From<Pool<DB>>,
+{
+    fn backend(&self) -> DbBackend {
+        self.pool.backend()
+    }
+
+    fn support_returning(&self) -> bool {
+        self.pool.support_returning()
+    }
+
+    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        Box::pin(async move {
+            let done = self.run(statement, DbErr::Exec, |connection, query| connection.execute(query)).await?;
+            Ok(done.into())
+        })
+    }
+
+    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        Box::pin(async move {
+            let mut taken = self.keeper.take().await.map_err(not_acquired)?;
+            match taken.connection().execute(AssertSqlSafe(sql.to_owned())).await {
+                Ok(done) => {
+                    taken.rest();
+                    Ok(done.into())
+                }
+                Err(error) => Err(DbErr::Exec(RuntimeErr::SqlxError(error.into()))),
+            }
+        })
+    }
+
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        Box::pin(async move {
+            let row = self.run(statement, DbErr::Query, |connection, query| connection.fetch_optional(query)).await?;
+            Ok(row.map(Into::into))
+        })
+    }
+
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        Box::pin(async move {
+            let rows = self.run(statement, DbErr::Query, |connection, query| connection.fetch_all(query)).await?;
+            Ok(rows.into_iter().map(Into::into).collect())
+        })
+    }
+
+    #[cfg(feature = "stream")]
+    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+        Box::pin(self.keeper.lend(not_acquired, async move |lent| {
+            let rows = self.pool.stream(statement).await?;
+            let held_while_read = move |row| {
+                let _ = &lent;
+                row
+            };
+            Ok(rows.map(held_while_read).boxed())
+        }))
+    }
+
+    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
+        Box::pin(self.keeper.lend(not_acquired, async move |lent| self.pool.begin_holding(options, Some(lent.0)).await))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        Box::pin(async move {
+            let mut taken = self.keeper.take().await.map_err(not_acquired)?;
+            taken.connection().ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
+            taken.rest();
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        self.keeper.close();
+        self.pool.close()
+    }
+
+    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+        self.pool.connect_probe()
+    }
+
+    fn check_idle(&self) {
+        self.keeper.give_back();
+        self.pool.check_idle();
+    }
+
+    fn renewed(&self) -> Option<Arc<dyn Driver>> {
+        let keeps_nothing = self.backend() == DbBackend::Sqlite;
+        (!keeps_nothing).then(|| {
+            let pool = seaorm::like(self.keeper.pool());
+            Arc::new(Self::new(pool, self.keeper.keeps_for(), self.access)) as Arc<dyn Driver>
+        })
+    }
+
+    fn wear_out(&self) -> BoxFuture<'_, ()> {
+        self.keeper.close();
+        self.pool.wear_out()
+    }
+
+    fn file(&self) -> Option<std::path::PathBuf> {
+        self.pool.file()
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.pool.is_read_only()
+    }
+
+    fn max_connections(&self) -> Option<u32> {
+        self.pool.max_connections()
+    }
+
+    fn hear(&self, metric: &Metric) {
+        self.metric.get_or_init(|| metric.clone());
+        self.pool.hear(metric);
+    }
+
+    fn seaorm(&self) -> Option<&DatabaseConnection> {
+        self.pool.seaorm()
+    }
+}
+
+impl<DB: Database> fmt::Debug for WarmDriver<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WarmDriver").field("pool", &self.pool).field("keeper", &self.keeper).finish_non_exhaustive()
+    }
+}
+
+/// What SeaORM makes of an error of the pool.
+fn not_acquired(error: sqlx::Error) -> DbErr {
+    match error {
+        sqlx::Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+        sqlx::Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+        error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+    }
+}
