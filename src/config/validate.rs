@@ -351,10 +351,9 @@ fn plan(
             return Err(Error::config(format!("{field}.{part}"), "0 leaves no time; leave it out for the default"));
         }
     }
-    let keep_warm = own.keep_warm.unwrap_or_else(|| match (&located.opener, own.ping) {
-        (Opener::Url(_), Some(Ping::WhenIdle | Ping::Never) | None) if !SEAORM_SPEAKS => settings.keep_warm,
-        _ => Duration::ZERO,
-    });
+    // Only pools that are all ours have no hook that is meant to run for each statement.
+    let is_all_ours = matches!(located.opener, Opener::Url(_)) && own.ping != Some(Ping::Always) && !SEAORM_SPEAKS;
+    let keep_warm = own.keep_warm.unwrap_or(if is_all_ours { settings.keep_warm } else { Duration::ZERO });
     let lane = |max_connections, min_connections, default_acquire_timeout| LaneOptions {
         max_connections,
         min_connections,
