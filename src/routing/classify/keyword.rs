@@ -135,9 +135,9 @@ impl Keyword {
 
     /// The keyword that a word of less than eight bytes is; `chunk` begins with it.
     #[inline]
-    pub(super) fn short(chunk: u64, length: usize) -> Self {
+    pub(super) const fn short(chunk: u64, length: usize) -> Self {
         let key = key(chunk::first(chunk::fold(chunk), length), length);
-        let (known, keyword) = KEYS[usize::from(INDEX[slot(key)])];
+        let (known, keyword) = KEYS[INDEX[slot(key)] as usize];
         match known == key {
             true => keyword,
             false => Self::None,

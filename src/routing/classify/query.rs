@@ -42,6 +42,10 @@ impl Scan<'_, '_> {
                     let length = chunk::word_bytes(chunk);
                     // One letter may be the prefix of a literal.
                     if length > 1 || !matches!(byte_at(text, at + 1), b'\'' | b'&') {
+                        if length < 8 && byte_at(text, at + length) == b'(' && self.calls_short(chunk, at, length) {
+                            at += length + 1;
+                            continue;
+                        }
                         let (keyword, end) = match length < 8 {
                             true => (Keyword::short(chunk, length), at + length),
                             false => long_word(text, at, chunk),
@@ -194,21 +198,43 @@ impl Scan<'_, '_> {
 
     /// `lower(`, in one step where nothing but a call can stand, and if the function is known as harmless.
     ///
-    /// Does what `name` and `open` do one after the other; everything else is left to them.
+    /// Does what `name` and `open` do one after the other; everything else is left to them. The word begins at `at`
+    /// with `chunk`, and is of `length`, less than eight bytes.
+    #[inline(always)]
+    fn calls_short(&mut self, chunk: u64, at: usize, length: usize) -> bool {
+        let is_harmless = self.may_call() && functions::is_short_and_harmless(chunk, length, self.dialect);
+        if is_harmless {
+            self.goes_into_call(Token::new(Kind::Word, Keyword::None, at, at + length));
+        }
+        is_harmless
+    }
+
+    /// As [`calls_short`](Self::calls_short), for a word of any length.
     #[inline(always)]
     fn calls_harmless(&mut self, word: Token) -> bool {
-        let previous = self.previous;
-        let is_call = word.is(Kind::Word)
-            && matches!(self.clause, Clause::Arguments | Clause::Expressions | Clause::JoinCondition)
-            && !(previous.is(Kind::Dot) || previous.is(Kind::Cast) || previous.is_keyword(Keyword::As))
-            && !previous.is_dml();
-        if !is_call || self.redefined || self.built_in(word, Case::Word) != Known::Harmless {
-            return false;
+        let is_harmless = self.may_call() && word.is(Kind::Word) && self.built_in(word, Case::Word) == Known::Harmless;
+        if is_harmless {
+            self.goes_into_call(word);
         }
+        is_harmless
+    }
+
+    /// Is the next word a call of a built-in, if a parenthesis follows and it is no keyword?
+    #[inline(always)]
+    fn may_call(&self) -> bool {
+        let previous = self.previous;
+        matches!(self.clause, Clause::Arguments | Clause::Expressions | Clause::JoinCondition)
+            && !(previous.is(Kind::Dot) || previous.is(Kind::Cast) || previous.is_keyword(Keyword::As))
+            && !previous.is_dml()
+            && !self.redefined
+    }
+
+    /// Goes on behind a word and its parenthesis.
+    #[inline(always)]
+    fn goes_into_call(&mut self, word: Token) {
         self.before_previous = word;
         self.previous = Token::single(Kind::Open, word.end());
         self.push(Clause::Arguments);
-        true
     }
 
     /// Takes any token at this place; gives it back if it does not belong to the query.

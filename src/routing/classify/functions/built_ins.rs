@@ -1,6 +1,7 @@
 //! The built-ins of one dialect, found by their name.
 
 use super::super::chunk;
+use super::super::keyword::Keyword;
 use super::{Case, Effect, Known, Name};
 
 /// The built-ins of one dialect, and where each of them is.
@@ -8,6 +9,58 @@ pub(super) struct BuiltIns {
     /// By hash, one more than the place in `entries`; 0 is an empty slot.
     pub(super) index: &'static [u16],
     pub(super) entries: &'static [BuiltIn],
+}
+
+/// The harmless names of less than eight bytes of one dialect that are no keywords, each as one number: most calls are
+/// of these, and a look at them costs a quarter of a look at all.
+pub(super) struct ShortNames {
+    /// By hash; 0 is an empty slot.
+    pub(super) slots: &'static [u64],
+}
+
+impl ShortNames {
+    /// Is the word of `length` bytes (less than eight) at the beginning of `chunk` one of them?
+    #[inline]
+    pub(super) fn has(&self, chunk: u64, length: usize) -> bool {
+        let name = chunk::first(chunk::fold(chunk), length);
+        let mut slot = short_hash(name);
+        loop {
+            // The number of slots is a power of two.
+            slot &= self.slots.len() - 1;
+            match self.slots[slot] {
+                found if found == name => return true,
+                0 => return false,
+                _ => slot += 1,
+            }
+        }
+    }
+}
+
+const fn short_hash(name: u64) -> usize {
+    (name.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44) as usize
+}
+
+/// [`ShortNames::slots`], built by the compiler: open addressing.
+pub(super) const fn short_names<const SLOTS: usize>(harmless: &[&'static str]) -> [u64; SLOTS] {
+    assert!(SLOTS.is_power_of_two());
+    let mut slots = [0; SLOTS];
+    let (mut at, mut taken) = (0, 0);
+    while at < harmless.len() {
+        let name = harmless[at].as_bytes();
+        let chunk = chunk::of(name, 0);
+        if name.len() < 8 && matches!(Keyword::short(chunk, name.len()), Keyword::None) {
+            let name = chunk::first(chunk::fold(chunk), name.len());
+            let mut slot = short_hash(name) & (SLOTS - 1);
+            while slots[slot] != 0 {
+                slot = (slot + 1) & (SLOTS - 1);
+            }
+            slots[slot] = name;
+            taken += 1;
+        }
+        at += 1;
+    }
+    assert!(taken * 2 <= SLOTS);
+    slots
 }
 
 /// What is known about one name.
