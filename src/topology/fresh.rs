@@ -40,6 +40,8 @@ pub(crate) struct Fresh {
     pub(crate) asked: Seq,
     /// When the first one was asked: it names the life.
     pub(crate) since: Stamp,
+    /// When the answer was asked for that first told of this position.
+    pub(crate) moved: Tick,
 }
 
 impl Fresh {
@@ -55,14 +57,16 @@ impl Fresh {
         // A server that is back where it was before has begun another life, whatever it calls itself: a
         // standby recovers from its last restart point when one of its processes has crashed.
         let same_life = known.filter(|known| position.reach(&known.position) != Reach::Behind);
+        let moved = same_life.filter(|known| known.position == position).map_or(asked.at, |known| known.moved);
         let mut fresh = match same_life {
             // It can be back before what was read from it, and yet not before where it was last asked. What was
             // known of its position is true all the same.
             Some(known) if known.asked <= withdrawn => {
-                Self { position, asked: asked.seq, since: Stamp { seq: asked.seq, at: known.since.at }, ..*known }
+                let since = Stamp { seq: asked.seq, at: known.since.at };
+                Self { position, asked: asked.seq, since, moved, ..*known }
             }
-            Some(known) => Self { position, asked: asked.seq, ..*known },
-            None => Self { through: Stamp::default(), position, asked: asked.seq, since: asked },
+            Some(known) => Self { position, asked: asked.seq, moved, ..*known },
+            None => Self { through: Stamp::default(), position, asked: asked.seq, since: asked, moved },
         };
         fresh.compare(samples);
         fresh
@@ -79,7 +83,10 @@ impl Fresh {
 
     /// How far behind the newest sample.
     fn lag(&self, samples: &Samples) -> Behind {
-        let Some(newest) = samples.newest() else { return Behind::Unknown };
+        // Nor does a primary say anything that names no transaction.
+        let Some(newest) = samples.newest().filter(|newest| !newest.position.is_empty()) else {
+            return Behind::Unknown;
+        };
         match self.position.reach(&newest.position) {
             Reach::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
             Reach::Behind => {
@@ -90,7 +97,9 @@ impl Fresh {
                     bytes: self.position.bytes_behind(&newest.position),
                 }
             }
-            Reach::Unrelated => Behind::Unknown,
+            // It may follow all the same: a PostgreSQL replica can be long in learning its timeline. Then it moves. Who
+            // stands still has nothing of what this primary does, however idle that is.
+            Reach::Unrelated => Behind::StandsStill { time: newest.stamp.at.since(self.moved) },
         }
     }
 
@@ -101,8 +110,16 @@ impl Fresh {
 }
 
 enum Behind {
+    /// There is nothing to compare with.
     Unknown,
-    By { time: Duration, bytes: Option<u64> },
+    By {
+        time: Duration,
+        bytes: Option<u64>,
+    },
+    /// The primary has another history, and it has not moved for so long.
+    StandsStill {
+        time: Duration,
+    },
 }
 
 /// How far a replica may be behind.
@@ -120,35 +137,47 @@ pub(crate) struct Lag {
     pub(crate) is_over: bool,
     /// Answers in a row that were well below the limit.
     calm: u8,
+    /// It is over for no other reason than that it stood still while the primary had another history.
+    stood_still: bool,
 }
 
 /// Well below the limit for so many answers, and a replica is back.
 const CALM: u8 = 3;
 
+impl LagLimit {
+    /// Whether so much is more than the limit, or than a part of it.
+    fn is_passed(self, part: u32, time: Duration, bytes: Option<u64>) -> bool {
+        self.time.is_some_and(|most| time > most / part)
+            || matches!((self.bytes, bytes), (Some(most), Some(bytes)) if bytes > most / u64::from(part))
+    }
+}
+
 impl Lag {
     /// What follows from the freshness now. `answered`: the replica itself was asked, not only the primary.
     pub(crate) fn after(self, standing: &Standing, samples: &Samples, limit: LagLimit, answered: bool) -> Self {
-        let Standing::Known(fresh) = standing else { return Self::default() };
-        if limit == LagLimit::default() {
-            let Behind::By { time, bytes } = fresh.lag(samples) else { return Self::default() };
-            return Self { time: Some(time), bytes, ..Self::default() };
-        }
-        match fresh.lag(samples) {
-            Behind::Unknown => Self::default(),
-            Behind::By { time, bytes } => {
-                let beyond = |part: u32| {
-                    limit.time.is_some_and(|most| time > most / part)
-                        || matches!((limit.bytes, bytes), (Some(most), Some(bytes)) if bytes > most / u64::from(part))
-                };
-                let calm = match (beyond(2), answered) {
-                    (true, _) => 0,
-                    (false, true) if fresh.has_caught_up() => self.calm.saturating_add(1),
-                    (false, _) => self.calm,
-                };
-                let is_over = beyond(1) || self.is_over && calm < CALM;
-                Self { time: Some(time), bytes, is_over, calm }
-            }
-        }
+        let behind = match standing {
+            Standing::Known(fresh) => fresh.lag(samples),
+            Standing::Unknown => Behind::Unknown,
+            // What has no position has no lag.
+            Standing::Timed | Standing::Always => return Self::default(),
+        };
+        let (time, bytes, counts_as_calm) = match behind {
+            // Not to know it is no reason to trust who was not trusted: it stays as it was.
+            Behind::Unknown => return Self { time: None, bytes: None, ..self },
+            Behind::By { time, bytes } => (time, bytes, standing.fresh().is_some_and(Fresh::has_caught_up)),
+            // That it moves says nothing of how far it was behind in the other history.
+            Behind::StandsStill { time } => (time, None, self.stood_still),
+        };
+        let calm = match (limit.is_passed(2, time, bytes), answered) {
+            (true, _) => 0,
+            (false, true) if counts_as_calm => self.calm.saturating_add(1),
+            (false, _) => self.calm,
+        };
+        let is_passed = limit.is_passed(1, time, bytes);
+        let is_over = is_passed || self.is_over && calm < CALM;
+        let stood_still =
+            is_over && matches!(behind, Behind::StandsStill { .. }) && (self.stood_still || !self.is_over);
+        Self { time: Some(time), bytes, is_over, calm, stood_still }
     }
 }
 

@@ -356,6 +356,57 @@ mod tests {
         assert!(!gone.0.replicas[0].lag.is_over);
     }
 
+    const TEN_SECONDS: LagLimit = LagLimit { time: Some(Duration::from_secs(10)), bytes: None };
+
+    /// On the timeline of the promoted primary.
+    fn promoted(lsn: u64) -> Reported {
+        Reported::At(Arc::new(fixture::wal(2, lsn)))
+    }
+
+    #[test]
+    fn a_replica_that_was_out_stays_out_while_nobody_can_say_how_far_behind_it_is() {
+        let behind = || limited(TEN_SECONDS).primary("p", 12, at(200));
+        let is_out = |told: &Told| told.0.replicas[0].lag.is_over;
+        assert!(is_out(&behind()));
+        assert!(is_out(&behind().primary("p again", 13, Reported::Unknown)), "no sample to compare it with");
+        assert!(is_out(&behind().replica("r again", 13, Reported::Unknown)), "no position to compare");
+        let mut told = behind().primary("promoted", 13, promoted(150));
+        for asked in 14..20 {
+            told = told.replica("r", asked, at(100 + asked));
+            assert!(is_out(&told), "it moves, and may be far behind all the same");
+        }
+        let told = told.replica("r", 20, promoted(150)).replica("r", 21, promoted(150));
+        assert!(is_out(&told));
+        assert!(!is_out(&told.replica("r", 22, promoted(150))), "it follows, at three probes in a row");
+    }
+
+    #[test]
+    fn who_stands_still_while_the_primary_has_another_history_is_out_in_the_end_and_keeps_no_session_waiting() {
+        let told = limited(TEN_SECONDS).primary("promoted", 3, promoted(50)).replica("r", 11, at(100));
+        let told = told.primary("promoted", 12, promoted(60));
+        assert_eq!(told.0.replicas[0].lag(), Some(Duration::from_secs(10)));
+        assert!(!told.0.replicas[0].lag.is_over);
+        assert_eq!(told.0.settled(stamp(12).at).through, stamp(1), "what it has, all have");
+        let told = told.primary("promoted", 13, promoted(60));
+        assert!(told.0.replicas[0].lag.is_over, "since it moved, not since it answered");
+        assert_eq!(told.0.settled(stamp(13).at), crate::topology::Settled::BY_ALL);
+        // It did follow: its timeline alone is not known.
+        let told = told.replica("r", 14, at(101)).replica("r", 15, at(101));
+        assert!(told.0.replicas[0].lag.is_over);
+        assert!(!told.replica("r", 16, at(101)).0.replicas[0].lag.is_over);
+    }
+
+    #[test]
+    fn who_moves_while_the_primary_has_another_history_stays() {
+        let mut told = limited(TEN_SECONDS).primary("promoted", 3, promoted(150));
+        for asked in (4..200).step_by(4) {
+            told = told.replica("r", asked, at(100 + asked)).primary("promoted", asked + 1, promoted(150 + asked));
+            assert!(!told.0.replicas[0].lag.is_over);
+            assert_eq!(told.0.replicas[0].lag(), Some(Duration::from_secs(1)));
+        }
+        assert!(!told.serves(Floor::written(stamp(3))), "for reads that ask nothing of it");
+    }
+
     #[test]
     fn the_frozen_one_of_two_is_out_and_the_settled_floor_does_not_wait_for_it() {
         let told = limited(LagLimit { time: Some(Duration::from_secs(10)), bytes: None }).primary("p", 12, at(200));
