@@ -489,29 +489,45 @@ impl Floors {
     fn remember(&self, id: tokio::task::Id, floor: Floor) {
         let mut shard = self.shard(id);
         if shard.len() >= SHARD_CAPACITY && !shard.contains_key(&id) {
-            // Nobody is below what is forgotten, so forgetting is safe; it only costs reads on the primary
-            // until the replicas have it.
-            // But a write that may still happen binds its own session as long as there is room: it would keep
-            // everybody from the replicas.
-            let (before, (_, now, _)) = (shard.len(), floor.parts());
-            shard.retain(|_, old| {
-                let is_open = old.parts().2 > now;
-                if !is_open {
-                    self.forgotten.raise(*old);
-                }
-                is_open
-            });
-            if shard.len() >= SHARD_CAPACITY {
-                for (_, old) in shard.drain() {
-                    self.forgotten.raise(old);
-                }
-            }
+            let before = shard.len();
+            self.make_room(&mut shard, floor);
             self.remembered.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
         let known = shard.len();
         let entry = shard.entry(id).or_default();
         *entry = entry.join(floor);
         self.remembered.fetch_add(shard.len() - known, Ordering::Relaxed);
+    }
+
+    /// Nobody is below what is forgotten, so forgetting is safe; what it costs is reads on the primary, by whoever
+    /// reads before the replicas have it. So those go first that cost least.
+    fn make_room(&self, shard: &mut HashMap<tokio::task::Id, Floor>, floor: Floor) {
+        let now = floor.parts().1;
+        // Time keeps none of these from any node, and where there are positions, the replicas have had the most time
+        // to get there. Half of them at once, so that not every write looks through them.
+        let matters_until = |old: &Floor| old.matters_until(self.stick_after_write);
+        let mut ends: Vec<Tick> = shard.values().map(matters_until).collect();
+        let middle = ends.len() / 2;
+        let until = now.min(*ends.select_nth_unstable(middle).1);
+        self.push_out(shard, |old| matters_until(old) <= until);
+        if shard.len() > SHARD_CAPACITY - SHARD_CAPACITY / 8 {
+            // But a write that may still happen binds its own session as long as there is room: it would keep
+            // everybody from the replicas.
+            self.push_out(shard, |old| old.parts().2 <= now);
+        }
+        if shard.len() >= SHARD_CAPACITY {
+            self.push_out(shard, |_| true);
+        }
+    }
+
+    fn push_out(&self, shard: &mut HashMap<tokio::task::Id, Floor>, goes: impl Fn(&Floor) -> bool) {
+        shard.retain(|_, old| {
+            let goes = goes(old);
+            if goes {
+                self.forgotten.raise(*old);
+            }
+            !goes
+        });
     }
 
     #[cfg(test)]
@@ -614,6 +630,44 @@ mod tests {
         }
         let (seen, ..) = floors.of_session(&SessionRef::Process, Tick(SECOND), UNSETTLED).parts();
         assert!(seen > Seq(0), "nor is anybody else");
+    }
+
+    #[tokio::test]
+    async fn a_full_map_forgets_who_wrote_long_ago_and_sends_no_stranger_to_the_primary() {
+        let floors = Floors::new(STICK);
+        let ids = task_ids(SHARDS * (SHARD_CAPACITY + 1_500)).await;
+        let stranger = SessionRef::Process;
+        // 8 000 writes a second, for eleven times as long as they stick.
+        let at = |seq: u64| Tick(SECOND + seq * (SECOND / 8_000));
+        for (id, seq) in ids.iter().zip(1..) {
+            floors.raise(&SessionRef::Task(*id), end(seq, at(seq).0));
+            let floor = floors.of_session(&stranger, at(seq), UNSETTLED);
+            assert!(floor.is_past(at(seq), STICK), "write {seq}: {floor:?}");
+            // Where there are positions, one that had everything two and a half seconds ago is fresh enough for it.
+            let had = seq.saturating_sub(20_000);
+            let through = Stamp { seq: Seq(had.max(1)), at: at(had) };
+            assert!(floor.is_none() || floor.is_reached(through, at(seq)), "write {seq}: {floor:?}");
+        }
+        assert!(floors.forgotten.floor().parts().0 > Seq(0), "it was full");
+        assert!(floors.remembered() <= SHARDS * SHARD_CAPACITY);
+        let last = ids.len() as u64;
+        for (id, seq) in ids.iter().zip(1..) {
+            let (seen, ..) = floors.of_session(&SessionRef::Task(*id), at(last), UNSETTLED).parts();
+            assert!(seen >= Seq(seq), "who was pushed out is not below what it wrote");
+        }
+    }
+
+    #[tokio::test]
+    async fn writes_that_may_still_happen_stay_when_a_full_map_forgets_the_others() {
+        let floors = Floors::new(STICK);
+        let ids = task_ids(SHARDS * (SHARD_CAPACITY + 500)).await;
+        for (id, seq) in ids.iter().zip(1..) {
+            let end = Stamp { seq: Seq(seq), at: Tick(SECOND + seq) };
+            let open = Floor::open(end, Tick(60 * SECOND));
+            floors.raise(&SessionRef::Task(*id), if seq % 100 == 0 { open } else { Floor::written(end) });
+        }
+        assert!(floors.forgotten.floor().parts().0 > Seq(0), "it was full");
+        assert!(floors.forgotten.floor().parts().2 < Tick(60 * SECOND), "nobody is bound by what may still happen");
     }
 
     #[test]
