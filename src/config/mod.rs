@@ -109,8 +109,10 @@ pub struct Config {
     #[serde(with = "duration")]
     pub ping_after_idle: Duration,
     /// How long a read-only connection stays at hand between reads, before its pool has it back and pings it (sqlx
-    /// does so each time a connection is given back); zero for not at all. Meanwhile the pool's own rules of age and
-    /// idleness wait. For nodes that are given as URLs, see [`NodeConfig::keep_warm`]. Default: 1 s.
+    /// does so each time a connection is given back); zero for not at all. Never longer than `ping_after_idle`, and
+    /// `idle_timeout` and `max_lifetime` of the node. For nodes that are given as URLs, see
+    /// [`NodeConfig::keep_warm`]. Off with the features `tracing-spans` and `debug-print`: warm reads do not
+    /// tell what SeaORM tells by them (and cannot know if only SeaORM's own feature is on). Default: 1 s.
     #[serde(with = "duration")]
     pub keep_warm: Duration,
     /// How long operations may run on a node that is drained or removed before the call returns.

@@ -95,7 +95,7 @@ impl TryFrom<&Config> for Settings {
                 "0 leaves no connection for fallback reads; for no routed reads on the primary set `primary_read_share = 0`",
             ));
         }
-        let statement_timeout = config.primary.as_ref().and_then(|primary| primary.settings.statement_timeout);
+        let statement_timeout = config.primary.as_ref().and_then(NodeConfig::statement_limit);
         Ok(Self {
             primary_read_share: share("primary_read_share", config.primary_read_share)?,
             primary_read_connections: config.primary_read_connections,
@@ -243,7 +243,8 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
                 readable,
                 default_name,
                 in_memory,
-                options_max: None,
+                options_max: size_of(connection),
+                // The read-only sibling has the pool's own, unless the node says otherwise.
                 options_min: None,
                 opener: Opener::Adopted(connection.clone()),
             }
@@ -291,6 +292,27 @@ fn adopted(connection: &DatabaseConnection) -> (String, String, bool) {
             ("mock".to_owned(), format!("mock {:p}", Arc::as_ptr(mock)), false)
         }
         other => (format!("{other:?}"), String::new(), false),
+    }
+}
+
+/// The most connections of a pool that was given to us open, where that says something of its reads.
+fn size_of(connection: &DatabaseConnection) -> Option<u32> {
+    match &connection.inner {
+        #[cfg(feature = "postgres")]
+        DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+            Some(connection.get_postgres_connection_pool().options().get_max_connections())
+        }
+        #[cfg(feature = "mysql")]
+        DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+            Some(connection.get_mysql_connection_pool().options().get_max_connections())
+        }
+        #[cfg(feature = "sqlite")]
+        DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+            let max = connection.get_sqlite_connection_pool().options().get_max_connections();
+            // One is SeaORM's default, because of the writers.
+            Some(max).filter(|max| *max > 1)
+        }
+        _ => None,
     }
 }
 
@@ -351,9 +373,7 @@ fn plan(
             return Err(Error::config(format!("{field}.{part}"), "0 leaves no time; leave it out for the default"));
         }
     }
-    // Only pools that are all ours have no hook that is meant to run for each statement.
-    let is_all_ours = matches!(located.opener, Opener::Url(_)) && own.ping != Some(Ping::Always) && !SEAORM_SPEAKS;
-    let keep_warm = own.keep_warm.unwrap_or(if is_all_ours { settings.keep_warm } else { Duration::ZERO });
+    let keep_warm = keep_warm(settings, field, own, &located.opener)?;
     let lane = |max_connections, min_connections, default_acquire_timeout| LaneOptions {
         max_connections,
         min_connections,
@@ -367,7 +387,8 @@ fn plan(
             Some(Ping::Always) => PingRule::Always,
             Some(Ping::Never) => PingRule::Never,
         },
-        keep_warm: Some(keep_warm).filter(|keep| !keep.is_zero()),
+        sibling_ping: None,
+        keep_warm,
         logging: own.sqlx_logging,
         on_connect: own.on_connect.clone().into(),
     };
@@ -400,6 +421,27 @@ fn plan(
     })
 }
 
+/// How long connections for reads stay at hand; `None` for not at all.
+fn keep_warm(
+    settings: &Settings,
+    field: &str,
+    own: &super::node::NodeSettings,
+    opener: &Opener,
+) -> Result<Option<Duration>, Error> {
+    let is_pinged_always = own.ping == Some(Ping::Always);
+    if is_pinged_always && own.keep_warm.is_some_and(|keep| !keep.is_zero()) {
+        let problem =
+            "a warm connection is not pinged before every use, as `ping = \"always\"` wants; leave one of them out";
+        return Err(Error::config(format!("{field}.keep_warm"), problem));
+    }
+    // Only pools that are all ours have no hook that is meant to run for each statement.
+    let is_all_ours = matches!(opener, Opener::Url(_)) && !is_pinged_always && !SEAORM_SPEAKS;
+    let keep = own.keep_warm.unwrap_or(if is_all_ours { settings.keep_warm } else { Duration::ZERO });
+    let rules_of_the_pool = [Some(settings.ping_after_idle), own.idle_timeout, own.max_lifetime];
+    let keep = rules_of_the_pool.into_iter().flatten().fold(keep, Duration::min);
+    Ok(Some(keep).filter(|keep| !keep.is_zero()))
+}
+
 /// What must be equal for two configurations to share pools: everything but what can change
 /// without new ones (weight, zone, tags, role check).
 fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Arc<str> {
@@ -418,4 +460,70 @@ fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Ar
         own.positions
     )
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectOptions;
+
+    use super::*;
+
+    fn hold(primary: NodeConfig) -> Duration {
+        Settings::try_from(&Config::new(primary)).expect("valid").unknown_outcome_hold
+    }
+
+    #[test]
+    fn a_write_of_unknown_outcome_is_held_for_the_statement_timeout_wherever_that_was_said() {
+        let seconds = Duration::from_secs;
+        let url = "postgres://shop@localhost/shop";
+        let mut options = ConnectOptions::new(url);
+        assert_eq!(hold(options.clone().into()), DEFAULT_UNKNOWN_OUTCOME_HOLD);
+        options.statement_timeout(seconds(90));
+        assert_eq!(hold(options.clone().into()), seconds(90));
+        assert_eq!(hold(NodeConfig::from(options).statement_timeout(seconds(70))), seconds(70));
+        assert_eq!(hold(NodeConfig::from(url).statement_timeout(seconds(80))), seconds(80));
+    }
+
+    /// The most connections for reads of an open pool of this size, as the primary and as a replica.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    fn read_connections(open: &DatabaseConnection) -> [Option<u32>; 2] {
+        let node = NodeConfig::from(open);
+        let settings = Settings::try_from(&Config::new(node.clone())).expect("valid");
+        [Role::Primary, Role::Replica].map(|role| {
+            let plans = plan_nodes(&settings, &[("node".to_owned(), &node, role)], &[]).expect("valid");
+            plans[0].read.max_connections
+        })
+    }
+
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn the_reads_of_an_open_postgres_pool_have_connections_by_its_size() {
+        use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+        for (size, reads) in [(60, [Some(30), Some(60)]), (2, [Some(2), Some(2)])] {
+            let pool = PgPoolOptions::new().max_connections(size).connect_lazy_with(PgConnectOptions::new());
+            assert_eq!(read_connections(&pool.into()), reads);
+        }
+    }
+
+    #[cfg(feature = "mysql")]
+    #[tokio::test]
+    async fn the_reads_of_an_open_mysql_pool_have_connections_by_its_size() {
+        use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+
+        let pool = MySqlPoolOptions::new().max_connections(60).connect_lazy_with(MySqlConnectOptions::new());
+        assert_eq!(read_connections(&pool.into()), [Some(30), Some(60)]);
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn the_reads_of_an_open_sqlite_pool_have_connections_by_its_size_unless_that_is_for_the_writers() {
+        use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+        for (size, reads) in [(12, [Some(6), Some(12)]), (1, [Some(2), Some(4)])] {
+            let file = SqliteConnectOptions::new().filename("never-opened.db");
+            let pool = SqlitePoolOptions::new().max_connections(size).connect_lazy_with(file);
+            assert_eq!(read_connections(&pool.into()), reads);
+        }
+    }
 }

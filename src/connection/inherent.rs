@@ -134,7 +134,7 @@ impl DatabaseConnection {
     /// and streams, of the nodes that join later too. One callback holds for the connection, that is
     /// for all its handles; another one takes its place.
     ///
-    /// It is SeaORM that tells, after each statement on each node: a read that was run again on
+    /// It is told as SeaORM tells, after each statement on each node: a read that was run again on
     /// another node is told twice, unprepared statements and mocks are not told at all.
     /// [`primary`](Self::primary) gives a handle that tells, too.
     pub fn set_metric_callback<F>(&mut self, callback: F)

@@ -272,17 +272,22 @@ async fn open_write(
 async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
     let operation = again.operation();
     let asked = Asked { operation: &operation, at: core.now(), freshness: again.freshness };
-    let Chosen { lease, record, .. } = core.choose(asked, again.route(), tried).await?;
-    let span = telemetry::route_span(record.as_deref());
-    match until_down(&lease, lease.driver().stream(again.statement.clone())).instrument(span).await {
-        Ok(rows) => {
-            lease.served();
-            Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again))))
-        }
-        Err(failed) => {
-            let (error, fault) = failed.on(lease.node());
-            core.suspect(lease.node(), fault);
-            Err(error)
+    loop {
+        let Chosen { lease, record, .. } = core.choose(asked, again.route(), tried).await?;
+        let span = telemetry::route_span(record.as_deref());
+        match until_down(&lease, lease.driver().stream(again.statement.clone())).instrument(span).await {
+            Ok(rows) => {
+                lease.served();
+                return Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again))));
+            }
+            Err(failed) => {
+                let (error, fault) = failed.on(lease.node());
+                core.suspect(lease.node(), fault);
+                if fault == Fault::Closed && has_another_pool(&lease) {
+                    continue; // It did not run, and this is not the node's doing.
+                }
+                return Err(error);
+            }
         }
     }
 }

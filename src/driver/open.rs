@@ -52,6 +52,9 @@ pub(crate) struct LaneOptions {
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) ping: PingRule,
+    /// What `resize` says of a ping before every use. The pools of an opener have it from its `ConnectOptions`
+    /// and say nothing; only the sibling of a pool that was given to us has no other place for the rule.
+    pub(crate) sibling_ping: Option<bool>,
     /// How long a read-only connection stays at hand between reads; `None` for not at all.
     pub(crate) keep_warm: Option<Duration>,
     /// Whether sqlx logs statements.
@@ -222,7 +225,12 @@ fn read_only_sibling(
     use sea_orm::DatabaseConnectionType as Kind;
     // The user's pool waits as long as its user likes; reads of ours have a time of their own.
     let acquire_timeout = lane.acquire_timeout.or(Some(lane.default_acquire_timeout));
-    let lane = &LaneOptions { acquire_timeout, ..lane.clone() };
+    let sibling_ping = match lane.ping {
+        PingRule::IdleFor(_) => None,
+        PingRule::Always => Some(true),
+        PingRule::Never => Some(false),
+    };
+    let lane = &LaneOptions { acquire_timeout, sibling_ping, ..lane.clone() };
     let _ = (lane, access, hello);
     #[cfg(feature = "postgres")]
     if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
@@ -267,6 +275,9 @@ pub(super) fn resize<DB: sqlx::Database>(mut options: PoolOptions<DB>, lane: &La
     if let Some(lifetime) = lane.max_lifetime {
         options = options.max_lifetime(lifetime);
     }
+    if let Some(ping) = lane.sibling_ping {
+        options = options.test_before_acquire(ping);
+    }
     options
 }
 
@@ -289,4 +300,49 @@ where
         connection.execute(sqlx::raw_sql(last)).await?;
     }
     Ok(())
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use sea_orm::{
+        SqlxSqliteConnector,
+        sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    };
+
+    use super::*;
+
+    /// Whether the read-only sibling of a pool that was given to us pings before every use.
+    fn sibling_pings(pool_pings: bool, ping: PingRule) -> bool {
+        let pool = SqlitePoolOptions::new()
+            .test_before_acquire(pool_pings)
+            .connect_lazy_with(SqliteConnectOptions::new().filename("never-opened.db"));
+        let adopted = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
+        let lane = LaneOptions {
+            max_connections: None,
+            min_connections: None,
+            default_acquire_timeout: Duration::from_secs(1),
+            acquire_timeout: None,
+            idle_timeout: None,
+            max_lifetime: None,
+            statement_timeout: None,
+            ping,
+            sibling_ping: None,
+            keep_warm: None,
+            logging: None,
+            on_connect: Arc::new([]),
+        };
+        let driver = read_only_sibling(&adopted, &lane, Access::ReadOnly, None).expect("it opens nothing");
+        let sibling = driver.seaorm().expect("it is a pool").get_sqlite_connection_pool();
+        assert_eq!(adopted.get_sqlite_connection_pool().options().get_test_before_acquire(), pool_pings);
+        sibling.options().get_test_before_acquire()
+    }
+
+    #[tokio::test]
+    async fn the_sibling_of_an_open_pool_pings_as_the_pool_does_unless_the_node_says_otherwise() {
+        for pool_pings in [true, false] {
+            assert_eq!(sibling_pings(pool_pings, PingRule::IdleFor(Duration::from_secs(5))), pool_pings);
+            assert!(sibling_pings(pool_pings, PingRule::Always));
+            assert!(!sibling_pings(pool_pings, PingRule::Never));
+        }
+    }
 }

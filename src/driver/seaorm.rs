@@ -18,6 +18,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::StreamExt;
 #[cfg(feature = "stream")]
 use sea_orm::StreamTrait;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use sea_orm::sqlx::{Database, Pool};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbBackend, DbErr, ExecResult,
     QueryResult, Statement, TransactionOptions, TransactionTrait,
@@ -25,7 +27,7 @@ use sea_orm::{
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use sea_orm::{
     RuntimeErr,
-    sqlx::{self, Database, Executor, Pool},
+    sqlx::{self, Executor},
 };
 
 #[cfg(feature = "mysql")]
@@ -402,7 +404,7 @@ where
 }
 
 /// A pool with the options and hooks of another, none of whose connections it shares.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(super) fn like<DB: Database>(pool: &Pool<DB>) -> Pool<DB> {
     pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone())
 }

@@ -2,41 +2,48 @@
 
 use std::{
     fmt, mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use sea_orm::sqlx::{self, Database, Pool, pool::PoolConnection};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+use sea_orm::sqlx::{self, Connection, Database, Pool, pool::PoolConnection};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
+
+/// How long giving back may take: sqlx's ping has no time-out, and on a frozen server none would end.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Takes connections out of a pool and keeps them for the next read.
 ///
 /// There are as many permits as the pool may open connections, and whoever uses a connection holds one: here by
 /// [`take`](Self::take), inside SeaORM by [`lend`](Self::lend). Each comer takes a connection at hand if there is
 /// one, for itself or for the pool to give to SeaORM. So those at hand and those in use are together never more
-/// than the pool opens, and nobody waits in the pool while a connection lies here.
+/// than the pool opens, and nobody waits in the pool while a connection lies here; but for what has a
+/// connection and no permit (a transaction that was handed to a helper by its SeaORM type, one that is nested and
+/// outlives its parent), and because of those whoever waits in the pool is counted.
 pub(super) struct Keeper<DB: Database> {
     pool: Pool<DB>,
     /// How long a connection stays away from its pool.
     keep: Duration,
     permits: Arc<Semaphore>,
-    /// Who waits in the pool all the same: a transaction that was handed to a helper by its SeaORM type has
-    /// a connection, and no permit any more.
-    waiting: AtomicUsize,
     shelf: Mutex<Shelf<DB>>,
 }
 
 struct Shelf<DB: Database> {
     connections: Vec<Held<DB>>,
     is_open: bool,
+    /// Connections that were taken before do not come back here: they may be broken.
+    epoch: u64,
+    /// Who waits in the pool.
+    waiting: usize,
     /// Gives back what has been here for long; runs only while there is something.
     sweeper: Option<JoinHandle<()>>,
     /// Where connections can be given back from a thread that is not a runtime's.
@@ -48,6 +55,7 @@ struct Shelf<DB: Database> {
 struct Held<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,
+    epoch: u64,
 }
 
 /// A connection in use. Dropped without [`rest`](Self::rest), it goes back to the pool.
@@ -66,11 +74,12 @@ impl<DB: Database> Keeper<DB> {
         let connections = pool.options().get_max_connections() as usize;
         Arc::new(Self {
             keep,
-            permits: Arc::new(Semaphore::new(connections)),
-            waiting: AtomicUsize::new(0),
+            permits: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
             shelf: Mutex::new(Shelf {
-                connections: Vec::with_capacity(connections.min(64)),
+                connections: Vec::new(),
                 is_open: true,
+                epoch: 0,
+                waiting: 0,
                 sweeper: None,
                 runtime: None,
             }),
@@ -109,18 +118,32 @@ impl<DB: Database> Keeper<DB> {
     }
 
     async fn take_by<'a>(self: &'a Arc<Self>, permit: SemaphorePermit<'a>) -> Result<Taken<'a, DB>, sqlx::Error> {
-        let at_hand = self.shelf().connections.pop();
-        let held = match at_hand {
-            Some(held) => held,
-            None => {
-                let _waiting = Waiting::begin(&self.waiting);
-                Held { connection: self.pool.acquire().await?, since: Instant::now() }
+        let held = match self.at_hand() {
+            Ok(held) => held,
+            Err(waiting) => {
+                let connection = self.pool.acquire().await?;
+                Held { connection, since: Instant::now(), epoch: waiting.epoch }
             }
         };
         Ok(Taken { keeper: self, held, _permit: permit })
     }
 
-    /// The right to a connection that `take_out` takes out of the pool.
+    /// A connection that is here, or a place among those who wait in the pool.
+    fn at_hand(&self) -> Result<Held<DB>, Waiting<'_, DB>> {
+        let mut too_old = Vec::new(); // given back when the lock is open again
+        let mut shelf = self.shelf();
+        while let Some(held) = shelf.connections.pop() {
+            // The sweeper may not have come to it: a runtime that stood still, a machine that slept.
+            if held.since.elapsed() < self.keep {
+                return Ok(held);
+            }
+            too_old.push(held);
+        }
+        shelf.waiting += 1;
+        Err(Waiting { keeper: self, epoch: shelf.epoch })
+    }
+
+    /// Lets `take_out` take a connection out of the pool.
     ///
     /// # Cancel safety
     /// As that of `take_out`.
@@ -133,27 +156,42 @@ impl<DB: Database> Keeper<DB> {
             .in_time(async { Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed) })
             .await
             .map_err(refused)?;
-        // The pool needs one to give.
-        let at_hand = self.shelf().connections.pop();
-        drop(at_hand);
-        let _waiting = Waiting::begin(&self.waiting);
+        // The pool needs one to give. It would open a new one while the one from here is on its way.
+        if let Ok(mut held) = self.at_hand()
+            && self.pool.num_idle() == 0
+        {
+            let _ = timeout(GIVEN_BACK_WITHIN, held.connection.return_to_pool()).await;
+        }
+        let _waiting = self.wait();
         take_out(Lent(permit)).await
+    }
+
+    fn wait(&self) -> Waiting<'_, DB> {
+        let mut shelf = self.shelf();
+        shelf.waiting += 1;
+        Waiting { keeper: self, epoch: shelf.epoch }
     }
 
     async fn in_time<T>(&self, waited_for: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         timeout(self.pool.options().get_acquire_timeout(), waited_for).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
-    /// Gives back to the pool what is at hand: it asks each whether it is there.
+    /// Gives back to the pool what is at hand, and what is in use when its statement has ended: the pool asks each
+    /// whether it is there.
     pub(super) fn give_back(&self) {
         let (all, runtime) = {
             let mut shelf = self.shelf();
+            shelf.epoch += 1;
             (mem::take(&mut shelf.connections), shelf.runtime.clone())
         };
-        give_back(all, runtime.as_ref());
+        // sqlx gives back by a task, which needs a runtime.
+        let is_inside = Handle::try_current().is_ok();
+        let _entered = runtime.as_ref().filter(|_| !is_inside).map(Handle::enter);
+        drop(all);
     }
 
-    /// From now on nothing stays here and nobody gets a connection.
+    /// From now on nothing stays here and nobody gets a connection. The pool has to be closed before: what it
+    /// is given back then, it closes without asking.
     pub(super) fn close(&self) {
         self.shelf().is_open = false;
         self.permits.close();
@@ -161,22 +199,39 @@ impl<DB: Database> Keeper<DB> {
     }
 
     fn put(self: &Arc<Self>, held: Held<DB>) {
-        if self.waiting.load(Ordering::Relaxed) > 0 || held.since.elapsed() >= self.keep {
+        if held.since.elapsed() >= self.keep {
             return;
         }
         let mut shelf = self.shelf();
-        // Asked under the lock: what is put down after `close` would never be given back.
-        if !shelf.is_open {
+        // Asked under the lock: what is put down after `close` or `give_back` would be here too long.
+        let is_wanted_by_the_pool = shelf.waiting > 0
+            && self.pool.num_idle() == 0
+            && self.pool.size() >= self.pool.options().get_max_connections();
+        if !shelf.is_open || shelf.epoch != held.epoch || is_wanted_by_the_pool {
+            drop(shelf);
             return;
         }
+        let until = held.since + self.keep;
         shelf.connections.push(held);
         // One whose runtime is gone is finished too.
         if shelf.sweeper.as_ref().is_none_or(JoinHandle::is_finished)
             && let Ok(runtime) = Handle::try_current()
         {
-            shelf.sweeper = Some(runtime.spawn(sweep(Arc::downgrade(self), self.keep)));
+            shelf.sweeper = Some(runtime.spawn(sweep(Arc::downgrade(self), until)));
             shelf.runtime = Some(runtime);
         }
+    }
+
+    /// Takes out what is too old, and says when the next will be; `None` when nothing is left, and whoever comes
+    /// then starts another sweeper.
+    fn too_old(&self) -> (Vec<Held<DB>>, Option<Instant>) {
+        let mut shelf = self.shelf();
+        let old = shelf.connections.extract_if(.., |held| held.since.elapsed() >= self.keep).collect();
+        let next = shelf.connections.iter().map(|held| held.since + self.keep).min();
+        if next.is_none() {
+            shelf.sweeper = None;
+        }
+        (old, next)
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf<DB>> {
@@ -209,47 +264,151 @@ impl<DB: Database> Taken<'_, DB> {
         let Self { keeper, held, _permit } = self;
         keeper.put(held);
     }
-}
 
-/// Gives back what has been here for long, until nothing is here any more.
-async fn sweep<DB: Database>(keeper: Weak<Keeper<DB>>, keep: Duration) {
-    loop {
-        tokio::time::sleep(keep).await;
-        let Some(keeper) = keeper.upgrade() else { return };
-        let old: Vec<_> = {
-            let mut shelf = keeper.shelf();
-            let old = shelf.connections.extract_if(.., |held| held.since.elapsed() >= keep).collect();
-            if shelf.connections.is_empty() {
-                shelf.sweeper = None; // Whoever comes next starts another.
+    /// Its statement has its answer, and rows may still be on their way: it stays at hand if none are.
+    pub(super) fn rest_if_quiet(self) {
+        let Self { keeper, mut held, _permit } = self;
+        // To its end, whatever happens: sqlx would lose its place in what a server sends if it were dropped between
+        // two pieces of a packet.
+        let mut quieting: BoxFuture<'static, _> = Box::pin(async move {
+            let result = held.connection.flush().await;
+            (held, result)
+        });
+        match (&mut quieting).now_or_never() {
+            Some((held, Ok(()))) => keeper.put(held),
+            Some((_, Err(_))) => {}
+            None => {
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(quieting);
+                }
             }
-            old
-        };
-        let is_done = keeper.shelf().sweeper.is_none();
-        drop(old);
-        if is_done {
-            return;
         }
     }
 }
 
-/// sqlx gives back by a task, which needs a runtime.
-fn give_back<DB: Database>(connections: Vec<Held<DB>>, runtime: Option<&Handle>) {
-    let is_inside = Handle::try_current().is_ok();
-    let _entered = runtime.filter(|_| !is_inside).map(Handle::enter);
-    drop(connections);
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+/// Gives back what has been here for long, until nothing is here any more.
+async fn sweep<DB: Database>(keeper: Weak<Keeper<DB>>, mut next: Instant) {
+    loop {
+        sleep_until(next).await;
+        let Some((old, following)) = keeper.upgrade().map(|keeper| keeper.too_old()) else { return };
+        join_all(old.into_iter().map(|mut held| timeout(GIVEN_BACK_WITHIN, held.connection.return_to_pool()))).await;
+        match following {
+            Some(following) => next = following,
+            None => return,
+        }
     }
 }
 
-impl Drop for Waiting<'_> {
+/// Somebody who waits in the pool.
+struct Waiting<'a, DB: Database> {
+    keeper: &'a Keeper<DB>,
+    epoch: u64,
+}
+
+impl<DB: Database> Drop for Waiting<'_, DB> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.keeper.shelf().waiting -= 1;
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use sea_orm::sqlx::{Sqlite, SqlitePool, pool::PoolOptions};
+
+    use super::Keeper;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn pool() -> SqlitePool {
+        PoolOptions::new().max_connections(1).connect_lazy("sqlite::memory:").expect("a URL")
+    }
+
+    fn at_hand(keeper: &Keeper<Sqlite>) -> usize {
+        keeper.shelf().connections.len()
+    }
+
+    async fn take_and_rest(keeper: &Arc<Keeper<Sqlite>>) {
+        keeper.take().await.expect("there is one").rest();
+    }
+
+    #[tokio::test]
+    async fn what_was_used_is_taken_again() {
+        let keeper = Keeper::new(pool(), LONG);
+        take_and_rest(&keeper).await;
+        assert_eq!((at_hand(&keeper), keeper.pool.num_idle()), (1, 0));
+        take_and_rest(&keeper).await;
+        assert_eq!(at_hand(&keeper), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_in_use_while_all_was_given_back_goes_back_too() {
+        let keeper = Keeper::new(pool(), LONG);
+        let taken = keeper.take().await.expect("there is one");
+        keeper.give_back();
+        taken.rest();
+        assert_eq!(at_hand(&keeper), 0);
+        take_and_rest(&keeper).await;
+        assert_eq!(at_hand(&keeper), 1, "one that was taken later stays");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_not_taken_and_is_swept_out() {
+        let keeper = Keeper::new(pool(), Duration::from_millis(20));
+        take_and_rest(&keeper).await;
+        std::thread::sleep(Duration::from_millis(30)); // and the sweeper had no chance
+        assert!(keeper.at_hand().is_err());
+        assert_eq!((at_hand(&keeper), keeper.shelf().waiting), (0, 0));
+        take_and_rest(&keeper).await;
+        while at_hand(&keeper) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(keeper.shelf().sweeper.is_none(), "it ends when nothing is left");
+    }
+
+    #[tokio::test]
+    async fn what_is_lent_comes_from_the_shelf() {
+        let keeper = Keeper::new(pool(), LONG);
+        take_and_rest(&keeper).await;
+        let lent = keeper.lend(drop, async |lent| keeper.pool.acquire().await.map(|taken| (taken, lent)).map_err(drop));
+        let lent = tokio::time::timeout(LONG / 12, lent).await.expect("nobody waits for what lies here").expect("one");
+        assert_eq!(at_hand(&keeper), 0);
+        drop(lent);
+        take_and_rest(&keeper).await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_in_the_pool_gets_what_would_rest() {
+        let keeper = Keeper::new(pool(), LONG);
+        let taken = keeper.take().await.expect("there is one");
+        let stranger = tokio::spawn({
+            let keeper = Arc::clone(&keeper);
+            async move {
+                let _waiting = keeper.wait();
+                keeper.pool.acquire().await.map(drop)
+            }
+        });
+        while keeper.shelf().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        taken.rest();
+        tokio::time::timeout(LONG / 12, stranger).await.expect("it gets one").expect("a task").expect("a connection");
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_when_it_is_closed() {
+        let keeper = Keeper::new(pool(), LONG);
+        let taken = keeper.take().await.expect("there is one");
+        let waits = tokio::spawn({
+            let keeper = Arc::clone(&keeper);
+            async move { keeper.take().await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        let closed = keeper.pool.close();
+        keeper.close();
+        assert!(waits.await.expect("a task").is_err(), "nobody waits for what will not come");
+        taken.rest();
+        tokio::time::timeout(LONG / 12, closed).await.expect("all came back");
     }
 }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::BoxFuture;
 #[cfg(feature = "stream")]
 use futures_util::stream::StreamExt;
 use sea_orm::{
@@ -28,7 +28,7 @@ use sea_orm::{
 };
 use sea_query_sqlx::SqlxValues;
 
-use self::keeper::Keeper;
+use self::keeper::{Keeper, Taken};
 #[cfg(feature = "stream")]
 use super::Rows;
 use super::{Access, Driver, DriverTransaction, LaneOptions, Metric, ProbeLink, SeaOrmDriver, seaorm};
@@ -82,6 +82,7 @@ where
         statement: Statement,
         failed_as: fn(RuntimeErr) -> DbErr,
         send: impl for<'c> FnOnce(&'c mut DB::Connection, Bound<DB>) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+        rest: fn(Taken<'_, DB>),
     ) -> Result<T, DbErr> {
         let heard = self.metric.get().filter(|metric| metric.is_set()).map(|metric| (metric, statement.clone()));
         let mut taken = self.keeper.take().await.map_err(not_acquired)?;
@@ -94,13 +95,17 @@ where
             metric.tell(&Info { elapsed, statement, failed: result.is_err() });
         }
         let value = result.map_err(|error| failed_as(RuntimeErr::SqlxError(error.into())))?;
-        // MySQL may not have sent all its rows when the first is there. What has not come yet, sqlx reads on
-        // the way back into the pool.
-        let is_quiet = matches!(taken.connection().flush().now_or_never(), Some(Ok(())));
-        if is_quiet {
-            taken.rest();
-        }
+        rest(taken);
         Ok(value)
+    }
+}
+
+/// How a connection rests after the first row of a statement. PostgreSQL's has read all there was and SQLite's has
+/// stopped the statement; MySQL's has read the one row.
+fn rest_after_first_row<DB: Database>(taken: Taken<'_, DB>) {
+    match DB::NAME {
+        "PostgreSQL" | "SQLite" => taken.rest(),
+        _ => taken.rest_if_quiet(),
     }
 }
 
@@ -123,7 +128,9 @@ where
 
     fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         Box::pin(async move {
-            let done = self.run(statement, DbErr::Exec, |connection, query| connection.execute(query)).await?;
+            let done = self
+                .run(statement, DbErr::Exec, |connection, query| connection.execute(query), |taken| taken.rest())
+                .await?;
             Ok(done.into())
         })
     }
@@ -143,14 +150,23 @@ where
 
     fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
         Box::pin(async move {
-            let row = self.run(statement, DbErr::Query, |connection, query| connection.fetch_optional(query)).await?;
+            let row = self
+                .run(
+                    statement,
+                    DbErr::Query,
+                    |connection, query| connection.fetch_optional(query),
+                    rest_after_first_row,
+                )
+                .await?;
             Ok(row.map(Into::into))
         })
     }
 
     fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
         Box::pin(async move {
-            let rows = self.run(statement, DbErr::Query, |connection, query| connection.fetch_all(query)).await?;
+            let rows = self
+                .run(statement, DbErr::Query, |connection, query| connection.fetch_all(query), |taken| taken.rest())
+                .await?;
             Ok(rows.into_iter().map(Into::into).collect())
         })
     }
@@ -181,8 +197,14 @@ where
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
+        // Closed at once, so that what is given back is not asked whether it is there: on a frozen server
+        // that has no end.
+        let closed = self.keeper.pool().close();
         self.keeper.close();
-        self.pool.close()
+        Box::pin(async move {
+            closed.await;
+            Ok(())
+        })
     }
 
     fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {

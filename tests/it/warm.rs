@@ -1,0 +1,263 @@
+//! Connections for reads stay at hand: nobody waits for one that lies there, none answers another's question, and none
+//! is used that may be broken.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::{TryStreamExt, future::join_all};
+use sea_orm::{
+    ConnectionTrait, ExprTrait, StreamTrait, TransactionTrait,
+    sea_query::{Expr, Query, SelectStatement},
+};
+use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Ping, ReadConn};
+use testkit::{ChaosProxy, PostgresCluster};
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{files::SharedFile, servers::Servers, wait::wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Longer than any test: what happens is not the monitor's doing.
+const SELDOM: Duration = Duration::from_secs(9);
+
+/// A question whose answer shows that it is its own.
+fn echo(number: i32) -> SelectStatement {
+    Query::select().expr_as(Expr::val(number).cast_as("CHAR(9)"), "echo").to_owned()
+}
+
+async fn echoes(connection: &impl ConnectionTrait, number: i32) -> Result<()> {
+    let row = connection.query_one(&echo(number)).await?.context("there is a row")?;
+    let answer: String = row.try_get("", "echo")?;
+    ensure!(answer.trim() == number.to_string(), "{answer} is the answer to another question than {number}");
+    Ok(())
+}
+
+/// A read connection to the one replica.
+fn on_replica(db: &DatabaseConnection) -> Result<ReadConn> {
+    db.set_primary_read_share(0.0)?;
+    Ok(db.read())
+}
+
+/// How many connections ten reads of one task open on a replica that answers late.
+async fn connections_of_one_task(servers: &Servers, keep_warm: Duration) -> Result<u64> {
+    let proxy = ChaosProxy::start(servers.replica(0).port()).await?;
+    let replica = NodeConfig::new(proxy.url(servers.replica(0))).keep_warm(keep_warm);
+    let builder = DatabaseConnection::builder().primary(servers.primary_node()).replica(replica);
+    let db = builder.probe_interval(SELDOM).connect().await?;
+    let read = on_replica(&db)?;
+    let of_replica =
+        |db: &DatabaseConnection| db.topology().members().nth(1).map_or(0, |member| member.node().probes());
+    wait_until("the monitor asks", PATIENCE, async || Ok(of_replica(&db) > 0)).await?;
+    tokio::time::sleep(Duration::from_millis(100)).await; // and has its connection
+    echoes(&read, 0).await?;
+    // With sqlx's ping on the way, a connection is not there for the next read.
+    proxy.set_latency(Duration::from_millis(20));
+    let before = proxy.connections();
+    for number in 1..=10 {
+        echoes(&read, number).await?;
+    }
+    let opened = proxy.connections() - before;
+    db.close().await?;
+    Ok(opened)
+}
+
+async fn one_task_reads_on_one_connection(servers: &Servers) -> Result<()> {
+    assert_eq!(connections_of_one_task(servers, Duration::from_secs(4)).await?, 0);
+    let cold = connections_of_one_task(servers, Duration::ZERO).await?;
+    assert!(cold > 0, "sqlx asks a connection that is given back no more? then nothing has to be kept warm");
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_one_task_reads_on_one_connection() -> Result<()> {
+    one_task_reads_on_one_connection(&Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_one_task_reads_on_one_connection() -> Result<()> {
+    one_task_reads_on_one_connection(&Servers::mariadb().await?).await
+}
+
+/// Many tasks on few connections, whose reads are dropped at any moment.
+async fn no_read_gets_the_answer_of_a_dropped_one(db: &DatabaseConnection) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for task in 0..8 {
+        let db = db.clone();
+        tasks.spawn(async move {
+            for turn in 0..150 {
+                let number = task * 1_000 + turn;
+                // Some end, some are dropped on their way there, most of them at another place each time.
+                let _ = timeout(Duration::from_micros(u64::try_from(turn)? * 20), echoes(&db, -number)).await;
+                echoes(&db, number).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task??;
+    }
+    Ok(())
+}
+
+fn few(servers: &Servers) -> Result<sea_orm_resolver::Builder> {
+    let few = |node: NodeConfig| node.max_connections(3).acquire_timeout(PATIENCE);
+    let builder = DatabaseConnection::builder().primary(few(servers.primary_node()));
+    Ok(builder.replica(few(servers.replica_node(0))).read_selection_timeout(PATIENCE))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    no_read_gets_the_answer_of_a_dropped_one(&few(&servers)?.connect().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
+    let servers = Servers::mariadb().await?;
+    no_read_gets_the_answer_of_a_dropped_one(&few(&servers)?.connect().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
+    let file = SharedFile::new().await?;
+    no_read_gets_the_answer_of_a_dropped_one(&file.builder().connect().await?).await
+}
+
+/// Reads, streams and transactions that share one connection: each waits for the one before, nobody for a connection
+/// that lies at hand.
+async fn one_connection_serves_all_kinds_of_reads(db: &DatabaseConnection) -> Result<()> {
+    let reads = (0..6).map(async |kind| {
+        let read = on_replica(db)?;
+        for turn in 0..20 {
+            match kind % 3 {
+                0 => echoes(&read, turn).await?,
+                1 => {
+                    let rows: Vec<_> = read.stream(&echo(turn)).await?.try_collect().await?;
+                    ensure!(rows.len() == 1);
+                }
+                _ => {
+                    let transaction = read.begin().await?;
+                    echoes(&transaction, turn).await?;
+                    transaction.commit().await?;
+                }
+            }
+        }
+        anyhow::Ok(())
+    });
+    for result in timeout(PATIENCE * 4, join_all(reads)).await? {
+        result?;
+    }
+    Ok(())
+}
+
+fn one(servers: &Servers) -> sea_orm_resolver::Builder {
+    let replica = servers.replica_node(0).max_connections(1).acquire_timeout(PATIENCE);
+    let builder = DatabaseConnection::builder().primary(servers.primary_node()).replica(replica);
+    builder.read_selection_timeout(PATIENCE)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_one_connection_serves_all_kinds_of_reads() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    one_connection_serves_all_kinds_of_reads(&one(&servers).connect().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_one_connection_serves_all_kinds_of_reads() -> Result<()> {
+    let servers = Servers::mariadb().await?;
+    one_connection_serves_all_kinds_of_reads(&one(&servers).connect().await?).await
+}
+
+/// The first of many rows is asked for, and the rest is on its way when the next read begins.
+#[tokio::test]
+async fn mariadb_rows_that_nobody_waits_for_are_in_nobodys_way() -> Result<()> {
+    let servers = Servers::mariadb().await?;
+    let db = one(&servers).connect().await?;
+    let read = on_replica(&db)?;
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+                SELECT i, REPEAT('x', 200) FROM n";
+    for turn in 0..20 {
+        let statement = sea_orm::Statement::from_string(servers.backend(), many);
+        let row = read.query_one_raw(statement).await?.context("there is a row")?;
+        assert_eq!(row.try_get_by_index::<i64>(0)?, 1);
+        echoes(&read, turn).await?;
+    }
+    Ok(())
+}
+
+/// What is at hand goes back to its pool, whose own rules then hold for it.
+#[tokio::test]
+async fn postgres_connections_that_nobody_uses_are_closed_as_the_pool_is_told() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    let replica = servers.replica_node(0).idle_timeout(Duration::from_secs(1)).keep_warm(Duration::from_millis(100));
+    let db = DatabaseConnection::builder().primary(servers.primary_node()).replica(replica).connect().await?;
+    let read = on_replica(&db)?;
+    let probe = 1;
+    wait_until("one reads and one probes", PATIENCE, async || {
+        echoes(&read, 1).await?;
+        Ok(servers.connections(servers.replica(0)).await? > probe)
+    })
+    .await?;
+    wait_until("idle connections are closed", PATIENCE, async || {
+        Ok(servers.connections(servers.replica(0)).await? == probe)
+    })
+    .await
+}
+
+/// A program that stands still between two reads: nothing of it runs, and meanwhile its connection is cut off.
+#[test]
+fn postgres_a_connection_that_broke_while_the_program_stood_still_is_not_used() -> Result<()> {
+    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let cluster = servers.block_on(PostgresCluster::start(0))?;
+    let program = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let db = program.block_on(async {
+        let db = DatabaseConnection::builder()
+            .primary(cluster.primary().url())
+            .ping_after_idle(Duration::from_millis(200))
+            .connect()
+            .await?;
+        echoes(&db.read(), 1).await?;
+        anyhow::Ok(db)
+    })?;
+    servers.block_on(
+        cluster
+            .primary()
+            .query_scalar("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'shop'"),
+    )?;
+    std::thread::sleep(Duration::from_millis(300));
+    program.block_on(echoes(&db.read(), 2))?;
+    program.block_on(db.close())?;
+    Ok(())
+}
+
+/// sqlx gives a connection back by a task, which needs a runtime.
+#[test]
+fn the_last_handle_may_be_dropped_where_no_runtime_is() -> Result<()> {
+    let program = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let file = program.block_on(SharedFile::new())?;
+    let opened = || {
+        program.block_on(async {
+            let db = file.builder().connect().await?;
+            for number in 0..20 {
+                echoes(&db, number).await?;
+            }
+            anyhow::Ok(db)
+        })
+    };
+    drop(opened()?); // while it runs
+    let last = opened()?;
+    program.shutdown_background();
+    drop(last); // when it is gone
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_is_pinged_before_every_use_is_not_kept_warm() -> Result<()> {
+    let file = SharedFile::new().await?;
+    let both = file.node("reader").ping(Ping::Always).keep_warm(Duration::from_secs(1));
+    let error = file.builder().replica(both).connect().await.expect_err("the two contradict each other");
+    let error = Error::from_db_err(&error).context("it is ours")?;
+    assert!(error.to_string().contains("keep_warm"), "{error}");
+    let off = file.node("reader").ping(Ping::Always).keep_warm(Duration::ZERO);
+    file.builder().replica(off).connect().await?.close().await?;
+    Ok(())
+}
