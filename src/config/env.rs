@@ -114,10 +114,10 @@ fn duration_of(lookup: Lookup<'_>, name: &str) -> Result<Option<std::time::Durat
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
     use super::*;
-    use crate::Consistency;
+    use crate::{Consistency, PolicyKind};
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Error> {
         from_lookup(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
@@ -130,15 +130,55 @@ mod tests {
             ("DATABASE_REPLICA_URLS", "postgres://u:p@two/db, postgres://u:p@three/db"),
             ("DATABASE_PRIMARY_READ_SHARE", "0.25"),
             ("DATABASE_MAX_CONNECTIONS", "20"),
+            ("DATABASE_MIN_CONNECTIONS", "2"),
+            ("DATABASE_PRIMARY_READ_CONNECTIONS", "7"),
+            ("DATABASE_POLICY", "round_robin"),
             ("DATABASE_CONSISTENCY", "process"),
+            ("DATABASE_MAX_LAG", "3s"),
+            ("DATABASE_WAIT_FOR_REPLICA", "20ms"),
             ("DATABASE_STICK_AFTER_WRITE", "250ms"),
+            ("DATABASE_CONNECT_TIMEOUT", "4s"),
+            ("DATABASE_STATEMENT_TIMEOUT", "30s"),
         ])
         .expect("valid");
         assert_eq!(config.replicas.len(), 2);
+        for (node, host) in config.primary.iter().chain(&config.replicas).zip(["one", "two", "three"]) {
+            assert!(format!("{node:?}").contains(&format!("@{host}/db")), "{node:?}");
+            assert_eq!(node.settings.max_connections, Some(20));
+            assert_eq!(node.settings.min_connections, Some(2));
+            assert_eq!(node.settings.statement_timeout, Some(Duration::from_secs(30)));
+        }
         assert!((config.primary_read_share - 0.25).abs() < f64::EPSILON);
-        assert_eq!(config.replicas[1].settings.max_connections, Some(20));
+        assert_eq!(config.primary_read_connections, Some(7));
+        assert_eq!(config.policy, PolicyKind::RoundRobin);
         assert_eq!(config.consistency, Consistency::Process);
+        assert_eq!(config.max_lag, Some(Duration::from_secs(3)));
+        assert_eq!(config.wait_for_replica, Duration::from_millis(20));
         assert_eq!(config.stick_after_write, Duration::from_millis(250));
+        assert_eq!(config.connect_timeout, Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_lag_limit_that_is_off_is_none_and_one_that_is_not_set_is_the_default() {
+        let url = ("DATABASE_URL", "sqlite://a.db");
+        assert_eq!(read(&[url, ("DATABASE_MAX_LAG", "off")]).expect("valid").max_lag, None);
+        assert_eq!(read(&[url]).expect("valid").max_lag, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn the_variables_that_are_read_are_those_of_the_documentation() {
+        let asked = RefCell::new(BTreeSet::new());
+        from_lookup(&|name| {
+            asked.borrow_mut().insert(name.to_owned());
+            (name == "DATABASE_URL").then(|| "sqlite://a.db".to_owned())
+        })
+        .expect("valid");
+        let documented: BTreeSet<_> = include_str!("env.rs")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("/// | `")?.split_once('`'))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        assert_eq!(asked.into_inner(), documented);
     }
 
     #[test]

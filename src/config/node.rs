@@ -32,7 +32,8 @@ use crate::driver::{Driver, SecretUrl};
 /// **Passwords.** A URL is taken apart and its password never printed. `ConnectOptions` hold
 /// theirs in a form that SeaORM itself would log at TRACE; the resolver keeps that from every
 /// `tracing` subscriber, but an application that has only a `log` logger, at TRACE, would see it:
-/// give such an application URLs.
+/// give such an application URLs. The key of `ConnectOptions::sqlcipher_key` is sent as a statement, and sqlx logs
+/// statements: such a node needs [`sqlx_logging(false)`](Self::sqlx_logging).
 #[derive(Clone)]
 pub struct NodeConfig {
     pub(super) source: Source,
@@ -127,6 +128,15 @@ impl NodeConfig {
         matches!(&self.source, Source::Options(options) if options.get_connect_lazy())
     }
 
+    /// How long the server lets a statement run, by whatever way the user said it.
+    pub(super) fn statement_limit(&self) -> Option<Duration> {
+        let by_options = match &self.source {
+            Source::Options(options) => options.get_statement_timeout(),
+            _ => None,
+        };
+        self.settings.statement_timeout.or(by_options)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut NodeSettings)) -> Self {
         change(&mut self.settings);
         self.value = Arc::new(());
@@ -171,7 +181,7 @@ impl NodeConfig {
         self.with(|settings| settings.tags.extend(tags.into_iter().map(Into::into)))
     }
 
-    /// The most connections of each of the node's pools. Default: what the `ConnectOptions` say,
+    /// The most connections of each of the node's pools. Default: what the `ConnectOptions` or the open pool say,
     /// else sqlx's 10 (SQLite: 1 for writing, 4 for reading). The primary's read-only pool takes
     /// half, see `Config::primary_read_connections`.
     #[must_use]
@@ -238,7 +248,9 @@ impl NodeConfig {
 
     /// When a pooled connection is pinged before use. Default: [`Ping::WhenIdle`], unless the
     /// `ConnectOptions` switched the ping off or set an idle time of their own. (SeaORM's default
-    /// of a ping before every use cannot be told from the wish for it: say [`Ping::Always`].)
+    /// of a ping before every use cannot be told from the wish for it: say [`Ping::Always`].) An open
+    /// connection is pinged as its pool says, and only an `Always` or `Never` that is said here changes that,
+    /// for the reads; a `before_acquire` hook of the pool stays.
     #[must_use]
     pub fn ping(self, ping: Ping) -> Self {
         self.with(|settings| settings.ping = Some(ping))

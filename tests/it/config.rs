@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
 use sea_orm_resolver::{Builder, Config, Consistency, Database, DatabaseConnection, Error, NodeConfig, PolicyKind};
 
@@ -106,6 +106,27 @@ fn a_configuration_survives_toml_and_json_but_for_its_passwords() -> Result<()> 
     for kept in ["near", "analytics", "800ms", "30s", "always", "application_name", "role_check"] {
         assert!(as_json.contains(kept), "{kept} is missing from {as_json}");
     }
+    Ok(())
+}
+
+/// The first thing anybody copies.
+#[test]
+fn the_configuration_in_the_readme_is_read_as_it_stands() -> Result<()> {
+    let readme = include_str!("../../README.md");
+    let block = readme.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).context("a toml block")?.0;
+    let config: Config = toml::from_str(block)?;
+    assert!(config.primary.is_some());
+    assert_eq!(config.replicas.len(), 2);
+    assert_eq!(config.statements.len(), 1);
+    assert_eq!(config.harmless_functions, ["full_name"]);
+    // Where it shows a default, that is the default.
+    let default = Config::default();
+    assert!((config.primary_read_share - default.primary_read_share).abs() < f64::EPSILON);
+    assert_eq!(config.policy, default.policy);
+    assert_eq!(config.consistency, default.consistency);
+    assert_eq!(config.max_lag, default.max_lag);
+    assert_eq!(config.wait_for_replica, default.wait_for_replica);
+    assert_eq!(config.stick_after_write, default.stick_after_write);
     Ok(())
 }
 

@@ -1,0 +1,101 @@
+//! What is said of a node holds for the sessions of its pools.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
+use sea_orm_resolver::{DatabaseConnection, Error};
+use tokio::time::Instant;
+
+use crate::servers::Servers;
+
+/// Long enough that nobody takes it for the time-out that is tested, on the slowest machine.
+const SECONDS: u64 = 5;
+
+async fn is_cut_off(connection: &impl ConnectionTrait) -> Result<()> {
+    let backend = connection.get_database_backend();
+    let sql = match backend {
+        DbBackend::Postgres => format!("SELECT pg_sleep({SECONDS})"),
+        _ => format!("SELECT SLEEP({SECONDS})"),
+    };
+    let started = Instant::now();
+    let error = connection.query_one_raw(Statement::from_string(backend, sql)).await.err().context("it ran")?;
+    assert!(started.elapsed() < Duration::from_secs(SECONDS), "{:?}: {error}", started.elapsed());
+    // What PostgreSQL and MariaDB each say of it.
+    let said = error.to_string();
+    assert!(said.contains("statement timeout") || said.contains("max_statement_time"), "{said}");
+    Ok(())
+}
+
+async fn the_statement_timeout_holds_on_both_lanes(servers: Servers) -> Result<()> {
+    let short = Duration::from_millis(100);
+    let db = DatabaseConnection::builder()
+        .primary(servers.primary_node().statement_timeout(short))
+        .replica(servers.replica_node(0).statement_timeout(short))
+        .primary_read_share(0.0)
+        .connect()
+        .await?;
+    // A replica's read-only sessions and the primary's two kinds.
+    assert_eq!(db.read().node().as_deref(), Some("replica-0"));
+    is_cut_off(&db.read()).await?;
+    is_cut_off(&db.write()).await?;
+    db.set_primary_read_share(1.0)?;
+    assert_eq!(db.read().node().as_deref(), Some("primary"));
+    is_cut_off(&db.read()).await
+}
+
+#[tokio::test]
+async fn postgres_the_statement_timeout_holds_on_both_lanes() -> Result<()> {
+    the_statement_timeout_holds_on_both_lanes(Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_the_statement_timeout_holds_on_both_lanes() -> Result<()> {
+    the_statement_timeout_holds_on_both_lanes(Servers::mariadb().await?).await
+}
+
+async fn the_acquire_timeout_ends_a_read_that_finds_no_connection(servers: Servers) -> Result<()> {
+    let acquire_timeout = Duration::from_millis(200);
+    // Where the setting is lost, a read waits a second, the resolver's own default.
+    let (primary, replica) = (servers.primary_node(), servers.replica_node(0));
+    let db = DatabaseConnection::builder()
+        .primary(primary.acquire_timeout(acquire_timeout))
+        .primary_read_connections(1)
+        .replica(replica.max_connections(1).acquire_timeout(acquire_timeout))
+        .primary_read_share(0.0)
+        .connect()
+        .await?;
+    let sql = Statement::from_string(db.get_database_backend(), "SELECT 1");
+    let held = db.read().begin().await?;
+    assert_eq!(held.node(), "replica-0");
+    let started = Instant::now();
+    let moved = db.read();
+    assert_eq!(moved.node().as_deref(), Some("replica-0"));
+    moved.query_one_raw(sql.clone()).await?;
+    assert!(started.elapsed() >= acquire_timeout, "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(moved.node().as_deref(), Some("primary"), "it ran where a connection was free");
+
+    db.set_primary_read_share(1.0)?;
+    let held_too = db.read().begin().await?;
+    assert_eq!(held_too.node(), "primary");
+    db.set_primary_read_share(0.0)?;
+    let started = Instant::now();
+    let error = db.read().query_one_raw(sql.clone()).await.expect_err("both connections are held");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(Error::from_db_err(&error).is_some_and(Error::is_no_eligible_node), "{error:?}");
+    held.rollback().await?;
+    held_too.rollback().await?;
+    db.read().query_one_raw(sql).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_the_acquire_timeout_ends_a_read_that_finds_no_connection() -> Result<()> {
+    the_acquire_timeout_ends_a_read_that_finds_no_connection(Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_the_acquire_timeout_ends_a_read_that_finds_no_connection() -> Result<()> {
+    the_acquire_timeout_ends_a_read_that_finds_no_connection(Servers::mariadb().await?).await
+}
