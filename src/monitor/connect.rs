@@ -1,8 +1,8 @@
 //! Opens nodes and asks each for a first answer, all at the same time.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, pending, select};
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 use tokio::time;
 
@@ -17,8 +17,11 @@ use crate::{
     driver::{Access, Driver, Hello, Opener},
     error::Kind,
     telemetry,
-    topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role},
+    topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role, Tick},
 };
+
+/// The last part of a node's time, in which a pool that has not answered is asked for the reason too.
+const REASON_PART: u32 = 4;
 
 /// A node that was opened, and whether it answered.
 pub(crate) struct Opened {
@@ -38,8 +41,31 @@ pub(crate) enum FirstAnswer {
     Full,
 }
 
-/// Opens all nodes at once. Each has until `timeout` to answer; one that does not is a member
-/// that is down.
+/// The time of one node, for all its steps together: each has what the ones before it left.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Tick,
+    timeout: Duration,
+    clock: Clock,
+}
+
+impl Deadline {
+    fn start(timeout: Duration, clock: Clock) -> Self {
+        Self { at: clock.now().after(timeout), timeout, clock }
+    }
+
+    fn left(&self) -> Duration {
+        self.at.since(self.clock.now())
+    }
+
+    /// What a step that came to no end in time is told as.
+    fn missed(&self, what: &str) -> String {
+        format!("{what} within {:?}", self.timeout)
+    }
+}
+
+/// Opens all nodes at once. Each has until `timeout` to be opened and to answer, with everything
+/// that takes; one that does not is a member that is down.
 ///
 /// # Cancel safety
 /// Nothing is published here; dropping the future closes what was opened.
@@ -54,13 +80,14 @@ pub(crate) async fn connect_all(
 
 async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, clock: Clock) -> Result<Opened, Error> {
     let name = Arc::clone(&plan.name);
+    let deadline = Deadline::start(timeout, clock);
     // Opening is lazy, but a user's `after_connect` may ask the database.
     let open = async |access| {
-        let late = || Error::unreachable(&*plan.name, format!("it was not opened within {timeout:?}"));
+        let late = || Error::unreachable(&*plan.name, deadline.missed("it was not opened"));
         let opened = match plan.opener {
             // Needs no time, and perhaps has no runtime to measure it.
             Opener::Adopted(_) | Opener::Scripted(_) => open_lanes(&plan, access).await,
-            _ => time::timeout(timeout, open_lanes(&plan, access)).await.map_err(|_| late())?,
+            _ => time::timeout(deadline.left(), open_lanes(&plan, access)).await.map_err(|_| late())?,
         };
         opened.map_err(|error| Error::unreachable(&*plan.name, error))
     };
@@ -69,13 +96,13 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
     if first == FirstAnswer::NotAsked {
         return Ok(Opened { member, failure: None });
     }
-    let mut answered = ask(&member.node, plan.role, first, timeout, clock).await;
+    let mut answered = ask(&member.node, plan.role, first, deadline).await;
     if let Err(Unanswered::OptionRefused) = answered {
         telemetry::read_only_by_statement(&name);
         let node = open(Access::ReadOnlyByStatement).await?;
         // Behind a pooling proxy a connection says nothing about the server that answers next.
         member = Member::new(node, MemberSettings { positions: Positions::Off, ..plan.member.clone() });
-        answered = ask(&member.node, plan.role, first, timeout, clock).await;
+        answered = ask(&member.node, plan.role, first, deadline).await;
     }
     let failure = match answered {
         Ok(observed) => {
@@ -118,20 +145,13 @@ async fn ask(
     node: &Node,
     configured: Role,
     first: FirstAnswer,
-    timeout: Duration,
-    clock: Clock,
+    deadline: Deadline,
 ) -> Result<Option<Observed>, Unanswered> {
     if first == FirstAnswer::Alone {
-        let driver = node.driver(Lane::Write);
-        return match time::timeout(timeout, driver.ping()).await {
-            Ok(Ok(())) => Ok(None),
-            Ok(Err(error)) => Err(Unanswered::Failed(error.to_string())),
-            // The pool keeps trying a server that refuses; ask once more, for the reason only.
-            Err(_) => Err(Unanswered::Failed(reason(&*driver, timeout).await)),
-        };
+        return ask_alone(&*node.driver(Lane::Write), deadline).await.map(|()| None).map_err(Unanswered::Failed);
     }
     let driver = node.driver(Lane::Read);
-    let asked = clock.stamp();
+    let asked = deadline.clock.stamp();
     let asking = async {
         if !probe::can_be_asked(&*driver) {
             driver.ping().await?;
@@ -139,35 +159,54 @@ async fn ask(
         }
         prober::ask_server(&*driver, &mut None, configured, Scope::Position).await.map(|(answer, _)| Some(answer))
     };
-    let answer = match time::timeout(timeout, asking).await {
+    let answer = match time::timeout(deadline.left(), asking).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) if is_refused_option(&error) => return Err(Unanswered::OptionRefused),
         Ok(Err(error)) => return Err(Unanswered::Failed(error.to_string())),
-        Err(_) => return Err(Unanswered::Failed(format!("no answer within {timeout:?}"))),
+        Err(_) => return Err(Unanswered::Failed(deadline.missed("no answer"))),
     };
     if driver.is_read_only() {
-        match time::timeout(timeout, probe::is_read_only(&*driver)).await {
+        match time::timeout(deadline.left(), probe::is_read_only(&*driver)).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return Err(Unanswered::NotReadOnly),
             Ok(Err(error)) => return Err(Unanswered::Failed(error.to_string())),
-            Err(_) => return Err(Unanswered::Failed(format!("no read connection within {timeout:?}"))),
+            Err(_) => return Err(Unanswered::Failed(deadline.missed("no read connection"))),
         }
     }
     Ok(answer.map(|answer| Observed {
         role: answer.role,
         incarnation: answer.incarnation.into(),
         position: answer.position,
-        round_trip: clock.now().since(asked.at),
+        round_trip: deadline.clock.now().since(asked.at),
         asked,
     }))
 }
 
-async fn reason(driver: &dyn Driver, timeout: Duration) -> String {
-    let late = || format!("no answer within {timeout:?}");
-    let Some(connecting) = driver.connect_probe() else { return late() };
-    match time::timeout(timeout, connecting).await {
-        Ok(Err(error)) => error.to_string(),
-        Ok(Ok(_)) | Err(_) => late(),
+/// Pings the pool. It keeps trying a server that refuses, without a word, so in the last part of the time one
+/// connection of its own is opened beside it: for the reason, and only for that.
+async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String> {
+    let mut ping = driver.ping();
+    let alone = deadline.left().saturating_sub(deadline.timeout / REASON_PART);
+    if let Ok(answered) = time::timeout(alone, &mut ping).await {
+        return answered.map_err(|error| error.to_string());
+    }
+    let mut reason = None;
+    let telling = async {
+        if let Some(connecting) = driver.connect_probe() {
+            reason = connecting.await.err();
+        }
+        // Only the pool's own answer counts, and it may still come.
+        pending::<Infallible>().await
+    };
+    let answered = match time::timeout(deadline.left(), select(ping, pin!(telling))).await {
+        Ok(Either::Left((answered, _))) => Some(answered),
+        Ok(Either::Right((never, _))) => match never {},
+        Err(_) => None,
+    };
+    match (answered, reason) {
+        (Some(answered), _) => answered.map_err(|error| error.to_string()),
+        (None, Some(reason)) => Err(reason.to_string()),
+        (None, None) => Err(deadline.missed("no answer")),
     }
 }
 
