@@ -11,30 +11,44 @@ use crate::{
 
 /// Waits until nothing runs on a node that takes no new operations.
 pub(super) async fn wait_until_idle(node: &Node, timeout: Duration) -> Result<(), Error> {
-    let idle = async {
-        loop {
-            let signal = node.idle().wait();
-            if node.in_flight() == 0 {
-                return;
-            }
-            signal.await;
-        }
-    };
-    tokio::time::timeout(timeout, idle).await.map_err(|_| {
+    tokio::time::timeout(timeout, idle(node)).await.map_err(|_| {
         let in_flight = node.in_flight();
         telemetry::drain_timed_out(node.name(), in_flight, timeout);
         Error::new(Kind::DrainTimedOut { node: node.name().to_owned(), in_flight })
     })
 }
 
+async fn idle(node: &Node) {
+    loop {
+        let signal = node.idle().wait();
+        if node.in_flight() == 0 {
+            return;
+        }
+        signal.await;
+    }
+}
+
 /// Sends a node that has left the topology into retirement. Operations that still run after the
-/// time-out keep their pool; it goes when the last of them does. A pool that was given to us is
-/// only let go.
+/// time-out keep their pools, which are closed when the last of them has ended. A pool that was
+/// given to us is only let go.
 pub(super) async fn retire(node: Arc<Node>, timeout: Duration) -> Result<(), Error> {
-    wait_until_idle(&node, timeout).await?;
+    let drained = wait_until_idle(&node, timeout).await;
+    if drained.is_err() {
+        // It has nothing of the monitor, so it lives on without one; and it ends with the runtime, on which
+        // the operations it waits for end too.
+        tokio::spawn(async move {
+            idle(&node).await;
+            close(&node).await;
+        });
+    } else {
+        close(&node).await;
+    }
+    drained
+}
+
+async fn close(node: &Node) {
     for lane in [Lane::Read, Lane::Write] {
         // The node has left: there is nobody to tell that its pool did not close cleanly.
         let _ = node.driver(lane).close().await;
     }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt};
 use sea_orm::{AccessMode, DbErr, EntityTrait, TransactionTrait};
 use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Role, RoundRobin};
-use testkit::scripted::{Behaviour, ScriptedNode, Step};
+use testkit::scripted::{Behaviour, ScriptedNode, Step, fault};
 use tokio::time::{self, Instant};
 
 use super::{Nodes, WRITE, ended, in_flight, item_row, node, replica, tally, who, write};
@@ -117,8 +117,13 @@ async fn a_drain_that_takes_too_long_says_so_and_nothing_is_cut_off() -> Result<
     assert!(error.is_drain_timed_out(), "{error}");
     assert!(!names(&db).contains(&name));
     assert_eq!(who(&transaction).await?, name);
+    // However long that takes, and though nobody holds the connection any more.
+    drop(db);
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(removed.count(Step::Close), 0, "somebody is still there");
     transaction.commit().await?;
     assert_eq!(removed.count(Step::Commit), 1);
+    removed.reached(Step::Close, 2).await;
     Ok(())
 }
 
@@ -161,7 +166,7 @@ async fn a_node_that_does_not_answer_is_reported_and_the_old_set_stays() -> Resu
     for (gate, behaviour, within) in [
         (Step::ProbeConnect, Behaviour::Never, connect_timeout),
         (Step::ProbeAsk, Behaviour::Never, connect_timeout),
-        (Step::ProbeConnect, Behaviour::Fail(testkit::scripted::fault::refused()), Duration::ZERO),
+        (Step::ProbeConnect, Behaviour::Fail(fault::refused()), Duration::ZERO),
     ] {
         let silent = replica("silent");
         silent.on(gate, behaviour);
@@ -172,6 +177,53 @@ async fn a_node_that_does_not_answer_is_reported_and_the_old_set_stays() -> Resu
     }
     assert_eq!(tally(&db, 40).await?.into_keys().collect::<Vec<_>>(), ["r1", "r2"]);
     Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_opened_twice_has_one_connect_timeout_for_both() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let connect_timeout = Duration::from_millis(1_500);
+    let db = nodes.connected(nodes.builder().connect_timeout(connect_timeout)).await?;
+    let DbErr::Query(protocol_violation) = fault::server("08P01") else { panic!("an error of a server") };
+    let proxy = replica("proxy");
+    // It refuses the start-up option late, and is silent when it is asked without.
+    proxy.on(Step::ProbeConnect, Behaviour::Never);
+    for _ in 0..2 {
+        let refused = DbErr::Conn(protocol_violation.clone());
+        proxy.once(Step::ProbeConnect, Behaviour::SlowFail(Duration::from_secs(1), refused));
+        proxy.once(Step::ProbeConnect, Behaviour::Never);
+    }
+    assert_refused(&db, proxy.config(), connect_timeout).await;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_alone_has_one_connect_timeout_for_its_answer_and_for_the_reason_of_none() {
+    let connect_timeout = Duration::from_millis(1_500);
+    let late = Behaviour::Slow(connect_timeout - Duration::from_millis(1));
+    let (refused, silent) = (Behaviour::Fail(fault::refused()), Behaviour::Never);
+    for (ping, own_connection, said) in [
+        (&silent, &silent, Some("no answer within 1.5s")),
+        (&silent, &refused, Some("refused")),
+        (&silent, &Behaviour::Ok, Some("no answer within 1.5s")),
+        // The pool's own answer counts until the end.
+        (&late, &refused, None),
+        (&late, &silent, None),
+    ] {
+        let nodes = Nodes::postgres(0);
+        nodes.primary.on(Step::Ping, ping.clone());
+        nodes.primary.on(Step::ProbeConnect, own_connection.clone());
+        let started = Instant::now();
+        let connected = nodes.builder().connect_timeout(connect_timeout).connect().await;
+        match (said, connected) {
+            (Some(said), Err(error)) => {
+                assert_eq!(started.elapsed(), connect_timeout);
+                assert!(error.to_string().contains(said), "{error}");
+            }
+            (None, Ok(_)) => {}
+            (_, connected) => panic!("{ping:?}, {own_connection:?}: {connected:?}"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
