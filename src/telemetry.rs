@@ -130,8 +130,13 @@ pub(crate) fn read_behind_session(node: &str, statement: Option<&str>, floor: im
     );
 }
 
-/// What changed from one snapshot to the next: states, roles and incarnations of members.
+/// What changed from one snapshot to the next: states, roles, incarnations and weights of members, and the
+/// primary's share of the reads. Fields: `node` and what is new of it; of the share, `share`.
 pub(crate) fn published(before: &Topology, after: &Topology) {
+    let share = after.primary_read_share;
+    if before.primary_read_share.to_bits() != share.to_bits() {
+        info!(target: "sea_orm_resolver::topology", share, generation = after.generation(), "primary's share of the reads changed");
+    }
     for member in after.members() {
         let name = member.name();
         let Some(known) = before.member_of(member.node.id()) else {
@@ -164,6 +169,9 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
         }
         if known.rotation() != member.rotation() {
             info!(target: "sea_orm_resolver::topology", node = name, rotation = ?member.rotation(), "rotation changed");
+        }
+        if known.weight() != member.weight() {
+            info!(target: "sea_orm_resolver::topology", node = name, weight = member.weight().get(), "weight changed");
         }
     }
     for member in before.members() {

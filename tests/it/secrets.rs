@@ -166,6 +166,35 @@ async fn a_life_shows_no_password(servers: Servers, node: &dyn Fn(&str) -> NodeC
 }
 
 #[tokio::test]
+async fn what_an_operator_changes_is_told_once() -> Result<()> {
+    let files = crate::files::NamedFiles::new().await?;
+    let db = files.builder().connect().await?;
+    let (recorded, _guard) = record();
+    let told = || {
+        let logged = recorded.take();
+        let lines = logged.lines().filter(|line| line.starts_with("INFO sea_orm_resolver::topology "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    db.set_weight("replica-0", 3)?;
+    let weight = told();
+    assert_eq!(weight.len(), 1, "{weight:?}");
+    for part in ["weight changed", "node=\"replica-0\"", "weight=3"] {
+        assert!(weight[0].contains(part), "{part} is missing: {weight:?}");
+    }
+    db.set_primary_read_share(0.5)?;
+    let share = told();
+    assert_eq!(share.len(), 1, "{share:?}");
+    for part in ["primary's share of the reads changed", "share=0.5"] {
+        assert!(share[0].contains(part), "{part} is missing: {share:?}");
+    }
+    // What stays as it is, is no news.
+    db.set_weight("replica-0", 3)?;
+    db.set_primary_read_share(0.5)?;
+    assert_eq!(told(), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
 async fn postgres_a_life_from_urls_shows_no_password() -> Result<()> {
     a_life_shows_no_password(Servers::postgres().await?, &|url| url.into()).await
 }
