@@ -7,6 +7,7 @@ mod eligible;
 mod explain;
 mod freshness;
 mod functions;
+mod lag;
 mod monitor;
 mod outcome;
 mod retry;

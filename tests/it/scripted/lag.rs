@@ -1,0 +1,230 @@
+//! Replicas that fall behind `max_lag`, to the probe.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use sea_orm::{DbBackend, DbErr};
+use sea_orm_resolver::{DatabaseConnection, Health};
+use testkit::scripted::{Behaviour, ScriptedNode, Step};
+use tokio::{
+    task::AbortHandle,
+    time::{self, Instant},
+};
+
+use super::{Nodes, health, select, who};
+
+const MAX_LAG: Duration = Duration::from_secs(10);
+/// The longest time between two probes: the interval and a fifth.
+const INTERVAL: Duration = Duration::from_millis(1_200);
+/// How often the primary writes, and a test looks.
+const STEP: Duration = Duration::from_millis(10);
+
+const NEVER: u64 = u64::MAX;
+
+/// A primary that writes all the time, and one replica that has what it wrote some time ago.
+struct World {
+    nodes: Nodes,
+    db: DatabaseConnection,
+    /// In milliseconds.
+    delay: Arc<AtomicU64>,
+    writing: AbortHandle,
+}
+
+impl World {
+    async fn speaking(backend: DbBackend) -> Result<Self, DbErr> {
+        let nodes = Nodes::speaking(backend, 1);
+        let place = move |node: &ScriptedNode, millis: u64| match backend {
+            DbBackend::MySql => node.set_gtid_executed(&format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{millis}")),
+            _ => node.set_wal(7, 1, &format!("0/{millis:X}")),
+        };
+        let (primary, replica) = (Arc::clone(&nodes.primary), Arc::clone(&nodes.replicas[0]));
+        let delay = Arc::new(AtomicU64::new(0));
+        // What it has, it does not lose.
+        let (delayed, mut has) = (Arc::clone(&delay), 1_000);
+        place(&primary, has);
+        place(&replica, has);
+        let began = Instant::now();
+        let writing = tokio::spawn(async move {
+            loop {
+                time::sleep(STEP).await;
+                let wrote = 1_000 + u64::try_from(began.elapsed().as_millis()).unwrap_or(NEVER);
+                has = wrote.saturating_sub(delayed.load(Relaxed)).max(has);
+                place(&primary, wrote);
+                place(&replica, has);
+            }
+        });
+        let db = nodes.connected(nodes.builder().max_lag(Some(MAX_LAG))).await?;
+        Ok(Self { nodes, db, delay, writing: writing.abort_handle() })
+    }
+
+    fn replica(&self) -> &ScriptedNode {
+        &self.nodes.replicas[0]
+    }
+
+    /// The replica has what the primary wrote so long ago; `None`: nothing of what it will write.
+    fn follows_after(&self, delay: Option<Duration>) {
+        self.delay.store(delay.map_or(NEVER, |delay| u64::try_from(delay.as_millis()).unwrap_or(NEVER)), Relaxed);
+    }
+
+    /// Why the replica takes no reads, if it does not.
+    fn why_out(&self) -> Option<String> {
+        let said = self.db.explain(&select(&self.db));
+        assert_eq!(said.node(), Some(if said.rejected().is_empty() { "r1" } else { "p" }), "{said}");
+        said.rejected().first().map(|rejected| rejected.why.clone())
+    }
+
+    fn lag(&self) -> Duration {
+        self.db.topology().member("r1").and_then(sea_orm_resolver::Member::lag).expect("it is known")
+    }
+
+    /// Lets time pass until the replica takes no reads, or takes them again. Says how long that took.
+    async fn until_out(&self, is_out: bool) -> Duration {
+        let began = Instant::now();
+        while self.why_out().is_some() != is_out {
+            assert!(began.elapsed() < Duration::from_secs(120), "it changes nothing:\n{}", self.db.topology());
+            time::sleep(STEP).await;
+        }
+        began.elapsed()
+    }
+
+    /// How many questions it answers until it takes reads again.
+    async fn answers_until_back(&self) -> usize {
+        self.replica().forget();
+        self.until_out(false).await;
+        self.replica().count(Step::ProbeAsk)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.writing.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stands_still_is_out_within_two_probes_of_the_limit_and_its_lag_is_said() -> Result<(), DbErr> {
+    for backend in [DbBackend::Postgres, DbBackend::MySql] {
+        let world = World::speaking(backend).await?;
+        time::sleep(INTERVAL * 5).await;
+        assert_eq!(who(&world.db).await?, "r1");
+        world.follows_after(None);
+        let stood_still = Instant::now();
+        let mut longest = Duration::ZERO;
+        while world.why_out().is_none() {
+            let said = world.db.explain(&select(&world.db));
+            assert_eq!(said.lag(), Some(world.lag()), "{said}");
+            longest = longest.max(world.lag());
+            time::sleep(STEP).await;
+            assert!(stood_still.elapsed() <= MAX_LAG + INTERVAL * 2, "{}", world.db.topology());
+        }
+        // What it had was known by the sample before it stood still.
+        assert!(stood_still.elapsed() >= MAX_LAG - INTERVAL, "{:?}", stood_still.elapsed());
+        assert!(longest > MAX_LAG - INTERVAL * 2 && longest <= MAX_LAG, "{longest:?}");
+        let why = world.why_out().unwrap_or_default();
+        assert!(why.starts_with("it is further behind than `max_lag` (1"), "{why}");
+        assert!(why.contains(&format!("({:?} behind)", world.lag())) && world.lag() > MAX_LAG, "{why}");
+        assert_eq!(world.db.explain(&select(&world.db)).lag(), None, "the primary has none");
+        assert_eq!(who(&world.db).await?, "p");
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_comes_back_when_it_was_below_half_of_the_limit_at_three_probes_in_a_row() -> Result<(), DbErr> {
+    for backend in [DbBackend::Postgres, DbBackend::MySql] {
+        let world = World::speaking(backend).await?;
+        world.follows_after(None);
+        world.until_out(true).await;
+        // Below the limit, and not below half of it.
+        world.follows_after(Some(Duration::from_secs(7)));
+        for _ in 0..60 {
+            time::sleep(Duration::from_secs(1)).await;
+            assert!(world.why_out().is_some(), "{}", world.db.topology());
+        }
+        assert!(world.lag() > MAX_LAG / 2 && world.lag() < MAX_LAG, "{:?}", world.lag());
+        world.follows_after(Some(Duration::from_secs(1)));
+        assert_eq!(world.answers_until_back().await, 3);
+        assert!(world.lag() < MAX_LAG / 2, "{:?}", world.lag());
+
+        // Twice is not enough, and does not count when it was further behind since.
+        world.follows_after(None);
+        world.until_out(true).await;
+        world.follows_after(Some(Duration::ZERO));
+        world.replica().forget();
+        world.replica().reached(Step::ProbeAsk, 2).await;
+        time::sleep(Duration::from_millis(1)).await;
+        // It says nothing for a while, and its primary moves on.
+        world.replica().on(Step::ProbeAsk, Behaviour::Never);
+        time::sleep(MAX_LAG / 2 + INTERVAL * 2).await;
+        assert!(world.lag() > MAX_LAG / 2 && world.lag() < MAX_LAG, "{:?}", world.lag());
+        world.replica().recover();
+        assert_eq!(world.answers_until_back().await, 3);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stops_answering_is_out_and_comes_back_as_one_that_fell_behind() -> Result<(), DbErr> {
+    for silence in [Behaviour::Never, Behaviour::Fail(testkit::scripted::fault::reset())] {
+        let world = World::speaking(DbBackend::Postgres).await?;
+        time::sleep(INTERVAL * 5).await;
+        for step in [Step::ProbeAsk, Step::ProbeConnect] {
+            world.replica().on(step, silence.clone());
+        }
+        let took = world.until_out(true).await;
+        assert!(took <= MAX_LAG + INTERVAL * 2, "{took:?}");
+        assert_eq!(world.why_out().as_deref(), Some("down"));
+        // Nobody asks it, and yet it is known to fall behind.
+        time::sleep(MAX_LAG + INTERVAL * 2).await;
+        assert!(world.lag() > MAX_LAG, "{:?}", world.lag());
+        world.replica().recover();
+        assert_eq!(world.answers_until_back().await, 3);
+        assert_eq!(health(&world.db, "r1"), Health::Up);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_out_stays_out_when_another_is_made_the_primary() -> Result<(), DbErr> {
+    let world = World::speaking(DbBackend::Postgres).await?;
+    world.follows_after(None);
+    world.until_out(true).await;
+    let promoted = super::node("q", sea_orm_resolver::Role::Primary, DbBackend::Postgres);
+    promoted.set_wal(7, 2, "0/10000000");
+    world.db.swap_primary(promoted.config()).await?;
+    for _ in 0..300 {
+        assert_eq!(who(&world.db).await?, "q", "{}", world.db.topology());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    world.writing.abort();
+    time::sleep(STEP).await;
+    world.replica().set_wal(7, 2, "0/10000000");
+    world.replica().forget();
+    while who(&world.db).await? != "r1" {
+        time::sleep(STEP).await;
+    }
+    assert_eq!(world.replica().count(Step::ProbeAsk), 3, "it follows");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_never_follows_another_primary_does_not_stay_for_good() -> Result<(), DbErr> {
+    let world = World::speaking(DbBackend::Postgres).await?;
+    time::sleep(INTERVAL * 5).await;
+    world.follows_after(None);
+    let promoted = super::node("q", sea_orm_resolver::Role::Primary, DbBackend::Postgres);
+    promoted.set_wal(7, 2, "0/10000000");
+    world.db.swap_primary(promoted.config()).await?;
+    assert_eq!(who(&world.db).await?, "r1", "it may follow");
+    let began = Instant::now();
+    while who(&world.db).await? == "r1" {
+        time::sleep(STEP).await;
+        assert!(began.elapsed() <= MAX_LAG + INTERVAL * 2, "{}", world.db.topology());
+    }
+    Ok(())
+}
