@@ -34,6 +34,49 @@ async fn every_member_is_probed_about_once_per_interval_over_one_connection() ->
 }
 
 #[tokio::test(start_paused = true)]
+async fn probe_connections_close_between_slow_probes_and_stay_open_between_others() -> Result<(), DbErr> {
+    for (seconds, stays_open) in [(15, false), (11, false), (9, true), (1, true)] {
+        let nodes = Nodes::postgres(2);
+        let interval = Duration::from_secs(seconds);
+        let _db = nodes.connected(nodes.builder().probe_interval(interval)).await?;
+        time::sleep(interval * 20).await;
+        nodes.each(|node| {
+            let asked = node.count(Step::ProbeAsk);
+            assert!(asked >= 16, "{node:?}: {asked}");
+            let opened = node.count(Step::ProbeConnect) - node.count(Step::ListFunctions);
+            assert_eq!(opened, if stays_open { 1 } else { asked }, "every {interval:?}, {node:?}");
+        });
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_two_probes_are_equally_far_apart_and_all_are_within_a_fifth_of_the_interval() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let _db = nodes.connect().await?;
+    time::sleep(INTERVAL * 200).await;
+    let gaps = |node: &ScriptedNode| {
+        let journal = node.journal();
+        let asked: Vec<_> = journal.iter().filter(|entry| entry.step == Step::ProbeAsk).map(|entry| entry.at).collect();
+        asked.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
+    };
+    nodes.each(|node| {
+        let mut gaps = gaps(node);
+        gaps.sort_unstable();
+        let (shortest, longest) = (gaps[0], gaps[gaps.len() - 1]);
+        // A timer is late by up to a millisecond.
+        let late = Duration::from_millis(1);
+        assert!(shortest >= INTERVAL.mul_f64(0.8) && longest <= LONGEST_PAUSE + late, "{shortest:?} {longest:?}");
+        // Of 160 gaps, that none is in one of the outer eighths has a probability below 1e-9.
+        assert!(shortest < INTERVAL.mul_f64(0.85) && longest > INTERVAL.mul_f64(1.15), "{shortest:?} {longest:?}");
+        gaps.dedup();
+        assert!(gaps.len() > 100, "{} of them differ", gaps.len());
+    });
+    assert_ne!(gaps(&nodes.replicas[0]), gaps(&nodes.replicas[1]), "nor are they in step");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_refused_probe_is_enough() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = nodes.connect().await?;

@@ -122,6 +122,27 @@ async fn a_read_connection_leaves_its_node_for_the_floor_of_its_session() -> Res
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_connection_that_left_its_node_stays_where_it_moved_to() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    nodes.each(|node| node.set_wal(7, 1, "0/100"));
+    let db = connect(&nodes).await?;
+    let read = db.read();
+    assert_eq!(who(&read).await?, "r1");
+    write(&db).await?;
+    nodes.primary.set_wal(7, 1, "0/200");
+    assert_eq!(who(&read).await?, "p");
+    nodes.replicas[0].set_wal(7, 1, "0/200");
+    time::sleep(Duration::from_secs(5)).await;
+    for _ in 0..50 {
+        assert_eq!(who(&db).await?, "r1", "the replica has it, and the session is back");
+        assert_eq!((who(&read).await?, read.node()), ("p".to_owned(), Some("p".to_owned())));
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(who(&db.read()).await?, "r1", "another one draws for itself");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn process_consistency_sees_every_write_of_the_process() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let db = connect(&nodes).await?;
@@ -211,5 +232,34 @@ async fn many_tasks_that_wrote_do_not_keep_others_from_the_replicas() -> Result<
         *tally.entry(answer.await?).or_default() += 1;
     }
     assert_eq!(tally["p"], 100, "{tally:?}");
+    Ok(())
+}
+
+/// So many that the map of who wrote is full, and forgets some, while one replica is always too far behind to have it
+/// emptied.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_writes_a_second_send_nobody_to_the_primary_who_did_not_write() -> Result<(), DbErr> {
+    const SLOW_BY: u64 = 5_000;
+    let nodes = Nodes::postgres(2);
+    let place = |millis: u64| format!("0/{:X}", 1_000 + millis);
+    nodes.each(|node| node.set_wal(7, 1, &place(0)));
+    let db = connect(&nodes).await?;
+    let mut tally = BTreeMap::<String, usize>::new();
+    for millis in 1..80_000_u64 {
+        let (writer, reader) = (db.clone(), db.clone());
+        tokio::spawn(async move { write(&writer).await }).await.expect("a write does not panic")?;
+        nodes.primary.set_wal(7, 1, &place(millis));
+        nodes.replicas[0].set_wal(7, 1, &place(millis));
+        nodes.replicas[1].set_wal(7, 1, &place(millis.saturating_sub(SLOW_BY)));
+        if millis % 10 == 0 {
+            let node = tokio::spawn(async move { who(&reader).await }).await.expect("a read does not panic")?;
+            *tally.entry(node).or_default() += 1;
+            // So that the journals stay short.
+            nodes.each(testkit::scripted::ScriptedNode::forget);
+        }
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(tally.get("p"), None, "{tally:?}");
+    assert!(tally["r1"] > 2_000 && tally["r2"] > 2_000, "both are good enough for who wrote nothing: {tally:?}");
     Ok(())
 }
