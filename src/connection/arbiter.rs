@@ -14,7 +14,7 @@ use crate::{
     Error,
     driver::Fault,
     error::Kind,
-    routing::{DecidedBy, Intent, Refusal, Verdict},
+    routing::{DecidedBy, Intent, Reason, Refusal, Verdict},
     telemetry,
     topology::{Lane, Lease, Role},
 };
@@ -140,12 +140,21 @@ impl Core {
     /// A server refused to write inside a READ ONLY transaction: the typed error of it.
     pub(super) fn refused_in_transaction(&self, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
         let verdict = self.verdict(sql);
-        // What says of itself that it writes was refused before it did anything.
-        if lease.lane() == Lane::Read && (verdict.is_read_by_text() || verdict.reason.is_unknown_function()) {
-            self.remember(sql, Refusal::Writes, lease);
+        if lease.lane() == Lane::Read {
+            if verdict.is_read_by_text() || verdict.reason.is_unknown_function() {
+                self.remember(sql, Refusal::Writes, lease);
+            } else if !is_refused_at_once(verdict.reason) {
+                self.monitor.writer().renew_sessions(lease.node(), lease.driver(), || self.monitor.is_stopped());
+            }
         }
         Error::read_only(lease.node().name(), error).into()
     }
+}
+
+/// Whether a server refuses it before it runs any of it. `SELECT pg_advisory_lock(7), nextval('s')` has the lock when
+/// it is refused.
+const fn is_refused_at_once(reason: Reason) -> bool {
+    matches!(reason, Reason::Verb { .. } | Reason::DataModifyingCte { .. })
 }
 
 /// The error for a statement of a shape that a server refused not long ago.

@@ -10,7 +10,7 @@ use sea_orm::QueryResult;
 /// Hears what a server said on one new connection.
 pub type Heard = Box<dyn FnOnce(&QueryResult) + Send>;
 /// Is called before the question goes out.
-type Listener = Box<dyn Fn() -> Heard + Send + Sync>;
+type Listener = Box<dyn Fn() -> Option<Heard> + Send + Sync>;
 
 /// Has each new physical connection of a pool asked who answers there, before it is used: an address can
 /// come to mean another server, or the same one restarted.
@@ -28,8 +28,8 @@ impl Hello {
         Self { question, listener: Arc::default() }
     }
 
-    /// Called once for each connection from now on, before the question goes out.
-    pub(crate) fn listen(&self, listener: impl Fn() -> Heard + Send + Sync + 'static) {
+    /// Called once for each connection from now on, before the question goes out; it does not if nobody hears.
+    pub(crate) fn listen(&self, listener: impl Fn() -> Option<Heard> + Send + Sync + 'static) {
         // Who listens first goes on listening.
         let _ = self.listener.set(Box::new(listener));
     }
@@ -37,7 +37,7 @@ impl Hello {
     /// To be called before a new connection is asked: the question, and who hears the answer. `None` while
     /// nobody listens.
     pub fn ask(&self) -> Option<(&'static str, Heard)> {
-        Some((self.question, self.listener.get()?()))
+        Some((self.question, self.listener.get()?()?))
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn lane(
     access: Access,
     hello: Option<&Hello>,
 ) -> Arc<dyn Driver> {
-    if access == Access::Full && lane.on_connect.is_empty() && lane.statement_timeout.is_none() {
+    if access == Access::Full && lane.on_connect.is_empty() && lane.statement_timeout.is_none() && hello.is_none() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
     sibling(connection.get_mysql_connection_pool(), lane, access, hello)

@@ -85,16 +85,17 @@ impl Opener {
 
     /// Opens one lane. No statement is sent, except SeaORM's own version check on SQLite.
     ///
-    /// New connections are greeted where the pool's one hook is ours: always on MySQL, and on PostgreSQL unless
-    /// `ConnectOptions` or an open connection may bring a hook of their own.
+    /// New connections are greeted where the pool's one hook is ours: for nodes given as URLs or with statements of
+    /// their own, and on MySQL always for reads. `ConnectOptions` or an open connection may bring a hook.
     pub(crate) async fn open(
         &self,
         lane: &LaneOptions,
         access: Access,
         hello: Option<&Hello>,
     ) -> Result<Arc<dyn Driver>, DbErr> {
-        let is_hook_ours =
-            matches!(self, Self::Url(_)) || !lane.on_connect.is_empty() || self.backend() == DbBackend::MySql;
+        let is_hook_ours = matches!(self, Self::Url(_))
+            || !lane.on_connect.is_empty()
+            || access.is_read_only() && self.backend() == DbBackend::MySql;
         let hello = hello.filter(|_| is_hook_ours || matches!(self, Self::Scripted(_)));
         match self {
             Self::Scripted(driver) => {
@@ -105,10 +106,10 @@ impl Opener {
             }
             Self::Adopted(connection) if access.is_read_only() => read_only_sibling(connection, lane, access, hello),
             Self::Adopted(connection) => Ok(Arc::new(SeaOrmDriver::adopted(connection.clone()))),
-            Self::Url(url) => connect(connect_options(url, lane, access), lane, access, hello).await,
+            Self::Url(url) => connect(connect_options(url, lane, access, hello), lane, access, hello).await,
             Self::Options(options, url) => {
                 let mut options = options.as_ref().clone();
-                apply(&mut options, url.backend, lane, access);
+                apply(&mut options, url.backend, lane, access, hello);
                 // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
                 // records them on a TRACE span. Without a subscriber there is none to record it.
                 let connecting = connect(options, lane, access, hello);
@@ -123,7 +124,7 @@ impl Opener {
 }
 
 /// SeaORM's options for a URL: the URL without its password, which goes in by a closure.
-fn connect_options(url: &SecretUrl, lane: &LaneOptions, access: Access) -> ConnectOptions {
+fn connect_options(url: &SecretUrl, lane: &LaneOptions, access: Access, hello: Option<&Hello>) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.shown());
     if let Some(password) = url.password() {
         let password: Arc<str> = password.into();
@@ -139,13 +140,13 @@ fn connect_options(url: &SecretUrl, lane: &LaneOptions, access: Access) -> Conne
             _ => drop(password),
         }
     }
-    apply(&mut options, url.backend, lane, access);
+    apply(&mut options, url.backend, lane, access, hello);
     options
 }
 
 /// Fills in what the lane says. Only slots with a getter are touched: the closures a user put
 /// into the options stay.
-fn apply(options: &mut ConnectOptions, backend: DbBackend, lane: &LaneOptions, access: Access) {
+fn apply(options: &mut ConnectOptions, backend: DbBackend, lane: &LaneOptions, access: Access, hello: Option<&Hello>) {
     options.connect_lazy(true);
     if let Some(max) = lane.max_connections {
         options.max_connections(max);
@@ -153,7 +154,8 @@ fn apply(options: &mut ConnectOptions, backend: DbBackend, lane: &LaneOptions, a
     // A pool that is only the template of another must open nothing: what it opened early would
     // not be read-only. `resize` gives the number back.
     let timed_by_hook = lane.statement_timeout.is_some() && backend == DbBackend::MySql;
-    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || timed_by_hook;
+    let is_greeted = hello.is_some() && backend != DbBackend::Sqlite;
+    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || timed_by_hook || is_greeted;
     if is_template {
         options.min_connections(0);
     } else if let Some(min) = lane.min_connections {

@@ -24,7 +24,7 @@ pub(super) fn lane(
     access: Access,
     hello: Option<&Hello>,
 ) -> Arc<dyn Driver> {
-    if access == Access::Full && lane.on_connect.is_empty() {
+    if access == Access::Full && lane.on_connect.is_empty() && hello.is_none() {
         return Arc::new(SeaOrmDriver::owned(connection));
     }
     sibling(connection.get_postgres_connection_pool(), lane, access, hello)

@@ -125,9 +125,9 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
 }
 
 async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr> {
-    let write = plan.opener.open(&plan.write, Access::Full, None).await?;
     let may_be_greeted = plan.member.positions == Positions::On && access != Access::ReadOnlyByStatement;
     let hello = probe::question(plan.opener.backend(), Scope::Position).filter(|_| may_be_greeted).map(Hello::new);
+    let write = plan.opener.open(&plan.write, Access::Full, hello.as_ref()).await?;
     // What lives in one connection's memory has no second pool.
     let read =
         if plan.in_memory { Arc::clone(&write) } else { plan.opener.open(&plan.read, access, hello.as_ref()).await? };

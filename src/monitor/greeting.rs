@@ -11,19 +11,24 @@ use crate::{
     topology::{Node, NodeId, Stranger},
 };
 
-/// Has the new sessions for reads of a node greeted from now on.
+/// Has the new sessions of a node greeted from now on: those for reads, and those for writes, because a write counts
+/// as seen by the server that the prober asks.
 pub(super) fn listen(writer: &Weak<Writer>, node: &Arc<Node>) {
     let Some(hello) = node.hello() else { return };
     let (writer, id) = (Weak::clone(writer), node.id());
     hello.listen(move || expect(&writer, id));
 }
 
-/// What is believed before the question goes out: an answer that is behind it comes from elsewhere.
-fn expect(writer: &Weak<Writer>, id: NodeId) -> Heard {
-    let believed = writer.upgrade().map(|writer| writer.cell().load_full());
+/// What is believed before the question goes out: an answer that is behind it comes from elsewhere. Nobody hears
+/// while there is one node: nothing is believed of it.
+fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<Heard> {
+    let believed = writer.upgrade()?.cell().load_full();
+    if believed.is_single() {
+        return None;
+    }
     let writer = Weak::clone(writer);
-    Box::new(move |row: &QueryResult| {
-        let (Some(writer), Some(believed)) = (writer.upgrade(), believed) else { return };
+    Some(Box::new(move |row: &QueryResult| {
+        let Some(writer) = writer.upgrade() else { return };
         let Some(member) = believed.member_of(id) else { return };
         let backend = member.node.driver(crate::topology::Lane::Read).backend();
         let Ok(answer) = probe::read_answer(backend, believed.configured_role(id), row) else { return };
@@ -33,5 +38,5 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Heard {
             member.node.met(Stranger { met_at: now.seq, incarnation: answer.incarnation.into() });
             member.node.suspect(now);
         }
-    })
+    }))
 }

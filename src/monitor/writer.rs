@@ -37,10 +37,12 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, judge: Arc<Judge>) -> Arc<Self> {
-        Arc::new_cyclic(|this| {
+        let writer = Arc::new_cyclic(|this| {
             let settled = SettledHint::default();
             settled.set(topology.settled(clock.now()));
-            greet_all(this, None, &topology);
+            for node in topology.nodes() {
+                greeting::listen(this, node);
+            }
             Self {
                 this: Weak::clone(this),
                 cell: SnapshotCell::new(topology),
@@ -52,7 +54,12 @@ impl Writer {
                 settings,
                 judge,
             }
-        })
+        });
+        let topology = writer.cell.load_full();
+        if !topology.is_single() {
+            topology.nodes().for_each(|node| writer.forget_first_session(node));
+        }
+        writer
     }
 
     /// The least that all replicas in rotation had at the last publication. A hint: what is decided by it must
@@ -84,7 +91,10 @@ impl Writer {
         }
         self.cell.publish(Arc::clone(&after));
         self.settled.set(after.settled(self.clock.now()));
-        greet_all(&self.this, Some(&before), &after);
+        for node in after.nodes().filter(|node| before.member_of(node.id()).is_none()) {
+            greeting::listen(&self.this, node);
+            self.forget_first_session(node);
+        }
         telemetry::published(&before, &after);
         wake_operations_on_lost_nodes(&before, &after);
         Ok(after)
@@ -128,6 +138,14 @@ impl Writer {
         }
     }
 
+    /// A node was asked over a session for reads when it was connected, before anybody could compare who answers
+    /// there: the session does not stay.
+    fn forget_first_session(&self, node: &Node) {
+        if node.hello().is_some() {
+            self.renew_sessions(node, &node.driver(Lane::Read), || false);
+        }
+    }
+
     pub(crate) fn metric(&self) -> &Metric {
         &self.metric
     }
@@ -156,15 +174,6 @@ impl SettledHint {
     fn get(&self) -> Settled {
         let through = Stamp { seq: Seq(self.seq.load(Ordering::Relaxed)), at: Tick(self.at.load(Ordering::Relaxed)) };
         Settled { through, by_time_too: self.by_time_too.load(Ordering::Relaxed) }
-    }
-}
-
-/// Has the new sessions of nodes that joined greeted.
-fn greet_all(writer: &Weak<Writer>, before: Option<&Topology>, after: &Topology) {
-    for node in after.nodes() {
-        if before.is_none_or(|before| before.member_of(node.id()).is_none()) {
-            greeting::listen(writer, node);
-        }
     }
 }
 

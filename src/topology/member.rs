@@ -224,8 +224,10 @@ impl Member {
 
     /// Whether what a server says on a new connection agrees with what is believed to be there.
     pub(crate) fn recognises(&self, incarnation: &str, position: &Reported) -> bool {
-        // Without positions nothing depends on it.
-        let Some(fresh) = self.standing.fresh() else { return true };
+        let Some(fresh) = self.standing.fresh() else {
+            // The primary, or a replica of which no position was compared yet. Where time counts, nothing depends on it.
+            return self.standing != Standing::Unknown || self.incarnation().is_none_or(|known| known == incarnation);
+        };
         self.incarnation() == Some(incarnation)
             && match position {
                 // The same server with less than it had: it was recovering.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -54,12 +54,19 @@ pub struct ChaosProxy {
 impl ChaosProxy {
     /// Starts forwarding a port of its own to `target_port`, on the running tokio runtime.
     pub async fn start(target_port: u16) -> Result<Self> {
+        Self::start_in_turn(&[target_port]).await
+    }
+
+    /// Starts forwarding a port of its own to several, each new connection to the next one: an address
+    /// behind which more than one server answers.
+    pub async fn start_in_turn(target_ports: &[u16]) -> Result<Self> {
+        ensure!(!target_ports.is_empty(), "a proxy needs a port to forward to");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for the proxy")?;
         let port = listener.local_addr()?.port();
         let (weather, seen) = watch::channel(Weather::default());
         let (accepted, caught) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let sky = Sky::new(seen, Arc::clone(&caught));
-        let task = tokio::spawn(accept(listener, target_port, sky, Arc::clone(&accepted)));
+        let task = tokio::spawn(accept(listener, target_ports.to_vec(), sky, Arc::clone(&accepted)));
         Ok(Self { port, weather, accepted, caught, task })
     }
 
@@ -136,8 +143,9 @@ impl Drop for ChaosProxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: u16, sky: Sky, accepted: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, targets: Vec<u16>, sky: Sky, accepted: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
+    let mut targets = targets.into_iter().cycle();
     loop {
         // An error here is one connection that went away, or a lack of descriptors that may pass.
         let Ok((client, _)) = listener.accept().await else {
@@ -145,6 +153,7 @@ async fn accept(listener: TcpListener, target: u16, sky: Sky, accepted: Arc<Atom
             continue;
         };
         accepted.fetch_add(1, Ordering::AcqRel);
+        let target = targets.next().expect("there is one, and they come again");
         connections.spawn(serve(client, target, sky.of_connection()));
         while connections.try_join_next().is_some() {}
     }

@@ -136,6 +136,46 @@ pub(crate) async fn what_stays_refused_leaves_no_lock(servers: Servers) -> Resul
     Ok(())
 }
 
+/// It says that it needs the primary, and takes a lock before the server comes to what it refuses.
+#[tokio::test]
+async fn postgres_what_is_refused_half_way_in_a_transaction_leaves_no_lock() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
+    db.primary().execute_unprepared("CREATE SEQUENCE s").await?;
+    servers.wait_caught_up().await?;
+    let transaction = db.session().begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+    let sql = "SELECT pg_advisory_lock(7), nextval('s')";
+    let half_way = Statement::from_string(db.get_database_backend(), sql);
+    let error = transaction.query_all_raw(half_way).await.expect_err("it writes");
+    assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "{error}");
+    assert_eq!(locks(&servers).await?, 1, "the server took the lock, or there is nothing to clear away");
+    drop(transaction);
+    wait_until("no session holds a lock", PATIENCE, async || Ok(locks(&servers).await? == 0)).await
+}
+
+/// On a connection for writes no server refuses what a read hides.
+async fn a_write_hidden_in_a_read_of_a_write_connection_counts(servers: Servers) -> Result<()> {
+    let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
+    create_hidden_writer(&servers, &db).await?;
+    servers.pause_replay().await?;
+    for session in [db.clone(), db.session()] {
+        let before = item::Entity::find().count(&db.primary()).await?;
+        assert_eq!(answer(&session.write(), "SELECT answer FROM hidden").await?, 41);
+        assert_eq!(item::Entity::find().count(&session).await?, before + 1, "the session wrote, and reads it");
+    }
+    servers.resume_replay().await
+}
+
+#[tokio::test]
+async fn postgres_a_write_hidden_in_a_read_of_a_write_connection_counts() -> Result<()> {
+    a_write_hidden_in_a_read_of_a_write_connection_counts(Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_a_write_hidden_in_a_read_of_a_write_connection_counts() -> Result<()> {
+    a_write_hidden_in_a_read_of_a_write_connection_counts(Servers::mariadb().await?).await
+}
+
 #[tokio::test]
 async fn postgres_what_stays_refused_leaves_no_lock() -> Result<()> {
     what_stays_refused_leaves_no_lock(Servers::postgres().await?).await

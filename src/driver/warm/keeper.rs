@@ -259,6 +259,11 @@ impl<DB: Database> Taken<'_, DB> {
         &mut self.held.connection
     }
 
+    /// Its session may hold what it must not hold for the next statement: it is closed and not given back.
+    pub(super) fn close(mut self) {
+        self.held.connection.close_on_drop();
+    }
+
     /// Its statement came to a clean end: it stays at hand.
     pub(super) fn rest(self) {
         let Self { keeper, held, _permit } = self;

@@ -31,7 +31,7 @@ use sea_query_sqlx::SqlxValues;
 use self::keeper::{Keeper, Taken};
 #[cfg(feature = "stream")]
 use super::Rows;
-use super::{Access, Driver, DriverTransaction, LaneOptions, Metric, ProbeLink, SeaOrmDriver, seaorm};
+use super::{Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, ProbeLink, SeaOrmDriver, seaorm};
 
 /// A statement with its values, as sqlx takes it.
 type Bound<DB> = Query<'static, DB, SqlxValues>;
@@ -94,10 +94,23 @@ where
             let elapsed = started.elapsed().unwrap_or_default();
             metric.tell(&Info { elapsed, statement, failed: result.is_err() });
         }
-        let value = result.map_err(|error| failed_as(RuntimeErr::SqlxError(error.into())))?;
-        rest(taken);
-        Ok(value)
+        match result {
+            Ok(value) => {
+                rest(taken);
+                Ok(value)
+            }
+            Err(error) => Err(ended(taken, failed_as(RuntimeErr::SqlxError(error.into())))),
+        }
     }
+}
+
+/// Gives back a connection on which a statement failed. One on which it was refused may hold what it took before that,
+/// such as an advisory lock.
+fn ended<DB: Database>(taken: Taken<'_, DB>, error: DbErr) -> DbErr {
+    if matches!(Fault::of(&error), Fault::ReadOnlySession | Fault::NotSupportedHere) {
+        taken.close();
+    }
+    error
 }
 
 /// How a connection rests after the first row of a statement. PostgreSQL's has read all there was and SQLite's has
@@ -143,7 +156,7 @@ where
                     taken.rest();
                     Ok(done.into())
                 }
-                Err(error) => Err(DbErr::Exec(RuntimeErr::SqlxError(error.into()))),
+                Err(error) => Err(ended(taken, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
             }
         })
     }

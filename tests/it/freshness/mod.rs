@@ -9,6 +9,7 @@ mod load;
 mod orm;
 mod page;
 mod promotion;
+mod shared;
 mod token;
 
 use std::time::Duration;
