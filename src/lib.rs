@@ -68,11 +68,13 @@
 //! `pg_read_all_stats` (`GRANT pg_read_all_stats TO shop`); without it, it serves reads of sessions that wrote
 //! only after its next restart point.
 //!
-//! [`patterns`] shows what to do about it: web requests, spawned tasks, background jobs, GraphQL loaders.
+//! [`patterns`] shows what to do about it: web requests, spawned tasks, background jobs, GraphQL loaders. [`costs`] says
+//! what all this costs the servers.
 //!
 //! # What it does not do
 //!
-//! It moves no data and promotes no server. A lock is no write to a server: one that hides in a view, an operator
+//! It moves no data and promotes no server. A write that hides in a view raises no floor when it is read under
+//! [`Consistency::Strong`] (`db.write()` counts everything as written). A lock is no write to a server: one that hides in a view, an operator
 //! or a cast is taken where the read runs. A function that is labelled `STABLE` and swallows the error of a write that
 //! a read-only session refuses is believed.
 //!
@@ -106,6 +108,9 @@ pub mod drop_in {}
 
 #[doc = include_str!("connection/patterns.md")]
 pub mod patterns {}
+
+#[doc = include_str!("monitor/costs.md")]
+pub mod costs {}
 
 pub use config::{Config, Consistency, NodeConfig, Ping, PolicyKind, StatementRoute, StatementRule};
 #[cfg(feature = "stream")]

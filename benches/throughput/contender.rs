@@ -38,6 +38,13 @@ pub(crate) enum Ping {
     Never,
 }
 
+/// Whether the resolver's connections for reads stay at hand, as they do by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Warm {
+    Kept,
+    Off,
+}
+
 impl Contender {
     pub(crate) const DEFAULTS: &str = "SeaORM, its defaults";
     pub(crate) const NO_PING: &str = "SeaORM, no ping";
@@ -45,6 +52,7 @@ impl Contender {
     pub(crate) const ALONE: &str = "sea-orm-resolver, one node";
     pub(crate) const SPLIT: &str = "10/90 split by hand, no ping";
     pub(crate) const SPLIT_SAME_PING: &str = "10/90 split by hand, ping when idle";
+    pub(crate) const COLD: &str = "sea-orm-resolver, keep_warm off";
     pub(crate) const RESOLVER: &str = "sea-orm-resolver";
 
     /// All of them, with their names.
@@ -54,10 +62,11 @@ impl Contender {
             (Self::DEFAULTS, Self::Bare(open(primary, Ping::Always).await?)),
             (Self::NO_PING, Self::Bare(open(primary, Ping::Never).await?)),
             (Self::SAME_PING, Self::Bare(open(primary, Ping::WhenIdle).await?)),
-            (Self::ALONE, Self::resolver(&urls.0[..1]).await?),
+            (Self::ALONE, Self::resolver(&urls.0[..1], Warm::Kept).await?),
             (Self::SPLIT, Self::split(urls, Ping::Never).await?),
             (Self::SPLIT_SAME_PING, Self::split(urls, Ping::WhenIdle).await?),
-            (Self::RESOLVER, Self::resolver(&urls.0).await?),
+            (Self::COLD, Self::resolver(&urls.0, Warm::Off).await?),
+            (Self::RESOLVER, Self::resolver(&urls.0, Warm::Kept).await?),
         ])
     }
 
@@ -70,11 +79,15 @@ impl Contender {
         Ok(Self::Split { primary, replicas })
     }
 
-    pub(crate) async fn resolver(urls: &[String]) -> Result<Self> {
+    pub(crate) async fn resolver(urls: &[String], warm: Warm) -> Result<Self> {
         let mut nodes = urls.iter().enumerate();
         let mut node =
             || nodes.next().map(|(at, url)| NodeConfig::new(url).name(format!("node-{at}")).max_connections(POOL));
         let builder = sea_orm_resolver::DatabaseConnection::builder().primary(node().expect("there is a primary"));
+        let builder = match warm {
+            Warm::Kept => builder,
+            Warm::Off => builder.keep_warm(Duration::ZERO),
+        };
         Ok(Self::Resolver(builder.replicas(std::iter::from_fn(node)).primary_read_connections(POOL).connect().await?))
     }
 

@@ -7,10 +7,11 @@
 //!
 //! Point reads per second and this process's CPU time per read of SeaORM as it is, without its ping
 //! before each use, and with the resolver's rule for it; of the resolver in front of one node; of a
-//! 10/90 split written by hand, without ping and with that rule; and of the resolver. And what the
-//! last two keep when one replica becomes 20 ms slower. Then what reading one's own writes costs, and how
-//! often the servers are asked where they are. All pools have the same size. On SQLite the
-//! CPU time is that of the database too.
+//! 10/90 split written by hand, without ping and with that rule; and of the resolver, with a ping each time
+//! a connection is given back as sqlx has it, and as it is. And what the split and the resolver keep when
+//! one replica becomes 20 ms slower. Then what reading one's own writes costs, and how often the
+//! servers are asked where they are. All pools have the same size. On SQLite the CPU time is that of the
+//! database too.
 
 mod contender;
 mod freshness;
@@ -22,7 +23,7 @@ use anyhow::Result;
 use testkit::{ChaosProxy, PostgresCluster};
 
 use crate::{
-    contender::{Contender, Ping, Urls},
+    contender::{Contender, Ping, Urls, Warm},
     measure::{Plan, ROWS, Race, Sample, Spread},
 };
 
@@ -95,10 +96,12 @@ async fn compare(database: &str, urls: &Urls, plan: Plan) -> Result<String> {
         );
         print_table(&race, Contender::SPLIT, "split by hand");
         let of = |other| race.ratio(Contender::RESOLVER, other, reads).median;
+        let cold = race.ratio(Contender::COLD, Contender::SPLIT_SAME_PING, reads).median;
         let alone = race.ratio(Contender::ALONE, Contender::SAME_PING, reads).median;
         summary.push(format!(
             "{database}, {tasks} task(s): {:.2} of a split by hand without ping, {:.2} with the same ping, {:.2} times \
-             SeaORM's defaults; one node {alone:.2} of SeaORM with the same ping",
+             SeaORM's defaults; without warm connections {cold:.2} of the split with the same ping; one node {alone:.2} \
+             of SeaORM with the same ping",
             of(Contender::SPLIT),
             of(Contender::SPLIT_SAME_PING),
             of(Contender::DEFAULTS)
@@ -118,8 +121,8 @@ async fn slow_replica(cluster: &PostgresCluster, urls: &Urls, plan: Plan) -> Res
     let contenders = [
         (Contender::SPLIT, Contender::split(urls, Ping::Never).await?),
         (SLOW_SPLIT, Contender::split(&slow, Ping::Never).await?),
-        (Contender::RESOLVER, Contender::resolver(&urls.0).await?),
-        (SLOW_RESOLVER, Contender::resolver(&slow.0).await?),
+        (Contender::RESOLVER, Contender::resolver(&urls.0, Warm::Kept).await?),
+        (SLOW_RESOLVER, Contender::resolver(&slow.0, Warm::Kept).await?),
     ];
     let race = Race::run(&contenders, 16, plan).await?;
     println!("PostgreSQL, 16 tasks, one replica {SLOWER:?} slower, {} rounds of {:?} each", plan.rounds, plan.slice);
