@@ -22,6 +22,9 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 /// Longer than the time between two probes of a node.
 const PROBES: Duration = Duration::from_millis(1_300);
 
+/// For so long a read may be taken for the one with which SeaORM reads back what it wrote.
+const READ_BACK: Duration = Duration::from_secs(1);
+
 /// What has to be seen: a list that only grows.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -90,6 +93,15 @@ pub(super) struct Begun {
     written: usize,
     of_process: usize,
     seen: Vec<usize>,
+}
+
+impl Begun {
+    /// Whether it may be the read that has to see the row which its session wrote, whatever else it asks for.
+    fn may_be_a_read_back(&self) -> bool {
+        let unknown = self.terms.session.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.terms.session.written.entries();
+        written.iter().chain(unknown.iter()).any(|entry| entry.at <= self.at && self.at - entry.at <= READ_BACK)
+    }
 }
 
 /// Counts over many simulations.
@@ -240,6 +252,15 @@ impl Ledger {
             self.violation(format_args!(
                 "a {} read failed though the primary is well ({weather:?}): {error}",
                 begun.terms.consistency
+            ));
+        }
+        // One thing befell the servers, and that was the primary: the replicas are well, and any state of the database
+        // will do. (What a read with a floor may ask of a replica is not only there, but known to be there, and the
+        // primary has to be well for that.)
+        let asks_nothing = begun.terms.consistency == Consistency::Eventual && !begun.may_be_a_read_back();
+        if weather.on_primary && weather.troubles == 1 && asks_nothing && !begun.terms.is_fragile {
+            self.violation(format_args!(
+                "a read that any replica may serve failed though all of them are well: {error}"
             ));
         }
     }
