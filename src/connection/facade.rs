@@ -116,7 +116,7 @@ impl DatabaseConnection {
     pub fn explain(&self, statement: &Statement) -> RouteDecision {
         let core = &self.core;
         let context = self.context();
-        let verdict = core.verdict(&statement.sql);
+        let verdict = core.judge().preview(&statement.sql, || core.now());
         let topology = core.cell().load();
         let decision = match self.route(&context, &verdict) {
             Ok(Route::Read(route)) => {

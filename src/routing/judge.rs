@@ -137,11 +137,21 @@ impl Judge {
     ///
     /// The clock is read only when the answer depends on it.
     pub(crate) fn verdict(&self, sql: &str, now: impl Fn() -> Tick) -> Verdict {
+        self.judged(sql, now, || self.missed.store(true, Ordering::Relaxed))
+    }
+
+    /// The verdict of a statement that is not run: nobody asks the database about its functions because of it.
+    pub(crate) fn preview(&self, sql: &str, now: impl Fn() -> Tick) -> Verdict {
+        self.judged(sql, now, || {})
+    }
+
+    /// `missed` is called when a function is not listed that perhaps is by now.
+    fn judged(&self, sql: &str, now: impl Fn() -> Tick, missed: impl Fn()) -> Verdict {
         let epoch = self.epoch.load(Ordering::Acquire);
         self.memo.with(
             sql,
             epoch,
-            || self.read(sql),
+            || self.read(sql, missed),
             |seen| {
                 let Classification { intent, reason } = seen.classification;
                 let by_text = Verdict { intent, reason, decided_by: DecidedBy::Text };
@@ -172,13 +182,13 @@ impl Judge {
         classify_with(sql, self.backend, &**self.catalogue.load())
     }
 
-    fn read(&self, sql: &str) -> Seen {
+    fn read(&self, sql: &str, missed: impl Fn()) -> Seen {
         let catalogue = self.catalogue.load();
         let asked = Asked { catalogue: &catalogue, unlisted: Cell::new(false), writing: Cell::new(false) };
         let classification = classify_with(sql, self.backend, &asked);
         // Only PostgreSQL has a catalogue that says what a function does.
         let worth = if asked.unlisted.get() && self.backend == DbBackend::Postgres {
-            self.missed.store(true, Ordering::Relaxed);
+            missed();
             Worth::AskingAgain
         } else {
             Worth::Keeping

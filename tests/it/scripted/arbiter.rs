@@ -74,6 +74,28 @@ async fn it_runs_once_on_the_primary_is_counted_and_remembered_by_its_shape() ->
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_is_said_once_for_each_shape() -> Result<(), DbErr> {
+    let (nodes, db) = refusing(2, READ_ONLY).await?;
+    let (log, _guard) = crate::secrets::record();
+    // What is emitted is come upon first, and then everybody is asked again who takes it.
+    db.query_all_raw(statement("SELECT 1 FROM another_view")).await?;
+    tracing::callsite::rebuild_interest_cache();
+    log.take();
+    for argument in 0..5 {
+        db.session().query_all_raw(hidden(argument)).await?;
+    }
+    let said = log.take();
+    let refusals: Vec<_> = said.lines().filter(|line| line.contains("refused to run this as a read")).collect();
+    assert_eq!(refusals.len(), 1, "{said}");
+    assert!(refusals[0].contains("writing_view") && !refusals[0].contains("id = 0"), "{}", refusals[0]);
+    time::sleep(REMEMBERED_FOR).await;
+    db.session().query_all_raw(hidden(1)).await?;
+    assert!(log.take().contains("refused to run this as a read"), "after ten minutes it is news again");
+    assert_eq!(nodes.primary.statements().len(), 7);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_way_to_run_a_statement_is_arbitrated() -> Result<(), DbErr> {
     for way in ["execute_raw", "execute_unprepared", "query_one", "query_all", "stream", "stream_raw"] {
         let (nodes, db) = refusing(1, READ_ONLY).await?;

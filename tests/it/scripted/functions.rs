@@ -61,6 +61,12 @@ async fn an_unlisted_name_has_the_list_asked_for_again_and_a_listed_one_has_not(
     assert_eq!(nodes.primary.count(Step::ListFunctions), 1, "what writes is known, and stays on the primary");
 
     nodes.primary.set_functions(&[("public", "young", true)]);
+    let unlisted = Statement::from_string(db.get_database_backend(), "SELECT young(7)");
+    for _ in 0..3 {
+        assert_eq!(db.explain(&unlisted).node(), Some("p"));
+        time::sleep(SOONEST).await;
+    }
+    assert_eq!(nodes.primary.count(Step::ListFunctions), 1, "what is only explained asks nobody");
     assert_eq!(runs(&db, "SELECT young(7)").await?, "p");
     nodes.primary.reached(Step::ListFunctions, 2).await;
     time::sleep(PROBE_INTERVAL).await;
