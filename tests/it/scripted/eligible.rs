@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, TransactionTrait};
 use sea_orm_resolver::{DatabaseConnection, Error, Health, Role};
 use testkit::scripted::{ScriptedNode, Step};
 use tokio::time::{self, Instant};
@@ -134,11 +134,45 @@ async fn a_replica_that_is_down_at_the_start_joins_when_it_is_there() -> Result<
     assert_eq!(started.elapsed(), Duration::from_secs(2), "a silent one is given its connect time-out");
     assert_eq!(super::tally(&db, 20).await?.into_keys().collect::<Vec<_>>(), ["r2"]);
 
+    nodes.replicas[1].freeze();
+    let started = Instant::now();
+    nodes.connect().await?;
+    assert_eq!(started.elapsed(), Duration::from_secs(2), "all nodes are connected at the same time");
+
     nodes.primary.kill();
     let error = nodes.connect().await.expect_err("nothing works without the primary");
     assert!(Error::from_db_err(&error).is_some_and(Error::is_unreachable), "{error}");
     let lazy = nodes.connected(nodes.builder().connect_lazy(true)).await?;
     nodes.each(ScriptedNode::restart);
     assert_ne!(who(&lazy).await?, "p");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_reads_of_each_member_what_it_is_and_does() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connected(nodes.builder().primary_read_share(0.0)).await?;
+    db.set_weight("r1", 2).expect("it is a member");
+    db.drain("r2").await.expect("nothing runs there");
+    for _ in 0..5 {
+        who(&db).await?;
+    }
+    let transaction = db.read().begin().await?;
+    let table = db.topology().to_string();
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().take(6).collect()).collect();
+    let served = db.topology().member("r1").map(|member| member.node().served_reads().to_string());
+    assert!(table.starts_with("name  role     state       in-flight  served reads  weight  lag\n"), "{table}");
+    assert_eq!(rows[1], ["p", "primary", "up", "0", "0", "1"], "{table}");
+    assert_eq!(rows[2], ["r1", "replica", "up", "1", served.as_deref().unwrap_or_default(), "2"], "{table}");
+    assert_eq!(rows[3], ["r2", "replica", "drained", "0", "0", "1"], "{table}");
+    assert_eq!(table.lines().last(), Some("0 % of the reads on the primary"));
+
+    let json = serde_json::to_value(&*db.topology()).expect("it is plain data");
+    let r1 = &json["members"][1];
+    assert!(r1["served_reads"].as_u64().is_some_and(|served| served >= 5), "{json}");
+    assert_eq!((r1["in_flight"].as_u64(), r1["weight"].as_u64()), (Some(1), Some(2)), "{json}");
+    assert_eq!((r1["state"].as_str(), json["members"][2]["state"].as_str()), (Some("up"), Some("drained")), "{json}");
+    assert!(r1["round_trip_us"].is_u64() && r1["probes"].is_u64(), "{json}");
+    drop(transaction);
     Ok(())
 }
