@@ -53,7 +53,7 @@ char character nchar dec decimal float bit varchar numeric time timestamp interv
 """.split()
 def pg_effect(n):
     if n in PG_EXCEPTIONS: return PG_EXCEPTIONS[n]
-    if n in ("nextval", "setval", "currval", "lastval"): return "Sequence"
+    if n in ("nextval", "setval", "currval", "lastval", "pg_sequence_last_value", "pg_get_sequence_data"): return "Sequence"
     if "advisory" in n: return "Locks"
     if n.startswith("query_to_xml") or n.startswith("cursor_to_xml"): return "RunsText"
     if n.startswith("dblink"): return "RunsText"
@@ -100,12 +100,12 @@ utc_timestamp get_format adddate subdate date_add date_sub count avg sum min max
 json_arrayagg json_objectagg std stddev stddev_pop stddev_samp variance var_pop var_samp row_number rank dense_rank
 percent_rank cume_dist ntile lag lead first_value last_value nth_value coalesce convert cast binary values value default
 interval insert repeat replace truncate reverse mod position substr substring mid trim extract database schema
-any_value grouping json_table json_schema_valid json_schema_validation_report json_storage_size json_storage_free
-json_value member json_key_value json_object_to_array json_object_filter_keys json_array_intersect regexp_like regexp_replace
+any_value grouping json_schema_valid json_schema_validation_report json_storage_size json_storage_free
+json_value json_key_value json_object_to_array json_object_filter_keys json_array_intersect regexp_like regexp_replace
 regexp_instr regexp_substr uuid_to_bin bin_to_uuid is_uuid uuid_v4 uuid_v7 weight_string format_bytes format_pico_time
 statement_digest statement_digest_text gtid_subset gtid_subtract roles_graphml icu_version password old_password
 validate_password_strength random_bytes password bit_count soundex to_vector string_to_vector from_vector vector_to_string
-vector_dim vec_distance vec_distance_euclidean vec_distance_cosine vec_fromtext vec_totext distance vector_distance
+vector_dim vec_distance vec_distance_euclidean vec_distance_cosine vec_fromtext vec_totext
 quote percentile_cont percentile_disc median sformat natural_sort_key contains rownum trunc nvl nvl2 json_normalize
 point linestring polygon multipoint multilinestring multipolygon geometrycollection geomcollection
 mbrcontains mbrcoveredby mbrcovers mbrdisjoint mbrequal mbrequals mbrintersects mbroverlaps mbrtouches mbrwithin
@@ -124,10 +124,20 @@ st_union st_validate st_within st_x st_y st_relate st_isring st_boundary st_poin
 geomfromtext geomfromwkb astext asbinary aswkt aswkb glength
 """.split()
 # reserved words and types before "(": index hints, joins, partitions, operators, CAST(x AS …) types
-MY_SYNTAX = """index key join straight_join partition div mod xor rlike regexp escape against match lateral exists row
-decimal numeric char varchar nchar varbinary float double signed unsigned datetime vector bit int integer bigint
+# and of columns of JSON_TABLE; all are words that neither server takes for a stored function.  Those that MariaDB does
+# (escape, against, lateral, json_table) are in classify/grammar.rs.
+MY_SYNTAX = """index key join straight_join partition div mod xor rlike regexp match exists row
+decimal numeric dec fixed char character varchar nchar varbinary float double real signed unsigned datetime bit
+int integer tinyint smallint mediumint bigint text tinytext mediumtext longtext blob tinyblob mediumblob longblob
 by over""".split()
-MY = ((maria | set(MY_EXTRA) | set(MY_SYNTAX)) - set(MY_DENIED) - {"encode_file"}, MY_DENIED)
+# MariaDB: dynamic columns, which are values, and shapes by their old names.  Not x, y, area, within, … : a name that
+# short is as likely a function of the user's.
+MY_MARIA = """column_create column_add column_delete column_get column_exists column_list column_check column_json
+geomcollfromtext geometrycollectionfromtext geometryfromtext geometryfromwkb linefromtext linefromwkb
+linestringfromtext linestringfromwkb mlinefromtext mpointfromtext mpolyfromtext multilinestringfromtext
+multipointfromtext multipolygonfromtext pointfromtext pointfromwkb polyfromtext polyfromwkb polygonfromtext
+polygonfromwkb geometryn geometrytype numgeometries numinteriorrings numpoints pointn exteriorring interiorringn""".split()
+MY = ((maria | set(MY_EXTRA) | set(MY_SYNTAX) | set(MY_MARIA)) - set(MY_DENIED) - {"encode_file"}, MY_DENIED)
 
 # ---------------------------------------------------------------- SQLite
 lite = {r[0] for r in sqlite3.connect(":memory:").execute("select distinct name from pragma_function_list")}
@@ -149,7 +159,7 @@ pow power radians sin sinh sqrt tan tanh trunc sign bm25 highlight snippet match
 LITE_PRAGMAS = """table_info table_xinfo table_list index_info index_list index_xinfo foreign_key_list foreign_key_check
 integrity_check quick_check collation_list compile_options database_list function_list module_list pragma_list page_count
 page_size freelist_count user_version application_id schema_version encoding""".split()
-LITE_SYNTAX = "exists cast join using row values glob like match raise escape coalesce regexp_".split()
+LITE_SYNTAX = "exists cast join using values glob like match raise escape coalesce regexp_".split()
 LITE_TYPES = "char varchar numeric decimal int integer text real float double".split()  # CAST(x AS varchar(9)) only: after AS
 lite_harmless = ({n for n in lite if re.fullmatch(r"[a-z0-9_]+", n)} | set(LITE_EXTRA) | {"pragma_" + p for p in LITE_PRAGMAS}
                  | {n for n in LITE_SYNTAX if not n.endswith("_") and n != "raise"}) - set(LITE_DENIED)

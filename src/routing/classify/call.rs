@@ -8,6 +8,16 @@ use super::reason::Reason;
 use super::scan::{Clause, Scan, Step};
 use super::token::{Kind, Token};
 
+/// What is a built-in of MySQL or of MariaDB only if the parenthesis follows at once.
+#[rustfmt::skip]
+const ADJACENT_ONLY: &[&str] = &[
+    "adddate", "bit_and", "bit_or", "bit_xor", "cast", "count", "cume_dist", "curdate", "curtime", "date_add", "date_sub",
+    "dense_rank", "extract", "first_value", "group_concat", "json_arrayagg", "json_objectagg", "lag", "lead", "max",
+    "median", "mid", "min", "now", "nth_value", "ntile", "percent_rank", "percentile_cont", "percentile_disc", "position",
+    "rank", "session_user", "st_collect", "std", "stddev", "stddev_pop", "stddev_samp", "subdate", "substr", "substring",
+    "sum", "sysdate", "system_user", "trim", "trim_oracle", "var_pop", "var_samp", "variance",
+];
+
 impl Token {
     /// Can an operand end with this token? Then what follows is no operand, hence no call.
     pub(super) fn ends_operand(self) -> bool {
@@ -32,21 +42,49 @@ impl Scan<'_, '_> {
         }
         let at = self.chain.start();
         let len = name.end() - at;
-        match self.look_up(name) {
+        let is_harmless = match self.look_up(name) {
             Known::Harmless if self.redefined && self.called(name).is_some_and(|call| self.known.redefines(&call)) => {
-                self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
+                false
             }
-            Known::Harmless => {}
+            Known::Harmless => !self.is_detached(name) || self.is_declared(name),
             Known::NeedsPrimary(effect) => {
                 return self.refuse(Reason::PrimaryFunction { effect, at, len });
             }
-            Known::Unknown => {
-                if !self.is_declared(name) {
-                    self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
-                }
+            Known::Unknown => self.is_declared(name) || self.is_grammar_of_mysql(name),
+        };
+        if !is_harmless {
+            self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
+        }
+        Ok(())
+    }
+
+    /// A string before a parenthesis: a call on SQLite, which takes it for the name of a table, and those have arguments.
+    #[cold]
+    pub(super) fn call_of_text(&mut self) -> Step {
+        let (name, before) = (self.previous, self.before_previous);
+        if before.is_keyword(Keyword::Uescape) {
+            let at = self.chain.start();
+            return self.refuse(Reason::UnresolvedEscape { at });
+        }
+        if self.dialect != Dialect::Sqlite {
+            return Ok(());
+        }
+        let (at, len) = (name.start(), name.len());
+        match self.built_in(name, Case::Folds) {
+            Known::Harmless if !before.is(Kind::Dot) => {}
+            Known::NeedsPrimary(effect) => return self.refuse(Reason::PrimaryFunction { effect, at, len }),
+            _ => {
+                self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
             }
         }
         Ok(())
+    }
+
+    /// MySQL without `IGNORE_SPACE`: `mid (x)` is a stored function, while `lower (x)` is the built-in.
+    fn is_detached(&self, name: Token) -> bool {
+        self.dialect == Dialect::MySql
+            && self.sql.as_bytes().get(name.end()) != Some(&b'(')
+            && self.is_one_of(name, ADJACENT_ONLY)
     }
 
     /// A keyword, a type, or an alias with a list of columns.
@@ -60,68 +98,6 @@ impl Scan<'_, '_> {
             return true;
         }
         !name.is_keyword(Keyword::None) && self.is_grammar(name, before)
-    }
-
-    /// A keyword that a parenthesis may follow without being called.
-    fn is_grammar(&self, name: Token, before: Token) -> bool {
-        match name.keyword() {
-            // Reserved, or used as an operator: in no dialect the name of a function.
-            Keyword::As
-            | Keyword::In
-            | Keyword::On
-            | Keyword::Using
-            | Keyword::Values
-            | Keyword::Select
-            | Keyword::Distinct
-            | Keyword::Where
-            | Keyword::Having
-            | Keyword::From
-            | Keyword::Union
-            | Keyword::Intersect
-            | Keyword::Except
-            | Keyword::Limit
-            | Keyword::Offset
-            | Keyword::Lateral
-            | Keyword::Not
-            | Keyword::Only
-            | Keyword::Group
-            | Keyword::Table
-            | Keyword::To
-            | Keyword::For
-            | Keyword::Operatorish => true,
-            Keyword::Join => {
-                matches!(self.clause, Clause::Tables | Clause::JoinCondition)
-                    && (before.ends_operand()
-                        || matches!(
-                            before.keyword(),
-                            Keyword::Left
-                                | Keyword::Right
-                                | Keyword::Full
-                                | Keyword::Inner
-                                | Keyword::Outer
-                                | Keyword::Cross
-                                | Keyword::Natural
-                        ))
-            }
-            Keyword::By => matches!(before.keyword(), Keyword::Group | Keyword::Order | Keyword::Partition),
-            Keyword::Over | Keyword::Filter => before.kind() == Kind::Close,
-            Keyword::Repeatable => before.kind() == Kind::Close && self.clause == Clause::Tables,
-            Keyword::Sets | Keyword::Rollup | Keyword::Cube => self.clause == Clause::GroupBy,
-            Keyword::First | Keyword::Next => before.keyword() == Keyword::Fetch,
-            // Between an operand and a parenthesis these are grammar; elsewhere they can name a function.
-            Keyword::Columns
-            | Keyword::Passing
-            | Keyword::Escape
-            | Keyword::Ilike
-            | Keyword::Like
-            | Keyword::Operator
-            | Keyword::Varying
-            | Keyword::Value
-            | Keyword::Zone
-            | Keyword::Prefix => before.ends_operand(),
-            Keyword::Second => before.ends_operand() || self.text(before).eq_ignore_ascii_case(b"interval"),
-            _ => false,
-        }
     }
 
     /// `FROM t x(a, b)`, `FROM (…) x(a, b)`: in the list of tables.

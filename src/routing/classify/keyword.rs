@@ -25,8 +25,12 @@ pub(super) enum Keyword {
     // followed by a parenthesis in one place only
     Over, Filter, Repeatable, Columns, Passing, Escape, Ilike, Like, Zone, Operator, Varying, Second, Rollup, Cube,
     First, Uescape, SystemTime,
-    // cannot end an operand, and cannot name a function
+    // cannot end an operand, and cannot name a function: in no dialect
     Operatorish,
+    // … in some dialects only
+    Is, Of, Quantifier, Trimmed, PostgresWord,
+    // operators between operands, and words of a window's frame
+    Infix, Frame,
     // cannot end an operand, but can name a function
     Prefix,
     // inside EXPLAIN
@@ -61,16 +65,16 @@ static WORDS: &[(&str, Keyword)] = &[
     ("first", Keyword::First), ("uescape", Keyword::Uescape), ("system_time", Keyword::SystemTime),
     ("and", Keyword::Operatorish), ("or", Keyword::Operatorish), ("case", Keyword::Operatorish),
     ("when", Keyword::Operatorish), ("then", Keyword::Operatorish), ("else", Keyword::Operatorish),
-    ("all", Keyword::Operatorish), ("any", Keyword::Operatorish), ("some", Keyword::Operatorish),
-    ("variadic", Keyword::Operatorish), ("array", Keyword::Operatorish), ("collate", Keyword::Operatorish),
-    ("both", Keyword::Operatorish), ("leading", Keyword::Operatorish), ("trailing", Keyword::Operatorish),
-    ("placing", Keyword::Operatorish), ("symmetric", Keyword::Operatorish), ("asymmetric", Keyword::Operatorish),
-    ("default", Keyword::Operatorish), ("returning", Keyword::Operatorish),
-    ("between", Keyword::Prefix), ("is", Keyword::Prefix), ("similar", Keyword::Prefix), ("rows", Keyword::Prefix),
-    ("range", Keyword::Prefix), ("groups", Keyword::Prefix), ("document", Keyword::Prefix),
-    ("content", Keyword::Prefix), ("name", Keyword::Prefix), ("regexp", Keyword::Prefix), ("rlike", Keyword::Prefix),
-    ("glob", Keyword::Prefix), ("match", Keyword::Prefix), ("div", Keyword::Prefix), ("mod", Keyword::Prefix),
-    ("xor", Keyword::Prefix), ("binary", Keyword::Prefix), ("interval", Keyword::Prefix), ("of", Keyword::Prefix),
+    ("all", Keyword::Operatorish), ("any", Keyword::Quantifier), ("some", Keyword::Quantifier),
+    ("variadic", Keyword::PostgresWord), ("array", Keyword::PostgresWord), ("collate", Keyword::Operatorish),
+    ("both", Keyword::Trimmed), ("leading", Keyword::Trimmed), ("trailing", Keyword::Trimmed),
+    ("placing", Keyword::PostgresWord), ("symmetric", Keyword::PostgresWord), ("asymmetric", Keyword::PostgresWord),
+    ("default", Keyword::Operatorish), ("returning", Keyword::PostgresWord),
+    ("between", Keyword::Operatorish), ("is", Keyword::Is), ("similar", Keyword::Prefix), ("rows", Keyword::Frame),
+    ("range", Keyword::Frame), ("groups", Keyword::Frame), ("document", Keyword::Prefix),
+    ("content", Keyword::Prefix), ("name", Keyword::Prefix), ("regexp", Keyword::Infix), ("rlike", Keyword::Infix),
+    ("glob", Keyword::Infix), ("match", Keyword::Infix), ("div", Keyword::Infix), ("mod", Keyword::Infix),
+    ("xor", Keyword::Infix), ("binary", Keyword::Prefix), ("interval", Keyword::Prefix), ("of", Keyword::Of),
     ("analyze", Keyword::Analyze), ("analyse", Keyword::Analyze), ("verbose", Keyword::Verbose),
     ("extended", Keyword::Extended), ("partitions", Keyword::Partitions), ("query", Keyword::Query),
     ("plan", Keyword::Plan), ("format", Keyword::Format), ("to", Keyword::To), ("stdout", Keyword::Stdout),
@@ -208,6 +212,13 @@ impl Keyword {
                 | Self::Order
                 | Self::Desc
                 | Self::Operatorish
+                | Self::Is
+                | Self::Of
+                | Self::Quantifier
+                | Self::Trimmed
+                | Self::PostgresWord
+                | Self::Infix
+                | Self::Frame
                 | Self::Prefix
         )
     }

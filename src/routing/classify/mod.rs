@@ -6,8 +6,8 @@
 //!
 //! [`lexer`] makes tokens, and [`literal`], [`number`] and [`comment`] find their ends; [`chunk`] reads eight
 //! bytes at once for them. [`scan`] is where a text is followed to its end: [`query`] through queries, with
-//! [`clause`] for the keywords, [`parenthesis`], [`with`] and [`call`] for a name before a parenthesis; [`forms`]
-//! through the statements that are not queries. [`functions`] holds the tables.
+//! [`clause`] for the keywords, [`parenthesis`], [`with`], [`call`] for a name before a parenthesis and [`grammar`] for a
+//! keyword there; [`forms`] through the statements that are not queries. [`functions`] holds the tables.
 
 mod call;
 mod called;
@@ -20,6 +20,7 @@ mod dialect;
 mod explain;
 mod forms;
 mod functions;
+mod grammar;
 mod keyword;
 mod lexer;
 mod literal;
@@ -100,14 +101,16 @@ impl Classification {
 /// * Looking for or releasing a lock, which nobody holds on a replica: `pg_advisory_unlock()`, `IS_FREE_LOCK()`, …
 /// * An effect that the server never comes to: in a member of `WITH` that nobody refers to, under `EXPLAIN`, or a
 ///   locking clause where there is no table. The words decide.
-/// * A function that is neither built in nor declared, however harmless ([`classify_with`] can be told), and on MySQL a
-///   built-in whose name is quoted.
+/// * A function that is neither built in nor declared, however harmless ([`classify_with`] can be told); on MySQL a
+///   built-in whose name is quoted, one of those that only `IGNORE_SPACE` lets stand before a space (`count (x)`), and
+///   MariaDB's short names of shapes (`X()`, `AREA()`, `WITHIN()`, …), which can as well be functions of yours.
 /// * On MySQL a system variable that is not one of the usual settings, and any `/*! … */`.
 /// * A literal that another setting of the server would end elsewhere, if the text would then be no read.
 /// * On PostgreSQL a qualified column that is named like a function that needs the primary (`t.nextval`): without such
 ///   a column it would be a call. A called name with escapes (`U&"…"(1)`).
 /// * A `WITH` inside more than 64 parentheses, and a text of four gigabytes.
 /// * On MySQL a name that begins with a digit and is not quoted (`2020_orders`).
+/// * On SQLite a literal that begins with `pragma_` and does not stand behind an operator: it may name a table.
 /// * A pragma that is not known to only read, `DO`, `HELP`, and every verb that is no query, `SHOW`, `EXPLAIN`,
 ///   `DESCRIBE` or `COPY … TO STDOUT`.
 ///
@@ -124,6 +127,17 @@ impl Classification {
 ///   `GLOBAL_VARIABLES`; `SHOW VARIABLES`, `SHOW GLOBAL VARIABLES`; `@@port`, `@@hostname`, `@@global.x`, `VERSION()`.
 ///
 /// `SHOW STATUS`, `SHOW PROCESSLIST` and `SHOW ENGINE` are about one node too, but no reads: the primary answers.
+///
+/// On PostgreSQL `SELECT last_value FROM s` and the view `pg_sequences` are reads too, and a replica is up to 32 values
+/// ahead of the primary in them: the log has values that were not given out yet.
+///
+/// # Functions of yours that are taken for built-ins
+///
+/// One table stands for all versions of a server, and for MySQL and MariaDB. What is built in on some of them only
+/// (`nvl`, `to_char`, `add_months`, `median` on MariaDB; `uuid_to_bin`, `regexp_like`, `any_value` on MySQL; `uuid_v7` on
+/// new ones) is a read everywhere, also where a function of yours has that name, or replaces a built-in of SQLite. In the
+/// read-only session on a replica it cannot write; if it locks or changes its session, call it on
+/// [`DatabaseConnection::write`](crate::DatabaseConnection::write), or choose another name.
 ///
 /// To ask the primary, run the statement on [`DatabaseConnection::write`](crate::DatabaseConnection::write). To ask
 /// several things of one node, keep one [`DatabaseConnection::read`](crate::DatabaseConnection::read) for all of them:
@@ -165,8 +179,12 @@ fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason
         if !may_read(first.0) {
             return (first.0, passed);
         }
-        // A server that reads on to the end of the text refuses it: what came before was no write either.
-        if reason != first.0 && !matches!(reason, Reason::Unterminated { .. }) {
+        let seen = match reason {
+            // The server refuses the statement that breaks off; it has run those before.
+            Reason::Unterminated { .. } => scan.unknown_before().unwrap_or(first.0),
+            other => other,
+        };
+        if seen != first.0 {
             return (Reason::AmbiguousLiteral { at }, passed);
         }
     }

@@ -1,9 +1,10 @@
 //! Parentheses in a query: what they hold, and where the scan is behind them.
 
+use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::scan::{Clause, Scan, Step};
+use super::scan::{Clause, FOLLOWED, Scan, Step};
 use super::token::{Kind, Token};
 
 impl Scan<'_, '_> {
@@ -14,15 +15,38 @@ impl Scan<'_, '_> {
         }
         if self.previous.is_name() {
             self.call()?;
-        } else if self.previous.is(Kind::Text) && self.before_previous.is_keyword(Keyword::Uescape) {
-            let at = self.chain.start();
-            return self.refuse(Reason::UnresolvedEscape { at });
+            if self.dialect == Dialect::Postgres && self.begins_no_operand() {
+                return self.open_no_operand(token);
+            }
+        } else if self.previous.is(Kind::Text) {
+            self.call_of_text()?;
         }
         let inside = match self.clause {
             Clause::Tables | Clause::GroupBy => self.inside_list(),
             _ => Clause::Arguments,
         };
         self.push(inside);
+        self.advance(token);
+        Ok(())
+    }
+
+    /// `DISTINCT ON (`, `OPERATOR(`: an operand comes behind the parenthesis.
+    #[inline]
+    fn begins_no_operand(&self) -> bool {
+        match self.previous.keyword() {
+            Keyword::On => self.before_previous.is_keyword(Keyword::Distinct),
+            Keyword::Operator => true,
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn open_no_operand(&mut self, token: Token) -> Step {
+        // Deeper, a parenthesis inside would lead back to something else.
+        if self.depth + 1 >= FOLLOWED {
+            return self.refuse(Reason::TooDeep { at: token.start() });
+        }
+        self.push(Clause::NoOperand);
         self.advance(token);
         Ok(())
     }
@@ -42,14 +66,17 @@ impl Scan<'_, '_> {
 
     /// What a parenthesis holds in `FROM` or `GROUP BY`: more of the list, or something else.
     fn inside_list(&self) -> Clause {
-        let leads_on = matches!(self.previous.kind(), Kind::Comma | Kind::Open)
-            || match self.clause {
-                Clause::Tables => matches!(
-                    self.previous.keyword(),
-                    Keyword::From | Keyword::Join | Keyword::StraightJoin | Keyword::Lateral | Keyword::Only
-                ),
-                _ => matches!(self.previous.keyword(), Keyword::Sets | Keyword::Rollup | Keyword::Cube | Keyword::By),
-            };
+        let leads_on = match self.clause {
+            Clause::Tables => {
+                matches!(self.previous.kind(), Kind::Comma | Kind::Open)
+                    || matches!(
+                        self.previous.keyword(),
+                        Keyword::From | Keyword::Join | Keyword::StraightJoin | Keyword::Lateral | Keyword::Only
+                    )
+            }
+            // `GROUP BY (cube(a))` is a call.
+            _ => self.previous.is_keyword(Keyword::Sets),
+        };
         match leads_on {
             true => self.clause,
             false => Clause::Arguments,
@@ -61,11 +88,15 @@ impl Scan<'_, '_> {
         if self.depth == 0 || !self.clause.is_ordinary() {
             return self.incomplete(token);
         }
+        let behind = match self.clause {
+            Clause::NoOperand => Token::single(Kind::Operator, token.start()),
+            _ => token,
+        };
         self.pop();
         if self.depth == 0 && self.phase == Phase::CopyQuery {
             self.phase = Phase::CopyTo;
         }
-        self.advance(token);
+        self.advance(behind);
         Ok(())
     }
 }

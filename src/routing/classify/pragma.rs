@@ -61,6 +61,17 @@ impl Scan<'_, '_> {
         }
     }
 
+    /// `SELECT * FROM 'pragma_optimize'`, `1 IN 'pragma_optimize'`: the name of a table may be written as a string.
+    ///
+    /// Behind an operator it is a value.
+    #[cold]
+    pub(super) fn pragma_text(&mut self, token: Token) -> Step {
+        match self.previous.is(Kind::Operator) {
+            true => Ok(()),
+            false => self.named_like_pragma(token, 1),
+        }
+    }
+
     fn named_like_pragma(&mut self, token: Token, quotes: usize) -> Step {
         let text = self.text(token);
         let name = text.get(quotes..text.len() - quotes).unwrap_or_default();

@@ -121,7 +121,8 @@ impl Scan<'_, '_> {
                 }
                 Class::Quote if self.clause.is_ordinary() && self.phase != Phase::ShowVariables => {
                     // Without a backslash and a doubled quote all readings end it at the same place.
-                    if let Some(end) = chunk::find_either(text, at + 1, b'\'', b'\\')
+                    if !(byte_at(text, at + 1) | 0x20 == b'p' && self.dialect == Dialect::Sqlite)
+                        && let Some(end) = chunk::find_either(text, at + 1, b'\'', b'\\')
                         && byte_at(text, end) == b'\''
                         && byte_at(text, end + 1) != b'\''
                     {
@@ -271,6 +272,7 @@ impl Scan<'_, '_> {
             },
             Kind::At | Kind::AtAt | Kind::Assign => self.variable(&mut token)?,
             Kind::Text if self.phase == Phase::ShowVariables => self.shown_variable(token)?,
+            Kind::Text if self.dialect == Dialect::Sqlite && self.clause.is_ordinary() => self.pragma_text(token)?,
             _ if self.clause.is_with() && self.clause != Clause::WithSearch => {
                 return self.incomplete(token);
             }

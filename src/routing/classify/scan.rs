@@ -21,6 +21,8 @@ pub(super) enum Clause {
     /// A condition within the list of tables: a comma or a join leads back.
     JoinCondition,
     GroupBy,
+    /// Arguments of what is no operand: `DISTINCT ON (…)`, `OPERATOR(…)`.
+    NoOperand,
     /// The first word of a query must come, or one more parenthesis.
     QueryStart,
     /// `WITH`: the name of a member comes.
@@ -37,7 +39,7 @@ impl Clause {
     /// Is nothing special about a name that stands here?
     #[inline]
     pub(super) fn is_ordinary(self) -> bool {
-        self as u8 <= Self::GroupBy as u8
+        self as u8 <= Self::NoOperand as u8
     }
 
     pub(super) const fn is_with(self) -> bool {
@@ -122,6 +124,8 @@ pub(super) struct Scan<'sql, 'known> {
     pub(super) unknown: Option<Reason>,
     refused: Reason,
     statements: usize,
+    /// Where the statement begins that is read.
+    begun: usize,
 }
 
 impl<'sql, 'known> Scan<'sql, 'known> {
@@ -142,6 +146,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
             unknown: None,
             refused: Reason::Empty,
             statements: 0,
+            begun: 0,
         }
     }
 
@@ -163,6 +168,11 @@ impl<'sql, 'known> Scan<'sql, 'known> {
             (Ok(()), None) if self.statements == 0 => Reason::Empty,
             (Ok(()), None) => Reason::PlainRead,
         }
+    }
+
+    /// The call of an unknown function in a statement that has ended: the server runs it before it looks at the next.
+    pub(super) fn unknown_before(&self) -> Option<Reason> {
+        self.unknown.filter(|reason| reason.position() < Some(self.begun))
     }
 
     fn follow(&mut self) -> Step {
@@ -225,6 +235,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         if self.phase != Phase::Start {
             self.statements += 1;
         }
+        self.begun = token.end();
         self.phase = Phase::Start;
         self.clause = Clause::Arguments;
         self.previous = Token::START;

@@ -7,7 +7,7 @@ use super::Effect;
 
 /// Built-ins without an effect, and words that are followed by a parenthesis without being a call.
 #[rustfmt::skip]
-pub(super) static HARMLESS: [&str; 2128] = [
+pub(super) static HARMLESS: [&str; 2126] = [
     "abbrev", "abs", "aclcontains", "acldefault", "aclexplode", "aclinsert", "aclitemeq", "aclitemin",
     "aclitemout", "aclremove", "acos", "acosd", "acosh", "age", "any_in", "any_out", "any_value",
     "any_value_transfn", "anyarray_in", "anyarray_out", "anyarray_send", "anycompatible_in",
@@ -215,16 +215,16 @@ pub(super) static HARMLESS: [&str; 2128] = [
     "pg_get_function_result", "pg_get_function_sqlbody", "pg_get_functiondef", "pg_get_indexdef",
     "pg_get_keywords", "pg_get_loaded_modules", "pg_get_multixact_members", "pg_get_object_address",
     "pg_get_partition_constraintdef", "pg_get_partkeydef", "pg_get_publication_tables",
-    "pg_get_replica_identity_index", "pg_get_replication_slots", "pg_get_ruledef", "pg_get_sequence_data",
-    "pg_get_serial_sequence", "pg_get_shmem_allocations", "pg_get_shmem_allocations_numa",
-    "pg_get_statisticsobjdef", "pg_get_statisticsobjdef_columns", "pg_get_statisticsobjdef_expressions",
-    "pg_get_triggerdef", "pg_get_userbyid", "pg_get_viewdef", "pg_get_wait_events",
-    "pg_get_wal_replay_pause_state", "pg_get_wal_resource_managers", "pg_get_wal_summarizer_state",
-    "pg_has_role", "pg_hba_file_rules", "pg_ident_file_mappings", "pg_identify_object",
-    "pg_identify_object_as_address", "pg_index_column_has_property", "pg_index_has_property",
-    "pg_indexam_has_property", "pg_indexam_progress_phasename", "pg_indexes_size", "pg_input_error_info",
-    "pg_input_is_valid", "pg_is_in_recovery", "pg_is_other_temp_schema", "pg_is_wal_replay_paused",
-    "pg_jit_available", "pg_last_committed_xact", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn",
+    "pg_get_replica_identity_index", "pg_get_replication_slots", "pg_get_ruledef", "pg_get_serial_sequence",
+    "pg_get_shmem_allocations", "pg_get_shmem_allocations_numa", "pg_get_statisticsobjdef",
+    "pg_get_statisticsobjdef_columns", "pg_get_statisticsobjdef_expressions", "pg_get_triggerdef",
+    "pg_get_userbyid", "pg_get_viewdef", "pg_get_wait_events", "pg_get_wal_replay_pause_state",
+    "pg_get_wal_resource_managers", "pg_get_wal_summarizer_state", "pg_has_role", "pg_hba_file_rules",
+    "pg_ident_file_mappings", "pg_identify_object", "pg_identify_object_as_address",
+    "pg_index_column_has_property", "pg_index_has_property", "pg_indexam_has_property",
+    "pg_indexam_progress_phasename", "pg_indexes_size", "pg_input_error_info", "pg_input_is_valid",
+    "pg_is_in_recovery", "pg_is_other_temp_schema", "pg_is_wal_replay_paused", "pg_jit_available",
+    "pg_last_committed_xact", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn",
     "pg_last_xact_replay_timestamp", "pg_lock_status", "pg_lsn", "pg_lsn_cmp", "pg_lsn_eq", "pg_lsn_ge",
     "pg_lsn_gt", "pg_lsn_hash", "pg_lsn_hash_extended", "pg_lsn_in", "pg_lsn_larger", "pg_lsn_le",
     "pg_lsn_lt", "pg_lsn_mi", "pg_lsn_mii", "pg_lsn_ne", "pg_lsn_out", "pg_lsn_pli", "pg_lsn_send",
@@ -234,8 +234,8 @@ pub(super) static HARMLESS: [&str; 2128] = [
     "pg_opfamily_is_visible", "pg_options_to_table", "pg_partition_ancestors", "pg_partition_root",
     "pg_partition_tree", "pg_postmaster_start_time", "pg_prepared_xact", "pg_relation_filenode",
     "pg_relation_filepath", "pg_relation_is_publishable", "pg_relation_is_updatable", "pg_relation_size",
-    "pg_replication_origin_progress", "pg_safe_snapshot_blocking_pids", "pg_sequence_last_value",
-    "pg_sequence_parameters", "pg_settings_get_flags", "pg_show_all_file_settings", "pg_show_all_settings",
+    "pg_replication_origin_progress", "pg_safe_snapshot_blocking_pids", "pg_sequence_parameters",
+    "pg_settings_get_flags", "pg_show_all_file_settings", "pg_show_all_settings",
     "pg_show_replication_origin_status", "pg_size_bytes", "pg_size_pretty", "pg_sleep", "pg_sleep_for",
     "pg_sleep_until", "pg_snapshot_in", "pg_snapshot_out", "pg_snapshot_send", "pg_snapshot_xip",
     "pg_snapshot_xmax", "pg_snapshot_xmin", "pg_split_walfile_name", "pg_stat_get_activity",
@@ -381,7 +381,7 @@ pub(super) static HARMLESS: [&str; 2128] = [
 
 /// Built-ins that need the primary.
 #[rustfmt::skip]
-pub(super) static DENIED: [(&str, Effect); 196] = [
+pub(super) static DENIED: [(&str, Effect); 198] = [
     ("amvalidate", Effect::Server),
     ("binary_upgrade_add_sub_rel_state", Effect::Server),
     ("binary_upgrade_create_empty_extension", Effect::Server),
@@ -478,6 +478,7 @@ pub(super) static DENIED: [(&str, Effect); 196] = [
     ("pg_export_snapshot", Effect::Server),
     ("pg_extension_config_dump", Effect::Server),
     ("pg_get_backend_memory_contexts", Effect::Session),
+    ("pg_get_sequence_data", Effect::Sequence),
     ("pg_import_system_collations", Effect::Server),
     ("pg_is_in_backup", Effect::Server),
     ("pg_isolation_test_session_is_blocked", Effect::Server),
@@ -523,6 +524,7 @@ pub(super) static DENIED: [(&str, Effect); 196] = [
     ("pg_restore_relation_stats", Effect::Server),
     ("pg_rotate_logfile", Effect::Server),
     ("pg_rotate_logfile_old", Effect::Server),
+    ("pg_sequence_last_value", Effect::Sequence),
     ("pg_set_attribute_stats", Effect::Server),
     ("pg_set_relation_stats", Effect::Server),
     ("pg_start_backup", Effect::Server),

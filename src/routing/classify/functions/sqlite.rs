@@ -7,7 +7,7 @@ use super::Effect;
 
 /// Built-ins without an effect, and words that are followed by a parenthesis without being a call.
 #[rustfmt::skip]
-pub(super) static HARMLESS: [&str; 182] = [
+pub(super) static HARMLESS: [&str; 181] = [
     "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "avg", "bm25", "cast", "ceil",
     "ceiling", "char", "coalesce", "concat", "concat_ws", "cos", "cosh", "count", "cume_dist", "current_date",
     "current_time", "current_timestamp", "date", "datetime", "degrees", "dense_rank", "escape", "exists",
@@ -27,12 +27,12 @@ pub(super) static HARMLESS: [&str; 182] = [
     "pragma_index_xinfo", "pragma_integrity_check", "pragma_module_list", "pragma_page_count",
     "pragma_page_size", "pragma_pragma_list", "pragma_quick_check", "pragma_schema_version",
     "pragma_table_info", "pragma_table_list", "pragma_table_xinfo", "pragma_user_version", "printf", "quote",
-    "radians", "random", "randomblob", "rank", "replace", "round", "row", "row_number", "rtreecheck",
-    "rtreedepth", "rtreenode", "rtrim", "sign", "sin", "sinh", "snippet", "soundex",
-    "sqlite_compileoption_get", "sqlite_compileoption_used", "sqlite_offset", "sqlite_source_id",
-    "sqlite_version", "sqrt", "strftime", "string_agg", "substr", "substring", "subtype", "sum", "tan",
-    "tanh", "time", "timediff", "total", "trim", "trunc", "typeof", "unhex", "unicode", "unistr",
-    "unistr_quote", "unixepoch", "unlikely", "upper", "using", "values", "zeroblob",
+    "radians", "random", "randomblob", "rank", "replace", "round", "row_number", "rtreecheck", "rtreedepth",
+    "rtreenode", "rtrim", "sign", "sin", "sinh", "snippet", "soundex", "sqlite_compileoption_get",
+    "sqlite_compileoption_used", "sqlite_offset", "sqlite_source_id", "sqlite_version", "sqrt", "strftime",
+    "string_agg", "substr", "substring", "subtype", "sum", "tan", "tanh", "time", "timediff", "total", "trim",
+    "trunc", "typeof", "unhex", "unicode", "unistr", "unistr_quote", "unixepoch", "unlikely", "upper",
+    "using", "values", "zeroblob",
 ];
 
 /// Built-ins that need the primary.

@@ -1,0 +1,141 @@
+//! A keyword before a parenthesis: where it is grammar, and where the name of a function.
+//!
+//! What is reserved in one dialect can name a function in another, so each word is grammar only in the dialects and at
+//! the places where it must be.
+
+use super::dialect::Dialect;
+use super::keyword::Keyword;
+use super::scan::{Clause, Scan};
+use super::token::{Kind, Token};
+
+impl Scan<'_, '_> {
+    /// May a parenthesis follow this keyword without calling it?
+    pub(super) fn is_grammar(&self, name: Token, before: Token) -> bool {
+        let dialect = self.dialect;
+        match name.keyword() {
+            // Reserved: in no dialect the name of a function.
+            Keyword::As
+            | Keyword::In
+            | Keyword::On
+            | Keyword::Using
+            | Keyword::Values
+            | Keyword::Select
+            | Keyword::Distinct
+            | Keyword::Where
+            | Keyword::Having
+            | Keyword::From
+            | Keyword::Union
+            | Keyword::Limit
+            | Keyword::Not
+            | Keyword::Group
+            | Keyword::Table
+            | Keyword::To
+            | Keyword::Operatorish => true,
+            Keyword::For | Keyword::Trimmed => dialect != Dialect::Sqlite,
+            Keyword::Is => dialect != Dialect::Postgres,
+            Keyword::Only | Keyword::PostgresWord => dialect == Dialect::Postgres,
+            Keyword::Lateral => match dialect {
+                Dialect::Postgres => true,
+                // MariaDB does not know it.
+                Dialect::MySql => self.clause == Clause::Tables,
+                Dialect::Sqlite => false,
+            },
+            Keyword::Quantifier => match dialect {
+                Dialect::Postgres => true,
+                Dialect::MySql => before.is(Kind::Operator),
+                Dialect::Sqlite => false,
+            },
+            // Reserved on MySQL since 8.0.31 and 8.0.3.
+            Keyword::Intersect | Keyword::Except => dialect != Dialect::MySql || before.ends_operand(),
+            Keyword::Offset => dialect != Dialect::Sqlite || before.ends_operand(),
+            Keyword::Of => dialect == Dialect::MySql && self.text(before).eq_ignore_ascii_case(b"member"),
+            Keyword::Join => {
+                matches!(self.clause, Clause::Tables | Clause::JoinCondition)
+                    && (before.ends_operand()
+                        || matches!(
+                            before.keyword(),
+                            Keyword::Left
+                                | Keyword::Right
+                                | Keyword::Full
+                                | Keyword::Inner
+                                | Keyword::Outer
+                                | Keyword::Cross
+                                | Keyword::Natural
+                        ))
+            }
+            Keyword::By => matches!(before.keyword(), Keyword::Group | Keyword::Order | Keyword::Partition),
+            Keyword::Over | Keyword::Filter => before.kind() == Kind::Close,
+            Keyword::Repeatable => before.kind() == Kind::Close && self.clause == Clause::Tables,
+            Keyword::Sets => self.groups() && self.text(before).eq_ignore_ascii_case(b"grouping"),
+            // `GROUP BY a + cube(b)` is a call.
+            Keyword::Rollup | Keyword::Cube => {
+                self.groups()
+                    && (matches!(before.kind(), Kind::Comma | Kind::Open)
+                        || matches!(before.keyword(), Keyword::By | Keyword::Distinct | Keyword::Operatorish))
+            }
+            Keyword::First | Keyword::Next => before.keyword() == Keyword::Fetch,
+            // Between an operand and a parenthesis these are grammar; elsewhere they can name a function.
+            Keyword::Like => {
+                dialect == Dialect::MySql || before.is_keyword(Keyword::Not) || self.follows_operand(before)
+            }
+            Keyword::Ilike => {
+                dialect == Dialect::Postgres && (before.is_keyword(Keyword::Not) || self.follows_operand(before))
+            }
+            // On MySQL they are in the table of functions, and PostgreSQL has none of them.
+            Keyword::Infix => {
+                dialect == Dialect::Sqlite && (before.is_keyword(Keyword::Not) || self.follows_operand(before))
+            }
+            Keyword::Frame => dialect != Dialect::MySql && self.follows_operand(before),
+            Keyword::Escape => self.follows_operand(before),
+            Keyword::Columns => match dialect {
+                Dialect::Postgres => self.follows_operand(before),
+                // The path before it is a literal.
+                Dialect::MySql => before.is(Kind::Text),
+                Dialect::Sqlite => false,
+            },
+            Keyword::Passing | Keyword::Operator | Keyword::Value | Keyword::Zone => {
+                dialect == Dialect::Postgres && self.follows_operand(before)
+            }
+            Keyword::Second => {
+                dialect == Dialect::Postgres
+                    && (self.follows_operand(before) || self.text(before).eq_ignore_ascii_case(b"interval"))
+            }
+            Keyword::Varying => {
+                let types: [&[u8]; 4] = [b"character", b"char", b"nchar", b"bit"];
+                types.iter().any(|name| self.text(before).eq_ignore_ascii_case(name))
+            }
+            _ => false,
+        }
+    }
+
+    /// Is an operand before this place, given the token there?
+    ///
+    /// No list of words that may stand before an operand would be complete on MySQL: `SELECT SQL_NO_CACHE f(1)`,
+    /// `{any_word f(1)}`.
+    fn follows_operand(&self, before: Token) -> bool {
+        match (self.dialect, before.kind()) {
+            (Dialect::MySql, Kind::Word | Kind::Quoted) => false,
+            // PASSING BY REF x, COLUMNS (a int PATH x), XMLROOT(a, VERSION x)
+            (Dialect::Postgres, Kind::Word) => {
+                let no_operands: [&[u8]; 3] = [b"ref", b"path", b"version"];
+                before.ends_operand() && !no_operands.iter().any(|word| self.text(before).eq_ignore_ascii_case(word))
+            }
+            _ => before.ends_operand(),
+        }
+    }
+
+    /// Is this where `ROLLUP` and its kin stand? On MySQL and SQLite these are functions of the user's.
+    fn groups(&self) -> bool {
+        self.dialect == Dialect::Postgres && self.clause == Clause::GroupBy
+    }
+
+    /// What is no keyword here and grammar in one place only: MariaDB takes both for functions elsewhere.
+    pub(super) fn is_grammar_of_mysql(&self, name: Token) -> bool {
+        if self.dialect != Dialect::MySql || !name.is(Kind::Word) {
+            return false;
+        }
+        let (word, before) = (self.text(name), self.chain.before);
+        (before.is(Kind::Close) && word.eq_ignore_ascii_case(b"against"))
+            || (self.clause == Clause::Tables && word.eq_ignore_ascii_case(b"json_table"))
+    }
+}
