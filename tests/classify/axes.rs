@@ -8,8 +8,8 @@ fn agree(cases: &[Generated], at_least: usize) {
     let mut wrong = Vec::new();
     for case in cases {
         let seen = classify(&case.sql, case.backend);
-        if seen.intent != case.intent {
-            wrong.push(format!("{:?} {:?} is {seen:?}", case.backend, case.sql));
+        if seen.intent != case.intent || case.reason.is_some_and(|reason| reason != seen.reason.kind()) {
+            wrong.push(format!("{:?} {:?} is {seen:?}, not {:?}", case.backend, case.sql, case.reason));
         }
     }
     let shown = &wrong[..wrong.len().min(40)];

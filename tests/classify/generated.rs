@@ -10,12 +10,19 @@ pub(crate) struct Generated {
     pub(crate) sql: String,
     pub(crate) backend: DbBackend,
     pub(crate) intent: Intent,
+    /// The kind of its reason, where the generator makes one kind only.
+    pub(crate) reason: Option<&'static str>,
 }
 
 const ALL: [DbBackend; 3] = [DbBackend::Postgres, DbBackend::MySql, DbBackend::Sqlite];
 
 fn generated(sql: impl Into<String>, backend: DbBackend, intent: Intent) -> Generated {
-    Generated { sql: sql.into(), backend, intent }
+    Generated { sql: sql.into(), backend, intent, reason: intent.is_read().then_some("plain_read") }
+}
+
+/// A write for this reason.
+fn write(sql: impl Into<String>, backend: DbBackend, reason: &'static str) -> Generated {
+    Generated { reason: Some(reason), ..generated(sql, backend, Intent::Write) }
 }
 
 const LOCKS: &[(&str, &[DbBackend])] = &[
@@ -34,6 +41,12 @@ const LOCKS: &[(&str, &[DbBackend])] = &[
 
 const ENDS: &[&str] = &["", ";", " -- end", " /* end */", "\n", " ;; -- end\n", " /*traceparent='00-ab-01'*/"];
 
+/// Ways for a statement to end.
+fn ends(backend: DbBackend) -> impl Iterator<Item = &'static str> {
+    let hash = [" # it's the end", " # end\n;"];
+    ENDS.iter().copied().chain(hash.into_iter().filter(move |_| backend == DbBackend::MySql))
+}
+
 const PLACES: &[&str] = &[
     "SELECT a FROM t {}",
     "SELECT b FROM (SELECT b FROM t {}) x",
@@ -46,7 +59,7 @@ const PLACES: &[&str] = &[
     "SELECT 1; SELECT a FROM t {}",
     "EXPLAIN SELECT a FROM t {}",
     "((SELECT a FROM t {}))",
-    "SELECT ARRAY(SELECT a FROM t {})",
+    "SELECT a FROM t WHERE EXISTS(SELECT a FROM t {})",
 ];
 
 /// Ways to write a phrase that are the same to a server.
@@ -75,8 +88,8 @@ pub(crate) fn locking_clauses() -> Vec<Generated> {
         for &backend in *backends {
             for spelling in spellings(lock, backend) {
                 for place in PLACES {
-                    for end in ENDS {
-                        cases.push(generated(place.replace("{}", &spelling) + end, backend, Intent::Write));
+                    for end in ends(backend) {
+                        cases.push(write(place.replace("{}", &spelling) + end, backend, "locking_clause"));
                     }
                 }
             }
@@ -89,8 +102,12 @@ pub(crate) fn locking_clauses() -> Vec<Generated> {
 pub(crate) fn places_without_clauses() -> Vec<Generated> {
     let mut cases = Vec::new();
     for place in PLACES {
-        for end in ENDS {
-            for backend in ALL {
+        for backend in ALL {
+            // On SQLite `LATERAL` is a name like others.
+            if backend == DbBackend::Sqlite && place.contains("LATERAL") {
+                continue;
+            }
+            for end in ends(backend) {
                 cases.push(generated(place.replace("{}", "") + end, backend, Intent::Read));
             }
         }
@@ -140,7 +157,15 @@ pub(crate) fn modifying_members() -> Vec<Generated> {
                     let sql = place.replace("({})", open).replace("{}", verb);
                     let sql = if lower { sql.to_lowercase() } else { sql };
                     for backend in ALL {
-                        cases.push(generated(sql.as_str(), backend, Intent::Write));
+                        let reason = match backend {
+                            // There `"c"` is a string, which names no member.
+                            DbBackend::MySql if place.starts_with("WITH \"c\"") => "incomplete",
+                            DbBackend::Sqlite if place.starts_with("EXPLAIN ANALYZE") => "verb",
+                            // A second list.
+                            _ if verb.starts_with("WITH") && place.ends_with(") {}") => "verb",
+                            _ => "data_modifying_cte",
+                        };
+                        cases.push(write(sql.as_str(), backend, reason));
                     }
                 }
             }
@@ -231,23 +256,26 @@ pub(crate) fn hidden_keywords() -> Vec<Generated> {
 pub(crate) fn stacked() -> Vec<Generated> {
     let reads = ["SELECT 1", "VALUES (1)", "WITH c AS (SELECT 1) SELECT 2", "(SELECT 1)", ""];
     let writes = [
-        "DELETE FROM t",
-        "SET a = 1",
-        "SELECT 1 INTO x",
-        "BEGIN",
-        "WITH c AS (SELECT 1) DELETE FROM t",
-        "SELECT no_such_function(1)",
+        ("DELETE FROM t", "verb"),
+        ("SET a = 1", "verb"),
+        ("SELECT 1 INTO x", "select_into"),
+        ("BEGIN", "verb"),
+        ("WITH c AS (SELECT 1) DELETE FROM t", "data_modifying_cte"),
+        ("SELECT no_such_function(1)", "unknown_function"),
     ];
     let mut cases = Vec::new();
     for backend in ALL {
         for between in [";", " ; ", ";;", "; -- x\n", "/* x */;\n"] {
             for first in reads {
                 for second in reads {
-                    cases.push(generated(format!("{first}{between}{second}"), backend, Intent::Read));
+                    let is_empty = first.is_empty() && second.is_empty();
+                    let reason = Some(if is_empty { "empty" } else { "plain_read" });
+                    let both = generated(format!("{first}{between}{second}"), backend, Intent::Read);
+                    cases.push(Generated { reason, ..both });
                 }
-                for second in writes {
-                    cases.push(generated(format!("{first}{between}{second}"), backend, Intent::Write));
-                    cases.push(generated(format!("{second}{between}{first}"), backend, Intent::Write));
+                for (second, reason) in writes {
+                    cases.push(write(format!("{first}{between}{second}"), backend, reason));
+                    cases.push(write(format!("{second}{between}{first}"), backend, reason));
                 }
             }
         }
@@ -262,24 +290,21 @@ pub(crate) fn long_texts() -> Vec<Generated> {
     for backend in ALL {
         cases.push(generated(format!("SELECT {}1{}", "(".repeat(deep), ")".repeat(deep)), backend, Intent::Read));
         cases.push(generated(format!("{}SELECT 1{}", "(".repeat(deep), ")".repeat(deep)), backend, Intent::Read));
-        cases.push(generated(format!("SELECT {}1{}", "(".repeat(deep), ")".repeat(deep - 1)), backend, Intent::Write));
-        cases.push(generated(
-            format!("SELECT {}nextval(1){}", "(".repeat(deep), ")".repeat(deep)),
-            backend,
-            Intent::Write,
-        ));
-        cases.push(generated(
+        cases.push(write(format!("SELECT {}1{}", "(".repeat(deep), ")".repeat(deep - 1)), backend, "incomplete"));
+        let takes_a_value = if backend == DbBackend::Sqlite { "unknown_function" } else { "primary_function" };
+        cases.push(write(format!("SELECT {}nextval(1){}", "(".repeat(deep), ")".repeat(deep)), backend, takes_a_value));
+        cases.push(write(
             format!("SELECT {}SELECT 1 FOR UPDATE{}", "(".repeat(deep), ")".repeat(deep)),
             backend,
-            Intent::Write,
+            "locking_clause",
         ));
-        cases.push(generated(
+        cases.push(write(
             format!("SELECT {}WITH c AS (SELECT 1) SELECT 1{}", "(".repeat(deep), ")".repeat(deep)),
             backend,
-            Intent::Write,
+            "too_deep",
         ));
         cases.push(generated(format!("SELECT '{}'", "x".repeat(1 << 20)), backend, Intent::Read));
-        cases.push(generated(format!("SELECT '{}' FOR UPDATE", "x".repeat(1 << 20)), backend, Intent::Write));
+        cases.push(write(format!("SELECT '{}' FOR UPDATE", "x".repeat(1 << 20)), backend, "locking_clause"));
         cases.push(generated(
             format!("SELECT a FROM t WHERE b IN ({}1)", "1, ".repeat(1 << 18)),
             backend,
