@@ -27,7 +27,9 @@ const WRITES_PER_SECOND: u32 = 100;
 
 /// Reads of tasks that did not write, while another task does.
 pub(crate) async fn reading(urls: &Urls, plan: Plan) -> Result<String> {
-    let Contender::Resolver(db) = Contender::resolver(&urls.0, Warm::Kept).await? else { unreachable!("it was asked for") };
+    let Contender::Resolver(db) = Contender::resolver(&urls.0, Warm::Kept).await? else {
+        unreachable!("it was asked for")
+    };
     let contenders = [
         (EVENTUAL, Contender::Resolver(db.with_consistency(Consistency::Eventual))),
         (SESSION, Contender::Resolver(db.clone())),
@@ -63,7 +65,9 @@ async fn write(db: DatabaseConnection, stop: Arc<AtomicBool>) -> Result<()> {
 
 /// Questions per second to each server.
 pub(crate) async fn probing(urls: &Urls, period: Duration) -> Result<String> {
-    let Contender::Resolver(db) = Contender::resolver(&urls.0, Warm::Kept).await? else { unreachable!("it was asked for") };
+    let Contender::Resolver(db) = Contender::resolver(&urls.0, Warm::Kept).await? else {
+        unreachable!("it was asked for")
+    };
     sleep(Duration::from_millis(200)).await;
     let mut summary = format!("questions per second to each server, idle: {}", asked(&db, sleep(period)).await);
 

@@ -113,6 +113,11 @@ fn ended<DB: Database>(taken: Taken<'_, DB>, error: DbErr) -> DbErr {
     error
 }
 
+/// How a connection rests after all rows.
+fn rest<DB: Database>(taken: Taken<'_, DB>) {
+    taken.rest();
+}
+
 /// How a connection rests after the first row of a statement. PostgreSQL's has read all there was and SQLite's has
 /// stopped the statement; MySQL's has read the one row.
 fn rest_after_first_row<DB: Database>(taken: Taken<'_, DB>) {
@@ -141,9 +146,7 @@ where
 
     fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         Box::pin(async move {
-            let done = self
-                .run(statement, DbErr::Exec, |connection, query| connection.execute(query), |taken| taken.rest())
-                .await?;
+            let done = self.run(statement, DbErr::Exec, |connection, query| connection.execute(query), rest).await?;
             Ok(done.into())
         })
     }
@@ -177,9 +180,7 @@ where
 
     fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
         Box::pin(async move {
-            let rows = self
-                .run(statement, DbErr::Query, |connection, query| connection.fetch_all(query), |taken| taken.rest())
-                .await?;
+            let rows = self.run(statement, DbErr::Query, |connection, query| connection.fetch_all(query), rest).await?;
             Ok(rows.into_iter().map(Into::into).collect())
         })
     }
