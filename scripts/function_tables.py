@@ -152,7 +152,7 @@ LITE_EXTRA = """
 concat concat_ws string_agg octet_length unistr unistr_quote if timediff unhex median percentile percentile_cont percentile_disc
 jsonb jsonb_array jsonb_extract jsonb_insert jsonb_object jsonb_patch jsonb_remove jsonb_replace jsonb_set jsonb_group_array
 jsonb_group_object json_error_position json_pretty json_each json_tree jsonb_each jsonb_tree json_array_insert generate_series
-sqlite_offset row_number acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod pi
+fts5_get_locale fts5_locale fts5_insttoken sqlite_offset row_number acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod pi
 pow power radians sin sinh sqrt tan tanh trunc sign bm25 highlight snippet matchinfo offsets fts5_source_id
 """.split()
 # a pragma as a table-valued function: only those that report

@@ -6,4 +6,6 @@ mod axes;
 mod generated;
 mod properties;
 mod spec;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod support;
