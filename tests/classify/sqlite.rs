@@ -43,3 +43,17 @@ async fn every_pragma_of_the_linked_sqlite_that_is_a_table_is_known_to_read_or_r
     assert!(pragmas.len() > 50, "only {} pragmas", pragmas.len());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_string_where_a_table_stands_runs_the_pragma_and_is_no_read() -> Result<(), DbErr> {
+    for written in ["SELECT * FROM 'pragma_optimize'(65538)", "SELECT * FROM t, main.'pragma_optimize'(65538)"] {
+        let db = Database::connect("sqlite::memory:").await?;
+        for sql in ["CREATE TABLE t (a)", "CREATE INDEX i ON t (a)", "INSERT INTO t VALUES (1)", written] {
+            db.execute_unprepared(sql).await?;
+        }
+        let written_to = db.execute_unprepared("SELECT * FROM sqlite_stat1").await;
+        assert!(written_to.is_ok(), "{written} wrote nothing: {written_to:?}");
+        assert!(!classify(written, DbBackend::Sqlite).intent.is_read(), "{written}");
+    }
+    Ok(())
+}
