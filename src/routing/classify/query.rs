@@ -224,10 +224,11 @@ impl Scan<'_, '_> {
     #[inline(always)]
     fn may_call(&self) -> bool {
         let previous = self.previous;
+        let is_named_before = previous.is(Kind::Dot) || previous.is(Kind::Cast) || previous.is_keyword(Keyword::As);
+        if is_named_before || previous.is_dml() || self.redefined {
+            return false;
+        }
         matches!(self.clause, Clause::Arguments | Clause::Expressions | Clause::JoinCondition)
-            && !(previous.is(Kind::Dot) || previous.is(Kind::Cast) || previous.is_keyword(Keyword::As))
-            && !previous.is_dml()
-            && !self.redefined
     }
 
     /// Goes on behind a word and its parenthesis.
