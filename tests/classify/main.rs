@@ -3,6 +3,7 @@
 
 mod allocations;
 mod axes;
+mod checks;
 mod generated;
 mod properties;
 mod spec;

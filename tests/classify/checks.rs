@@ -1,0 +1,20 @@
+//! What the fuzzer holds against every text, held against the statements of the specification, whole and broken off.
+
+use crate::support;
+
+#[path = "../../fuzz/checks.rs"]
+mod checks;
+
+/// Where a statement is broken off: after each of so many bytes.
+const PIECE: usize = 7;
+
+#[test]
+fn what_holds_for_every_text_holds_for_the_spec() {
+    for case in support::cases() {
+        let sql = case.sql.as_bytes();
+        checks::check(sql);
+        for end in (0..sql.len()).step_by(PIECE) {
+            checks::check(&sql[..end]);
+        }
+    }
+}
