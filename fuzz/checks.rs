@@ -1,5 +1,5 @@
 //! What holds for every text, in every dialect: for the fuzzer, and for the statements of the specification
-//! (`tests/classify/checks.rs`).
+//! (`tests/classify/every_text.rs`).
 
 use sea_orm::DbBackend;
 use sea_orm_resolver::{Classification, Intent, Reason, classify};

@@ -3,7 +3,8 @@
 
 mod allocations;
 mod axes;
-mod checks;
+mod every_text;
+
 mod generated;
 mod properties;
 mod spec;
