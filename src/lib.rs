@@ -71,6 +71,13 @@
 //! [`patterns`] shows what to do about it: web requests, spawned tasks, background jobs, GraphQL loaders. [`costs`] says
 //! what all this costs the servers.
 //!
+//! # What it tells
+//!
+//! Spans and events of `tracing`: `sea_orm_resolver::route` (each statement, at TRACE), `::health` and `::topology` (what an
+//! operator should know, INFO and WARN), and `::metrics` (TRACE): after each probe the numbers of each member
+//! (up, in flight, lag) as fields that begin with `gauge.`, of which the metrics layer of `tracing-opentelemetry` makes
+//! instruments. [`Topology`] has the same and more.
+//!
 //! # What it does not do
 //!
 //! It moves no data and promotes no server. A write that hides in a view raises no floor when it is read under

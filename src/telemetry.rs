@@ -181,6 +181,27 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
     }
 }
 
+/// The numbers of each member after a publication, which follows every probe: for the metrics layer of
+/// `tracing-opentelemetry`, which makes instruments of fields that begin with `gauge.`. Fields: `node`,
+/// `gauge.sea_orm_resolver_up` (1 or 0), `gauge.sea_orm_resolver_in_flight`, and where they are known
+/// `gauge.sea_orm_resolver_lag_ms` and `gauge.sea_orm_resolver_lag_bytes`.
+pub(crate) fn numbers(topology: &Topology) {
+    if !tracing::enabled!(target: "sea_orm_resolver::metrics", Level::TRACE) {
+        return;
+    }
+    for member in topology.members() {
+        trace!(
+            target: "sea_orm_resolver::metrics",
+            node = member.name(),
+            gauge.sea_orm_resolver_up = u64::from(member.health() == Health::Up),
+            gauge.sea_orm_resolver_in_flight = member.node().in_flight(),
+            gauge.sea_orm_resolver_lag_ms = member.lag().map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+            gauge.sea_orm_resolver_lag_bytes = member.lag_bytes(),
+            "numbers of a member"
+        );
+    }
+}
+
 /// A member could not be connected and stays a member that is down. Fields: `node`, `why`.
 pub(crate) fn down_at_start(node: &str, why: impl fmt::Display) {
     warn!(target: "sea_orm_resolver::health", node, %why, "node is down at the start; it is tried again");

@@ -96,6 +96,7 @@ impl Writer {
             self.forget_first_session(node);
         }
         telemetry::published(&before, &after);
+        telemetry::numbers(&after);
         wake_operations_on_lost_nodes(&before, &after);
         Ok(after)
     }

@@ -4,7 +4,6 @@
 mod allocations;
 mod axes;
 mod every_text;
-
 mod generated;
 mod properties;
 mod spec;

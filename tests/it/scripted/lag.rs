@@ -228,3 +228,25 @@ async fn a_replica_that_never_follows_another_primary_does_not_stay_for_good() -
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_numbers_of_each_member_are_told_after_each_probe() -> Result<(), DbErr> {
+    let world = World::speaking(DbBackend::Postgres).await?;
+    let (log, _guard) = crate::secrets::record();
+    // What is emitted is come upon first, and then everybody is asked again who takes it.
+    time::sleep(INTERVAL).await;
+    tracing::callsite::rebuild_interest_cache();
+    world.follows_after(None);
+    time::sleep(Duration::from_secs(6)).await;
+    let said = log.take();
+    let of = |name: &str| said.lines().rev().find(|line| line.contains("::metrics") && line.contains(name));
+    let (primary, replica) = (of("node=\"p\"").unwrap_or_default(), of("node=\"r1\"").unwrap_or_default());
+    for line in [primary, replica] {
+        assert!(line.contains(" gauge.sea_orm_resolver_up=1 gauge.sea_orm_resolver_in_flight=0"), "{line}");
+    }
+    let lag = replica.split_once("gauge.sea_orm_resolver_lag_ms=").map(|(_, rest)| rest.split(' ').next());
+    let millis: Option<u64> = lag.flatten().and_then(|millis| millis.parse().ok());
+    assert!(millis.is_some_and(|millis| (3_000..=6_000).contains(&millis)), "{replica}");
+    assert!(replica.contains("gauge.sea_orm_resolver_lag_bytes="), "{replica}");
+    Ok(())
+}
