@@ -59,8 +59,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorded {
         }
     }
 
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.line(event.metadata(), |fields| event.record(fields));
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let within = context.event_span(event).map(|span| span.name());
+        self.line(event.metadata(), |fields| {
+            event.record(fields);
+            if let Some(name) = within {
+                fields.0.push_str(" within=");
+                fields.0.push_str(name);
+            }
+        });
     }
 }
 

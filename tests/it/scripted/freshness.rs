@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 use sea_orm_resolver::{Builder, CausalToken, Consistency, DatabaseConnection, Error};
 use testkit::scripted::{Behaviour, ScriptedNode, Step};
 use tokio::time::{self, Instant};
+use tracing::Instrument;
 
 use super::{Nodes, in_task, node, refuse_probes, select, until_health, who, write};
 
@@ -261,14 +262,20 @@ async fn a_token_of_another_history_means_the_primary_and_is_said() -> Result<()
     let session = db.session();
     write(&session).await?;
     let token = session.causal_token().await?;
+    let (log, _guard) = crate::secrets::record();
     for (system, timeline) in [(SYSTEM + 1, 1), (SYSTEM, 2)] {
         nodes.each(|node| node.set_wal(system, timeline, "0/900"));
         let other = nodes.builder().connect().await?;
+        who(&other.session_after(&token)).await?; // What is emitted is come upon first.
+        tracing::callsite::rebuild_interest_cache();
+        log.take();
         let after = other.session_after(&token);
         for _ in 0..50 {
             assert_eq!(who(&after).await?, "p");
             time::sleep(Duration::from_millis(50)).await;
         }
+        let said = log.take();
+        assert_eq!(said.matches("a causal token cannot be compared").count(), 1, "{said}");
         let why = after.explain(&select(&db));
         assert!(why.floor().is_some_and(|floor| floor.only_primary), "{why}");
         // From there on it has a place in this history.
@@ -319,9 +326,10 @@ async fn a_mode_for_development_reports_reads_behind_their_own_session() -> Resu
     let said = log.take();
     assert!(!said.contains("may miss"), "{said}");
     write(&session).await?;
-    session.query_one_raw(select(&db)).await?;
+    session.query_one_raw(select(&db)).instrument(tracing::info_span!("checkout")).await?;
     let said = log.take();
     let report = said.lines().find(|line| line.contains("may miss what its session wrote")).unwrap_or_default();
     assert!(report.contains("node=\"r1\"") && report.contains("SELECT"), "{said}");
+    assert!(report.ends_with("within=checkout"), "inside the span of the caller: {said}");
     Ok(())
 }
