@@ -120,6 +120,28 @@ async fn mariadb_a_replica_that_was_frozen_is_not_trusted_early() -> Result<()> 
     a_frozen_replica_is_not_trusted(Servers::mariadb().await?).await
 }
 
+/// It is told to be late by an hour, which it still is when it is back.
+#[tokio::test]
+async fn mariadb_a_replica_that_was_restarted_is_not_trusted_early() -> Result<()> {
+    let servers = Servers::mariadb().await?;
+    let watchful = servers.builder().primary_read_share(0.0).probe_interval(Duration::from_millis(200));
+    let db = servers.open(watchful).await?;
+    servers.replica(1).delay_replay(Duration::from_secs(3_600)).await?;
+    in_a_task(async move {
+        let behind = servers.replica(1);
+        behind.kill().await?;
+        becomes(&db, "replica-1", Health::Down).await?;
+        let writer = Writer::new(&db, &servers).await?;
+        behind.start().await?;
+        becomes(&db, "replica-1", Health::Up).await?;
+        writer.reads_on().await?;
+        assert_eq!(behind.query_scalar("SELECT count(*) FROM item").await?, "0", "it is still behind");
+        behind.delay_replay(Duration::ZERO).await?;
+        finds_until_served_by(&db, writer.in_task, "replica-1").await
+    })
+    .await?
+}
+
 /// What a killed standby had replayed but not written to its files it replays again, from its last
 /// restart point on; and here it takes its time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
