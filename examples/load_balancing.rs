@@ -17,7 +17,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement};
+use entity::customer;
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryOrder, QuerySelect, Statement};
 use sea_orm_resolver::{Config, Database, DatabaseConnection};
 use testkit::PostgresCluster;
 use tokio::task::JoinSet;
@@ -25,6 +26,16 @@ use tokio::task::JoinSet;
 const TASKS: usize = 4;
 const READS_PER_SESSION: usize = 3;
 const ROUND: Duration = Duration::from_millis(1_200);
+const PAGE: u64 = 20;
+
+/// What a session reads between asking who answers.
+#[derive(Clone, Copy, Debug)]
+enum Reads {
+    /// A page of the shop's customers.
+    Customers,
+    /// Nothing: the databases are somebody else's.
+    Nothing,
+}
 
 /// A server's own words.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromQueryResult)]
@@ -42,13 +53,22 @@ struct Tally {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (config, _cluster) = config().await?;
+    let (config, cluster) = config().await?;
     let replicas = config.replicas.clone();
     let db = Database::connect(config).await?;
+    let what = match &cluster {
+        Some(cluster) => {
+            entity::create_schema(&db.write()).await?;
+            entity::seed(&db.write(), 200).await?;
+            cluster.wait_caught_up().await?;
+            Reads::Customers
+        }
+        None => Reads::Nothing,
+    };
     println!("{}\n", db.topology());
 
     println!("── Sessions of {READS_PER_SESSION} reads each, from {TASKS} tasks, for {ROUND:?} ──\n");
-    let tally = finish(read_in_tasks(&db)).await?;
+    let tally = finish(read_in_tasks(&db, what)).await?;
     report(&tally);
     println!("  (Among the replicas the default policy prefers the one with fewer reads running.)\n");
     let (share, sessions) = tally.share_of_primary();
@@ -59,7 +79,7 @@ async fn main() -> Result<()> {
     ensure!(tally.sessions.len() == replicas.len() + 1, "a server answered nothing");
 
     println!("── The same, while the first replica leaves and comes back ──\n");
-    let tasks = read_in_tasks(&db);
+    let tasks = read_in_tasks(&db, what);
     let started = Instant::now();
     let at = || started.elapsed().as_millis();
     tokio::time::sleep(ROUND / 4).await;
@@ -91,21 +111,26 @@ async fn config() -> Result<(Config, Option<PostgresCluster>)> {
     Ok((config, Some(cluster)))
 }
 
-fn read_in_tasks(db: &DatabaseConnection) -> JoinSet<Result<Tally>> {
-    (0..TASKS).map(|_| read_sessions(db.clone())).collect()
+fn read_in_tasks(db: &DatabaseConnection, what: Reads) -> JoinSet<Result<Tally>> {
+    (0..TASKS).map(|_| read_sessions(db.clone(), what)).collect()
 }
 
-/// Sessions one after the other: each makes a `ReadConn` and asks it three times who answers.
-async fn read_sessions(db: DatabaseConnection) -> Result<Tally> {
+/// Sessions one after the other: each makes a `ReadConn`, reads by it, and asks before and after who answers.
+async fn read_sessions(db: DatabaseConnection, what: Reads) -> Result<Tally> {
     let mut tally = Tally::default();
     let started = Instant::now();
     while started.elapsed() < ROUND {
         let read = db.read();
         let first = ask(&read).await?;
-        let mut has_moved = false;
-        for _ in 1..READS_PER_SESSION {
-            has_moved |= ask(&read).await? != first;
-        }
+        let has_moved = match what {
+            Reads::Customers => {
+                let page = customer::Entity::find().order_by_asc(customer::Column::Id).limit(PAGE).all(&read).await?;
+                ensure!(page.len() as u64 == PAGE, "customers are missing");
+                false
+            }
+            Reads::Nothing => ask(&read).await? != first,
+        };
+        let has_moved = ask(&read).await? != first || has_moved;
         *tally.sessions.entry(first).or_default() += 1;
         tally.moved += usize::from(has_moved);
     }
