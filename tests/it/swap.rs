@@ -186,9 +186,8 @@ async fn sqlite_nothing_fails_in_200_swaps_under_load() -> Result<()> {
     swap_200_times(&db, [file.node("replica-0"), file.node("replica-1")]).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_fails_while_the_primary_is_swapped_under_load() -> Result<()> {
-    let servers = Servers::postgres().await?;
+/// The primary through new pools, a replica that leaves and comes back in both ways, and other shares.
+async fn nothing_fails_whatever_is_changed(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     fill(&db.primary()).await?;
     servers.wait_caught_up().await?;
@@ -198,13 +197,31 @@ async fn nothing_fails_while_the_primary_is_swapped_under_load() -> Result<()> {
         let report = db.swap_primary(servers.primary_node().max_connections(10 + round)).await?;
         assert_eq!((report.added, report.removed), (vec!["primary".to_owned()], vec!["primary".to_owned()]));
         assert_eq!(db.topology().replicas().len(), 2);
+
+        db.set_weight("replica-0", 1 + round % 3)?;
+        db.set_primary_read_share(f64::from(round) / 20.0)?;
+        db.drain("replica-0").await?;
+        db.resume("replica-0")?;
+        db.remove_replica("replica-1").await?;
+        db.add_replica(servers.replica_node(1)).await?;
     }
     load.end().await?;
+    assert!(in_flight(&db).values().all(|&count| count == 0), "{:?}", in_flight(&db));
     let report = db.swap_primary(servers.primary_node().max_connections(29)).await?;
     assert_eq!(report.kept, ["primary"], "it is the same already");
     let error = db.swap_primary(NodeConfig::new(servers.replica(0).url()).name("new")).await.expect_err("a replica");
     assert!(error.is_unreachable() && error.to_string().contains("promote"), "{error}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_nothing_fails_whatever_is_changed_under_load() -> Result<()> {
+    nothing_fails_whatever_is_changed(Servers::postgres().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_nothing_fails_whatever_is_changed_under_load() -> Result<()> {
+    nothing_fails_whatever_is_changed(Servers::mariadb().await?).await
 }
 
 #[tokio::test]
