@@ -77,6 +77,51 @@ async fn mariadb_one_task_reads_on_one_connection() -> Result<()> {
     one_task_reads_on_one_connection(&Servers::mariadb().await?).await
 }
 
+/// How many pings ten reads of one task cost a replica, by the server's own count.
+async fn pings(servers: &Servers, replica: NodeConfig, ping_after_idle: Duration) -> Result<u64> {
+    const PAUSE: Duration = Duration::from_millis(30);
+    const PINGS: &str =
+        "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Com_admin_commands'";
+    let builder = DatabaseConnection::builder().primary(servers.primary_node()).replica(replica);
+    let db = builder.probe_interval(SELDOM).ping_after_idle(ping_after_idle).connect().await?;
+    let read = on_replica(&db)?;
+    let count = async || Ok::<u64, anyhow::Error>(servers.replica(0).query_scalar(PINGS).await?.parse()?);
+    echoes(&read, 0).await?;
+    tokio::time::sleep(PAUSE * 10).await;
+    let before = count().await?;
+    for number in 1..=10 {
+        echoes(&read, number).await?;
+        // The ping that is sent when it is given back has come and gone by then.
+        tokio::time::sleep(PAUSE).await;
+    }
+    tokio::time::sleep(PAUSE * 10).await;
+    let pings = count().await? - before;
+    db.close().await?;
+    Ok(pings)
+}
+
+#[tokio::test]
+async fn mariadb_a_connection_is_pinged_when_the_node_says_so() -> Result<()> {
+    const LONG: Duration = Duration::from_secs(60);
+    let servers = Servers::mariadb().await?;
+    let node = || servers.replica_node(0);
+    let cold = || node().keep_warm(Duration::ZERO);
+    for (replica, idle, expected) in [
+        (node().keep_warm(LONG), LONG, 0..=0),
+        // sqlx's own, each time a connection is given back.
+        (cold(), LONG, 10..=10),
+        (cold().ping(Ping::Never), Duration::from_millis(1), 10..=10),
+        // And ours before it is used, unless it is a new one because the last was still on its way.
+        (cold(), Duration::from_millis(1), 15..=20),
+        (node().ping(Ping::Always), LONG, 15..=20),
+    ] {
+        let said = format!("{replica:?}, {idle:?}");
+        let pings = pings(&servers, replica, idle).await?;
+        assert!(expected.contains(&pings), "{pings} and not {expected:?}: {said}");
+    }
+    Ok(())
+}
+
 /// Many tasks on few connections, whose reads are dropped at any moment.
 async fn no_read_gets_the_answer_of_a_dropped_one(db: &DatabaseConnection) -> Result<()> {
     let mut tasks = JoinSet::new();
