@@ -23,11 +23,11 @@ use crate::driver::{Driver, SecretUrl};
 /// database needs the node to be up at `connect`, even if it is a replica. (SeaORM's
 /// `record_stmt_in_spans` reaches the read-write pool only: it cannot be said of a pool.)
 ///
-/// **Who answers.** On each new connection for reads the server is asked once who and where it is, so that a restarted
-/// one, or another behind the same address, is not trusted with sessions too early. That takes the pool's
-/// one hook: always on MySQL and MariaDB; on PostgreSQL for nodes given as URLs, or with
-/// [`on_connect`](Self::on_connect). `ConnectOptions` and open connections there keep their hook, and such a change
-/// is noticed at the next probe or broken connection only.
+/// **Who answers.** On each new connection the server is asked once who and where it is, so that a restarted one, or
+/// another behind the same address, is not trusted with sessions too early. That takes the pool's one hook: on nodes
+/// given as URLs or with [`on_connect`](Self::on_connect), and for reads always on MySQL and MariaDB. Elsewhere
+/// `ConnectOptions` and open connections keep their hook, and such a change is noticed at the next probe or broken
+/// connection only.
 ///
 /// **Passwords.** A URL is taken apart and its password never printed. `ConnectOptions` hold
 /// theirs in a form that SeaORM itself would log at TRACE; the resolver keeps that from every

@@ -143,7 +143,7 @@ impl Core {
         if lease.lane() == Lane::Read {
             if verdict.is_read_by_text() || verdict.reason.is_unknown_function() {
                 self.remember(sql, Refusal::Writes, lease);
-            } else if !is_refused_at_once(verdict.reason) {
+            } else if !is_refused_at_once(verdict.reason, sql) {
                 self.monitor.writer().renew_sessions(lease.node(), lease.driver(), || self.monitor.is_stopped());
             }
         }
@@ -153,8 +153,16 @@ impl Core {
 
 /// Whether a server refuses it before it runs any of it. `SELECT pg_advisory_lock(7), nextval('s')` has the lock when
 /// it is refused.
-const fn is_refused_at_once(reason: Reason) -> bool {
-    matches!(reason, Reason::Verb { .. } | Reason::DataModifyingCte { .. })
+/// So may what a procedure or a block does before it writes.
+fn is_refused_at_once(reason: Reason, sql: &str) -> bool {
+    const AT_ONCE: [&str; 6] = ["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE", "TRUNCATE"];
+    match reason {
+        Reason::DataModifyingCte { .. } => true,
+        Reason::Verb { .. } => {
+            reason.text(sql).is_some_and(|verb| AT_ONCE.iter().any(|known| verb.eq_ignore_ascii_case(known)))
+        }
+        _ => false,
+    }
 }
 
 /// The error for a statement of a shape that a server refused not long ago.

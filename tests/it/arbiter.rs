@@ -143,14 +143,19 @@ async fn postgres_what_is_refused_half_way_in_a_transaction_leaves_no_lock() -> 
     let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
     db.primary().execute_unprepared("CREATE SEQUENCE s").await?;
     servers.wait_caught_up().await?;
-    let transaction = db.session().begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
-    let sql = "SELECT pg_advisory_lock(7), nextval('s')";
-    let half_way = Statement::from_string(db.get_database_backend(), sql);
-    let error = transaction.query_all_raw(half_way).await.expect_err("it writes");
-    assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "{error}");
-    assert_eq!(locks(&servers).await?, 1, "the server took the lock, or there is nothing to clear away");
-    drop(transaction);
-    wait_until("no session holds a lock", PATIENCE, async || Ok(locks(&servers).await? == 0)).await
+    for sql in [
+        "SELECT pg_advisory_lock(7), nextval('s')",
+        "DO $$ BEGIN PERFORM pg_advisory_lock(7); PERFORM nextval('s'); END $$",
+    ] {
+        let transaction = db.session().begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+        let half_way = Statement::from_string(db.get_database_backend(), sql);
+        let error = transaction.execute_raw(half_way).await.expect_err("it writes");
+        assert!(Error::from_db_err(&error).is_some_and(Error::is_refused), "{sql}: {error}");
+        assert_eq!(locks(&servers).await?, 1, "{sql}: the server took the lock, or there is nothing to clear away");
+        drop(transaction);
+        wait_until("no session holds a lock", PATIENCE, async || Ok(locks(&servers).await? == 0)).await?;
+    }
+    Ok(())
 }
 
 /// On a connection for writes no server refuses what a read hides.
