@@ -108,10 +108,13 @@ pub struct Config {
     /// A pooled connection that was idle for this long is pinged before it is used. Default: 5 s.
     #[serde(with = "duration")]
     pub ping_after_idle: Duration,
-    /// How long a read-only connection stays at hand between reads, before its pool has it back and pings it (sqlx
-    /// does so each time a connection is given back); zero for not at all. Never longer than `ping_after_idle`, and
+    /// How long a connection stays at hand between statements, before its pool has it back and pings it (sqlx
+    /// does so each time a connection is given back); zero for not at all. Transactions and streams take theirs out of
+    /// the pool. Once SeaORM's own handle of a pool was lent out
+    /// ([`primary`](crate::DatabaseConnection::primary), a migration), a connection stays at hand only while that pool
+    /// has another to give. Never longer than `ping_after_idle`, and
     /// `idle_timeout` and `max_lifetime` of the node. For nodes that are given as URLs, see
-    /// [`NodeConfig::keep_warm`]. Off with the features `tracing-spans` and `debug-print`: warm reads do not
+    /// [`NodeConfig::keep_warm`]. Off with the features `tracing-spans` and `debug-print`: warm connections do not
     /// tell what SeaORM tells by them (and cannot know if only SeaORM's own feature is on). Default: 1 s.
     #[serde(with = "duration")]
     pub keep_warm: Duration,

@@ -421,7 +421,7 @@ fn plan(
     })
 }
 
-/// How long connections for reads stay at hand; `None` for not at all.
+/// How long connections stay at hand; `None` for not at all.
 fn keep_warm(
     settings: &Settings,
     field: &str,

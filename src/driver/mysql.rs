@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use super::{
-    Access, Driver, Hello, LaneOptions, SeaOrmDriver,
+    Access, Driver, Hello, LaneOptions,
     hello::greet,
     open::{resize, run_all},
     warm::opened,
@@ -23,7 +23,8 @@ pub(super) fn lane(
     hello: Option<&Hello>,
 ) -> Arc<dyn Driver> {
     if access == Access::Full && lane.on_connect.is_empty() && lane.statement_timeout.is_none() && hello.is_none() {
-        return Arc::new(SeaOrmDriver::owned(connection));
+        let pool = connection.get_mysql_connection_pool().clone();
+        return opened(connection, pool, lane, access);
     }
     sibling(connection.get_mysql_connection_pool(), lane, access, hello)
 }
@@ -51,7 +52,8 @@ pub(super) fn sibling(
             run_all::<MySql>(connection, &statements, last).await
         })
     });
-    opened(options.connect_lazy_with(template.connect_options().as_ref().clone()), lane, access)
+    let pool = options.connect_lazy_with(template.connect_options().as_ref().clone());
+    opened(pool.clone().into(), pool, lane, access)
 }
 
 /// MariaDB limits every statement, in seconds; MySQL limits SELECTs, in milliseconds. Each

@@ -55,7 +55,7 @@ pub(crate) struct LaneOptions {
     /// What `resize` says of a ping before every use. The pools of an opener have it from its `ConnectOptions`
     /// and say nothing; only the sibling of a pool that was given to us has no other place for the rule.
     pub(crate) sibling_ping: Option<bool>,
-    /// How long a read-only connection stays at hand between reads; `None` for not at all.
+    /// How long a connection stays at hand between statements; `None` for not at all.
     pub(crate) keep_warm: Option<Duration>,
     /// Whether sqlx logs statements.
     pub(crate) logging: Option<bool>,

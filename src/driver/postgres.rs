@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use super::{
-    Access, Driver, Hello, LaneOptions, SeaOrmDriver,
+    Access, Driver, Hello, LaneOptions,
     hello::greet,
     open::{resize, run_all},
     warm::opened,
@@ -25,7 +25,8 @@ pub(super) fn lane(
     hello: Option<&Hello>,
 ) -> Arc<dyn Driver> {
     if access == Access::Full && lane.on_connect.is_empty() && hello.is_none() {
-        return Arc::new(SeaOrmDriver::owned(connection));
+        let pool = connection.get_postgres_connection_pool().clone();
+        return opened(connection, pool, lane, access);
     }
     sibling(connection.get_postgres_connection_pool(), lane, access, hello)
 }
@@ -57,5 +58,6 @@ pub(super) fn sibling(template: &PgPool, lane: &LaneOptions, access: Access, hel
         // Of two equal options the later wins, so this one cannot be undone by the user's own.
         connect = connect.options([("default_transaction_read_only", "on")]);
     }
-    opened(options.connect_lazy_with(connect), lane, access)
+    let pool = options.connect_lazy_with(connect);
+    opened(pool.clone().into(), pool, lane, access)
 }

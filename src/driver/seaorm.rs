@@ -63,10 +63,6 @@ impl SeaOrmDriver {
         Self { unheard: connection, heard: OnceLock::new(), ownership, read_only }
     }
 
-    pub(crate) fn owned(connection: DatabaseConnection) -> Self {
-        Self::new(connection, Ownership::Ours, false)
-    }
-
     /// A pool of ours whose sessions were opened with this access.
     pub(super) fn opened(connection: DatabaseConnection, access: Access) -> Self {
         Self::new(connection, Ownership::Ours, access.is_read_only())

@@ -9,18 +9,18 @@ use sea_orm::{
 };
 
 use super::{
-    Access, Driver, LaneOptions, SeaOrmDriver,
+    Access, Driver, LaneOptions,
     open::{resize, run_all},
     warm::opened,
 };
 
 /// Turns the handle of a connector into a lane.
 pub(super) async fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
+    let pool = connection.get_sqlite_connection_pool().clone();
     if access == Access::Full && lane.on_connect.is_empty() {
-        return Arc::new(SeaOrmDriver::owned(connection));
+        return opened(connection, pool, lane, access);
     }
-    let pool = connection.get_sqlite_connection_pool();
-    let sibling = sibling(pool, lane, access);
+    let sibling = sibling(&pool, lane, access);
     // SeaORM asked for the version on a connection of its own, which may still be on its way back.
     pool.close().await;
     sibling
@@ -39,5 +39,6 @@ pub(super) fn sibling(template: &SqlitePool, lane: &LaneOptions, access: Access)
     }
     let connect = template.connect_options().as_ref().clone();
     let connect = if access.is_read_only() { connect.pragma("query_only", "ON") } else { connect };
-    opened(options.connect_lazy_with(connect), lane, access)
+    let pool = options.connect_lazy_with(connect);
+    opened(pool.clone().into(), pool, lane, access)
 }

@@ -1,19 +1,19 @@
-//! Connections for reads stay at hand: nobody waits for one that lies there, none answers another's question, and none
-//! is used that may be broken.
+//! Connections stay at hand: nobody waits for one that lies there, none answers another's question, and none is used
+//! that may be broken.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{TryStreamExt, future::join_all};
 use sea_orm::{
-    ConnectionTrait, ExprTrait, StreamTrait, TransactionTrait,
+    ActiveModelTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, StreamTrait, TransactionTrait,
     sea_query::{Expr, Query, SelectStatement},
 };
 use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Ping, ReadConn};
 use testkit::{ChaosProxy, PostgresCluster};
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{files::SharedFile, servers::Servers, wait::wait_until};
+use crate::{files::SharedFile, item, servers::Servers, wait::wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longer than any test: what happens is not the monitor's doing.
@@ -75,6 +75,42 @@ async fn postgres_one_task_reads_on_one_connection() -> Result<()> {
 #[tokio::test]
 async fn mariadb_one_task_reads_on_one_connection() -> Result<()> {
     one_task_reads_on_one_connection(&Servers::mariadb().await?).await
+}
+
+/// How many connections ten writes and ten reads of one task open on a lone primary that answers late.
+async fn connections_of_a_writer(servers: &Servers, keep_warm: Duration) -> Result<u64> {
+    let proxy = ChaosProxy::start(servers.primary().port()).await?;
+    let primary = NodeConfig::new(proxy.url(servers.primary())).keep_warm(keep_warm);
+    let db = DatabaseConnection::builder().primary(primary).probe_interval(SELDOM).connect().await?;
+    item::new("first", 0).insert(&db).await?;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proxy.set_latency(Duration::from_millis(20));
+    let before = proxy.connections();
+    for number in 1..=10 {
+        let written = item::new("next", number).insert(&db).await?;
+        let read = item::Entity::find_by_id(written.id).one(&db).await?;
+        assert_eq!(read, Some(written));
+    }
+    let opened = proxy.connections() - before;
+    db.close().await?;
+    Ok(opened)
+}
+
+async fn one_task_writes_on_one_connection(servers: &Servers) -> Result<()> {
+    item::create_table(&servers.plain().await?).await?;
+    assert_eq!(connections_of_a_writer(servers, Duration::from_secs(4)).await?, 0);
+    assert!(connections_of_a_writer(servers, Duration::ZERO).await? > 0, "sqlx asks no more?");
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_one_task_writes_on_one_connection() -> Result<()> {
+    one_task_writes_on_one_connection(&Servers::postgres().await?).await
+}
+
+#[tokio::test]
+async fn mariadb_one_task_writes_on_one_connection() -> Result<()> {
+    one_task_writes_on_one_connection(&Servers::mariadb().await?).await
 }
 
 /// How many pings ten reads of one task cost a replica, by the server's own count.
@@ -164,7 +200,80 @@ async fn mariadb_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
     let file = SharedFile::new().await?;
-    no_read_gets_the_answer_of_a_dropped_one(&file.builder().connect().await?).await
+    no_read_gets_the_answer_of_a_dropped_one(&file.builder().connect().await?).await?;
+    let alone = DatabaseConnection::builder().primary(file.node("alone").max_connections(3));
+    no_read_gets_the_answer_of_a_dropped_one(&alone.connect().await?).await
+}
+
+fn few_alone(servers: &Servers) -> sea_orm_resolver::Builder {
+    DatabaseConnection::builder().primary(servers.primary_node().max_connections(3).acquire_timeout(PATIENCE))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_nor_on_the_connections_for_writes() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    no_read_gets_the_answer_of_a_dropped_one(&few_alone(&servers).connect().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_nor_on_the_connections_for_writes() -> Result<()> {
+    let servers = Servers::mariadb().await?;
+    no_read_gets_the_answer_of_a_dropped_one(&few_alone(&servers).connect().await?).await
+}
+
+/// Many tasks on few connections, whose writes are dropped at any moment: each is there once or not at all, and what
+/// was answered is there.
+async fn no_write_is_lost_or_comes_twice(db: &DatabaseConnection) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for task in 0..8 {
+        let db = db.clone();
+        tasks.spawn(async move {
+            let mut answered = Vec::new();
+            for turn in 0..60 {
+                let number = task * 1_000 + turn;
+                let dropped = Duration::from_micros(u64::try_from(turn)? * 40);
+                if timeout(dropped, item::new("perhaps", number).insert(&db)).await.is_ok_and(|done| done.is_ok()) {
+                    answered.push(number);
+                }
+                let written = item::new("surely", -number - 1).insert(&db).await?;
+                ensure!(written.amount == -number - 1, "the row of another write: {written:?}");
+                answered.push(-number - 1);
+            }
+            Ok(answered)
+        });
+    }
+    let mut answered = Vec::new();
+    while let Some(task) = tasks.join_next().await {
+        answered.extend(task??);
+    }
+    // What was dropped may still be on its way.
+    let count = async || item::Entity::find().count(&db.write()).await;
+    wait_until("nothing is on its way", PATIENCE, async || {
+        let before = count().await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(count().await? == before)
+    })
+    .await?;
+    let mut there: Vec<i32> = item::Entity::find().all(&db.write()).await?.iter().map(|item| item.amount).collect();
+    there.sort_unstable();
+    ensure!(there.windows(2).all(|pair| pair[0] != pair[1]), "a write came twice");
+    answered.retain(|number| there.binary_search(number).is_err());
+    ensure!(answered.is_empty(), "answered, and not there: {answered:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_no_write_is_lost_or_comes_twice() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    item::create_table(&servers.plain().await?).await?;
+    no_write_is_lost_or_comes_twice(&few_alone(&servers).connect().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_no_write_is_lost_or_comes_twice() -> Result<()> {
+    let servers = Servers::mariadb().await?;
+    item::create_table(&servers.plain().await?).await?;
+    no_write_is_lost_or_comes_twice(&few_alone(&servers).connect().await?).await
 }
 
 /// Reads, streams and transactions that share one connection: each waits for the one before, nobody for a connection
@@ -210,6 +319,70 @@ async fn postgres_one_connection_serves_all_kinds_of_reads() -> Result<()> {
 async fn mariadb_one_connection_serves_all_kinds_of_reads() -> Result<()> {
     let servers = Servers::mariadb().await?;
     one_connection_serves_all_kinds_of_reads(&one(&servers).connect().await?).await
+}
+
+/// Writes, streams and transactions that share one connection with somebody who has SeaORM's own handle of it, now and
+/// then: nobody waits for what lies at hand.
+async fn one_connection_serves_all_kinds_of_writes(db: &DatabaseConnection) -> Result<()> {
+    let writers = (0..8).map(async |kind| {
+        for turn in 0..20 {
+            let number = kind * 100 + turn;
+            match kind % 4 {
+                0 => drop(item::new("plain", number).insert(db).await?),
+                1 => {
+                    let rows: Vec<_> = db.write().stream(&echo(turn)).await?.try_collect().await?;
+                    ensure!(rows.len() == 1);
+                }
+                2 => {
+                    let transaction = db.begin().await?;
+                    item::new("inside", number).insert(&transaction).await?;
+                    transaction.commit().await?;
+                }
+                _ => drop(item::new("by hand", number).insert(&db.primary()).await?),
+            }
+        }
+        anyhow::Ok(())
+    });
+    for result in timeout(PATIENCE * 4, join_all(writers)).await? {
+        result?;
+    }
+    ensure!(item::Entity::find().count(&db.write()).await? == 6 * 20);
+    Ok(())
+}
+
+fn one_alone(servers: &Servers) -> sea_orm_resolver::Builder {
+    // Longer than a test may take: whoever waits for what lies at hand is seen.
+    let keep = PATIENCE * 5;
+    let primary = servers.primary_node().max_connections(1).acquire_timeout(PATIENCE).keep_warm(keep);
+    DatabaseConnection::builder().primary(primary).ping_after_idle(keep)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_one_connection_serves_all_kinds_of_writes() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    item::create_table(&servers.plain().await?).await?;
+    one_connection_serves_all_kinds_of_writes(&one_alone(&servers).connect().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_one_connection_serves_all_kinds_of_writes() -> Result<()> {
+    let servers = Servers::mariadb().await?;
+    item::create_table(&servers.plain().await?).await?;
+    one_connection_serves_all_kinds_of_writes(&one_alone(&servers).connect().await?).await
+}
+
+/// A refusal costs no connection for writes: what it holds, here all of the database, is meant to stay.
+#[tokio::test]
+async fn a_database_in_memory_survives_a_write_that_it_refuses() -> Result<()> {
+    let db = DatabaseConnection::builder().primary(NodeConfig::new("sqlite::memory:")).connect().await?;
+    item::create_table(&db).await?;
+    item::new("before", 1).insert(&db).await?;
+    db.execute_unprepared("PRAGMA query_only = ON").await?;
+    item::new("refused", 2).insert(&db).await.expect_err("the database takes no writes now");
+    db.execute_unprepared("PRAGMA query_only = OFF").await?;
+    item::new("after", 3).insert(&db).await?;
+    assert_eq!(item::Entity::find().count(&db).await?, 2);
+    Ok(())
 }
 
 /// The first of many rows is asked for, and the rest is on its way when the next read begins.

@@ -21,14 +21,15 @@ use tokio::{
 /// How long giving back may take: sqlx's ping has no time-out, and on a frozen server none would end.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Takes connections out of a pool and keeps them for the next read.
+/// Takes connections out of a pool and keeps them for the next statement.
 ///
 /// There are as many permits as the pool may open connections, and whoever uses a connection holds one: here by
 /// [`take`](Self::take), inside SeaORM by [`lend`](Self::lend). Each comer takes a connection at hand if there is
 /// one, for itself or for the pool to give to SeaORM. So those at hand and those in use are together never more
 /// than the pool opens, and nobody waits in the pool while a connection lies here; but for what has a
 /// connection and no permit (a transaction that was handed to a helper by its SeaORM type, one that is nested and
-/// outlives its parent), and because of those whoever waits in the pool is counted.
+/// outlives its parent), and because of those whoever waits in the pool is counted. Strangers with a handle of
+/// SeaORM's cannot be: once one was lent out, a connection comes here only while the pool has one for them.
 pub(super) struct Keeper<DB: Database> {
     pool: Pool<DB>,
     /// How long a connection stays away from its pool.
@@ -44,10 +45,19 @@ struct Shelf<DB: Database> {
     epoch: u64,
     /// Who waits in the pool.
     waiting: usize,
+    /// Whether somebody may wait in the pool and is not counted.
+    has_strangers: bool,
     /// Gives back what has been here for long; runs only while there is something.
     sweeper: Option<JoinHandle<()>>,
     /// Where connections can be given back from a thread that is not a runtime's.
     runtime: Option<Handle>,
+}
+
+impl<DB: Database> Shelf<DB> {
+    /// How many the pool must have a connection for. Of strangers one: the next finds what the first gives back.
+    fn comers(&self) -> usize {
+        self.waiting + usize::from(self.has_strangers)
+    }
 }
 
 /// Dropped, it goes back to the pool by sqlx's own way: with a ping, which also clears what a statement that
@@ -80,6 +90,7 @@ impl<DB: Database> Keeper<DB> {
                 is_open: true,
                 epoch: 0,
                 waiting: 0,
+                has_strangers: false,
                 sweeper: None,
                 runtime: None,
             }),
@@ -156,20 +167,37 @@ impl<DB: Database> Keeper<DB> {
             .in_time(async { Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed) })
             .await
             .map_err(refused)?;
-        // The pool needs one to give. It would open a new one while the one from here is on its way.
-        if let Ok(mut held) = self.at_hand()
-            && self.pool.num_idle() == 0
-        {
+        let (needed, _waiting) = self.wait();
+        if let Some(mut held) = needed {
             let _ = timeout(GIVEN_BACK_WITHIN, held.connection.return_to_pool()).await;
         }
-        let _waiting = self.wait();
         take_out(Lent(permit)).await
     }
 
-    fn wait(&self) -> Waiting<'_, DB> {
+    /// A place among those who wait in the pool, and the connection that the pool needs for it. It needs none
+    /// while it may open another, as it would for SeaORM: giving back takes the round trip of sqlx's ping.
+    fn wait(&self) -> (Option<Held<DB>>, Waiting<'_, DB>) {
         let mut shelf = self.shelf();
         shelf.waiting += 1;
-        Waiting { keeper: self, epoch: shelf.epoch }
+        // Those with permits are counted exactly, the others as the pool tells.
+        let has_one = shelf.connections.len() <= self.permits.available_permits() && self.has_for(shelf.comers());
+        let needed = if has_one { None } else { shelf.connections.pop() };
+        (needed, Waiting { keeper: self, epoch: shelf.epoch })
+    }
+
+    /// Whether the pool has, or may open, a connection for each of so many comers.
+    fn has_for(&self, comers: usize) -> bool {
+        let may_open = self.pool.options().get_max_connections().saturating_sub(self.pool.size());
+        // sqlx counts what it gives back after it can be taken, so for a moment there may be less than none.
+        let idle = self.pool.num_idle().cast_signed().max(0).cast_unsigned();
+        idle + may_open as usize >= comers
+    }
+
+    /// From now on there may be strangers in the pool, who are not counted.
+    pub(super) fn is_lent_out(&self) {
+        if !mem::replace(&mut self.shelf().has_strangers, true) {
+            self.give_back();
+        }
     }
 
     async fn in_time<T>(&self, waited_for: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
@@ -204,9 +232,8 @@ impl<DB: Database> Keeper<DB> {
         }
         let mut shelf = self.shelf();
         // Asked under the lock: what is put down after `close` or `give_back` would be here too long.
-        let is_wanted_by_the_pool = shelf.waiting > 0
-            && self.pool.num_idle() == 0
-            && self.pool.size() >= self.pool.options().get_max_connections();
+        let comers = shelf.comers();
+        let is_wanted_by_the_pool = comers > 0 && !self.has_for(comers);
         if !shelf.is_open || shelf.epoch != held.epoch || is_wanted_by_the_pool {
             drop(shelf);
             return;
@@ -327,7 +354,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn pool() -> SqlitePool {
-        PoolOptions::new().max_connections(1).connect_lazy("sqlite::memory:").expect("a URL")
+        pool_of(1)
+    }
+
+    fn pool_of(connections: u32) -> SqlitePool {
+        PoolOptions::new().max_connections(connections).connect_lazy("sqlite::memory:").expect("a URL")
     }
 
     fn at_hand(keeper: &Keeper<Sqlite>) -> usize {
@@ -399,6 +430,32 @@ mod tests {
         }
         taken.rest();
         tokio::time::timeout(LONG / 12, stranger).await.expect("it gets one").expect("a task").expect("a connection");
+    }
+
+    #[tokio::test]
+    async fn what_is_at_hand_stays_there_while_the_pool_may_open_another() {
+        let keeper = Keeper::new(pool_of(2), LONG);
+        take_and_rest(&keeper).await;
+        let lent = keeper.lend(drop, async |lent| keeper.pool.acquire().await.map(|taken| (taken, lent)).map_err(drop));
+        let lent = lent.await.expect("the pool opens one");
+        assert_eq!((at_hand(&keeper), keeper.pool.size()), (1, 2));
+        drop(lent);
+    }
+
+    #[tokio::test]
+    async fn strangers_find_a_connection_in_the_pool() {
+        let keeper = Keeper::new(pool_of(2), LONG);
+        take_and_rest(&keeper).await;
+        keeper.is_lent_out();
+        assert_eq!(at_hand(&keeper), 0, "there may be somebody already");
+        for _ in 0..3 {
+            let (one, other) = (keeper.take().await.expect("one"), keeper.take().await.expect("another"));
+            one.rest();
+            other.rest();
+            assert!(at_hand(&keeper) <= 1);
+            let stranger = tokio::time::timeout(LONG / 12, keeper.pool.acquire()).await;
+            drop(stranger.expect("it does not wait for what lies here").expect("a connection"));
+        }
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
-//! Read-only connections that stay warm between reads.
+//! Connections that stay warm between statements.
 //!
 //! sqlx asks a connection whether it is there each time it is given back: a round trip and a task for every
-//! statement, which no option turns off. The nodes of the resolver are watched, so its reads do without: a
-//! connection whose read came to a clean end stays at hand for the next one. After a second at the most the pool has
-//! it back, with its ping and its rules of age and idleness; a read that failed, was dropped or left rows
+//! statement, which no option turns off. The nodes of the resolver are watched, so it does without: a
+//! connection whose statement came to a clean end stays at hand for the next one. After a second at the most the pool
+//! has it back, with its ping and its rules of age and idleness; a statement that failed, was dropped or left rows
 //! unread gives it back at once, and so do all when the node is suspected.
 //!
 //! Statements run here as SeaORM runs them, with its errors and its metric callback. Streams and transactions run in
@@ -36,7 +36,7 @@ use super::{Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, Probe
 /// A statement with its values, as sqlx takes it.
 type Bound<DB> = Query<'static, DB, SqlxValues>;
 
-/// A read-only pool of ours, whose connections stay warm.
+/// A pool of ours, whose connections stay warm.
 pub(super) struct WarmDriver<DB: Database> {
     pool: SeaOrmDriver,
     keeper: Arc<Keeper<DB>>,
@@ -44,8 +44,13 @@ pub(super) struct WarmDriver<DB: Database> {
     metric: OnceLock<Metric>,
 }
 
-/// A pool of ours as a driver: warm when it is for reads and the lane says so.
-pub(super) fn opened<DB>(pool: Pool<DB>, lane: &LaneOptions, access: Access) -> Arc<dyn Driver>
+/// A handle of ours as a driver, on whose pool connections stay warm when the lane says so.
+pub(super) fn opened<DB>(
+    connection: DatabaseConnection,
+    pool: Pool<DB>,
+    lane: &LaneOptions,
+    access: Access,
+) -> Arc<dyn Driver>
 where
     DB: Database,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -54,9 +59,10 @@ where
     ExecResult: From<DB::QueryResult>,
     DatabaseConnection: From<Pool<DB>>,
 {
-    match lane.keep_warm.filter(|_| access.is_read_only()) {
-        Some(keep) => Arc::new(WarmDriver::new(pool, keep, access)),
-        None => Arc::new(SeaOrmDriver::opened(pool.into(), access)),
+    let opened = SeaOrmDriver::opened(connection, access);
+    match lane.keep_warm {
+        Some(keep) => Arc::new(WarmDriver::new(opened, pool, keep, access)),
+        None => Arc::new(opened),
     }
 }
 
@@ -67,13 +73,8 @@ where
     SqlxValues: IntoArguments<DB>,
     DatabaseConnection: From<Pool<DB>>,
 {
-    fn new(pool: Pool<DB>, keep: Duration, access: Access) -> Self {
-        Self {
-            pool: SeaOrmDriver::opened(pool.clone().into(), access),
-            keeper: Keeper::new(pool, keep),
-            access,
-            metric: OnceLock::new(),
-        }
+    fn new(handle: SeaOrmDriver, pool: Pool<DB>, keep: Duration, access: Access) -> Self {
+        Self { pool: handle, keeper: Keeper::new(pool, keep), access, metric: OnceLock::new() }
     }
 
     /// Runs a statement as SeaORM does; on a connection that is at hand, if one is.
@@ -99,18 +100,20 @@ where
                 rest(taken);
                 Ok(value)
             }
-            Err(error) => Err(ended(taken, failed_as(RuntimeErr::SqlxError(error.into())))),
+            Err(error) => Err(self.ended(taken, failed_as(RuntimeErr::SqlxError(error.into())))),
         }
     }
-}
 
-/// Gives back a connection on which a statement failed. One on which it was refused may hold what it took before that,
-/// such as an advisory lock.
-fn ended<DB: Database>(taken: Taken<'_, DB>, error: DbErr) -> DbErr {
-    if matches!(Fault::of(&error), Fault::ReadOnlySession | Fault::NotSupportedHere) {
-        taken.close();
+    /// Gives back a connection on which a statement failed. One for reads on which it was refused may hold what it
+    /// took before that, such as an advisory lock. (One for writes keeps what it has, as in SeaORM: its locks and, of
+    /// a SQLite database in memory, the database.)
+    fn ended(&self, taken: Taken<'_, DB>, error: DbErr) -> DbErr {
+        let is_refused = matches!(Fault::of(&error), Fault::ReadOnlySession | Fault::NotSupportedHere);
+        if is_refused && self.access.is_read_only() {
+            taken.close();
+        }
+        error
     }
-    error
 }
 
 /// How a connection rests after all rows.
@@ -159,7 +162,7 @@ where
                     taken.rest();
                     Ok(done.into())
                 }
-                Err(error) => Err(ended(taken, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
+                Err(error) => Err(self.ended(taken, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
             }
         })
     }
@@ -234,7 +237,8 @@ where
         let keeps_nothing = self.backend() == DbBackend::Sqlite;
         (!keeps_nothing).then(|| {
             let pool = seaorm::like(self.keeper.pool());
-            Arc::new(Self::new(pool, self.keeper.keeps_for(), self.access)) as Arc<dyn Driver>
+            let handle = SeaOrmDriver::opened(pool.clone().into(), self.access);
+            Arc::new(Self::new(handle, pool, self.keeper.keeps_for(), self.access)) as Arc<dyn Driver>
         })
     }
 
@@ -261,6 +265,7 @@ where
     }
 
     fn seaorm(&self) -> Option<&DatabaseConnection> {
+        self.keeper.is_lent_out();
         self.pool.seaorm()
     }
 }

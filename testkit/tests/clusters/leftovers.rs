@@ -44,7 +44,8 @@ impl Traces {
         let segments = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
         let ids: Vec<_> = segments.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
         let folders = self.folders.iter().filter(|folder| folder.exists()).map(|folder| folder.display().to_string());
-        let processes = self.servers.iter().chain(&self.children).filter(|pid| is_alive(**pid)).map(|pid| format!("process {pid}"));
+        let processes =
+            self.servers.iter().chain(&self.children).filter(|pid| is_alive(**pid)).map(|pid| format!("process {pid}"));
         let kept = self.segments.iter().filter(|id| ids.contains(&id.as_str())).map(|id| format!("segment {id}"));
         folders.chain(processes).chain(kept).collect()
     }
