@@ -137,7 +137,7 @@ impl Keyword {
         KEYWORDS[usize::from(number & 127)]
     }
 
-    /// The keyword that a word of less than eight bytes is; `chunk` begins with it.
+    /// The keyword that a word of up to eight bytes is; `chunk` begins with it.
     #[inline]
     pub(super) const fn short(chunk: u64, length: usize) -> Self {
         let key = key(chunk::first(chunk::fold(chunk), length), length);

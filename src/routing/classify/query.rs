@@ -8,7 +8,7 @@ use super::keyword::Keyword;
 use super::lexer::long_word;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::scan::{Clause, Refused, Scan, Step};
+use super::scan::{Chain, Clause, Refused, Scan, Step};
 use super::token::{Kind, Token};
 
 impl Scan<'_, '_> {
@@ -42,7 +42,8 @@ impl Scan<'_, '_> {
                     let length = chunk::word_bytes(chunk);
                     // One letter may be the prefix of a literal.
                     if length > 1 || !matches!(byte_at(text, at + 1), b'\'' | b'&') {
-                        if length < 8 && byte_at(text, at + length) == b'(' && self.calls_short(chunk, at, length) {
+                        // Of eight bytes if the ninth is this one.
+                        if byte_at(text, at + length) == b'(' && self.calls_short(chunk, at, length) {
                             at += length + 1;
                             continue;
                         }
@@ -52,10 +53,16 @@ impl Scan<'_, '_> {
                         };
                         let word = Token::new(Kind::Word, keyword, at, end);
                         at = end;
-                        if byte_at(text, at) == b'(' && self.calls_harmless(word) {
-                            at += 1;
-                        } else {
-                            self.name(word)?;
+                        match byte_at(text, at) {
+                            b'(' if self.calls_harmless(word) => at += 1,
+                            b'.' => {
+                                self.name(word)?;
+                                at = self.column_behind(text, at).unwrap_or(at);
+                            }
+                            _ => {
+                                self.name(word)?;
+                                at = self.comma_behind(text, at);
+                            }
                         }
                         continue;
                     }
@@ -144,40 +151,109 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// A quoted name; gives its end, if it has one.
-    ///
-    /// With it what may follow of `"a"."b" AS "c"`, which is what the select lists of SeaORM are made of.
-    /// The same rules see the same tokens as elsewhere; it is only known beforehand what they are.
+    /// A quoted name, or a list of them; gives its end, if it has one.
     #[inline(always)]
     fn quoted_names(&mut self, text: &[u8], start: usize, quote: u8) -> Result<Option<usize>, Refused> {
-        let Some(mut end) = chunk::find_close(text, start + 1, quote) else {
+        if let Some(end) = self.columns(text, start, quote) {
+            return Ok(Some(end));
+        }
+        let Some(end) = chunk::find_close(text, start + 1, quote) else {
             return Ok(None);
         };
-        let first = Token::new(Kind::Quoted, Keyword::None, start, end);
-        self.name(first)?;
-        if byte_at(text, end) == b'.'
-            && byte_at(text, end + 1) == quote
-            && self.clause.is_ordinary()
-            && let Some(last) = chunk::find_close(text, end + 2, quote)
-        {
-            if self.is_temporary_schema(first) {
-                return self.temporary(first).map(|()| None);
-            }
-            self.advance(Token::single(Kind::Dot, end));
-            self.name(Token::new(Kind::Quoted, Keyword::None, end + 1, last))?;
-            end = last;
-        }
-        const AS: u64 = chunk::of(b" AS ", 0);
-        if chunk::first(chunk::load(text, end), 4) == AS
-            && byte_at(text, end + 4) == quote
-            && self.clause.is_ordinary()
-            && let Some(last) = chunk::find_close(text, end + 5, quote)
-        {
-            self.name(Token::new(Kind::Word, Keyword::As, end + 1, end + 3))?;
-            self.name(Token::new(Kind::Quoted, Keyword::None, end + 4, last))?;
-            end = last;
-        }
+        self.name(Token::new(Kind::Quoted, Keyword::None, start, end))?;
         Ok(Some(self.comma_behind(text, end)))
+    }
+
+    /// As many of `"a"."b" AS "c", "d"."e"` as there are, which is what the select lists of SeaORM are made of; gives
+    /// their end, if there is one at all.
+    ///
+    /// Does what `name`, `dot` and `comma_behind` do one after the other; a name about which they have more to say is left
+    /// to them.
+    #[inline(always)]
+    fn columns(&mut self, text: &[u8], start: usize, quote: u8) -> Option<usize> {
+        const AS: u64 = chunk::of(b" AS ", 0);
+        let quoted = |start, end| Token::new(Kind::Quoted, Keyword::None, start, end);
+        let (mut at, mut previous) = (start, self.previous);
+        if !self.clause.is_ordinary() || previous.is(Kind::Dot) || previous.is_dml() {
+            return None;
+        }
+        let mut ended = None;
+        while let Some(mut end) = chunk::find_close(text, at + 1, quote) {
+            let mut name = quoted(at, end);
+            if self.is_temporary_schema(name) || self.may_be_pragma(text, at) {
+                break;
+            }
+            let mut before = previous;
+            let mut chain = Chain { before, first: name, names: 1 };
+            if byte_at(text, end) == b'.' && byte_at(text, end + 1) == quote {
+                let Some(last) = chunk::find_close(text, end + 2, quote) else { break };
+                let dot = Token::single(Kind::Dot, end);
+                name = quoted(end + 1, last);
+                if self.may_act(name) || self.may_be_pragma(text, end + 1) {
+                    break;
+                }
+                (before, chain.names, end) = (dot, 2, last);
+            }
+            if chunk::first(chunk::load(text, end), 4) == AS
+                && byte_at(text, end + 4) == quote
+                && !self.may_be_pragma(text, end + 4)
+                && let Some(last) = chunk::find_close(text, end + 5, quote)
+            {
+                before = Token::new(Kind::Word, Keyword::As, end + 1, end + 3);
+                name = quoted(end + 4, last);
+                chain = Chain { before, first: name, names: 1 };
+                end = last;
+            }
+            self.chain = chain;
+            self.before_previous = before;
+            self.previous = name;
+            let after = self.comma_behind(text, end);
+            ended = Some(after);
+            if after == end || byte_at(text, after) != b' ' || byte_at(text, after + 1) != quote {
+                break;
+            }
+            (at, previous) = (after + 1, self.previous);
+        }
+        ended
+    }
+
+    /// The dot at this place and the word behind it, if that is no more than a column; gives the end.
+    ///
+    /// Does what `dot` and `name` do one after the other, without asking which keyword it would be elsewhere.
+    #[inline(always)]
+    fn column_behind(&mut self, text: &[u8], dot: usize) -> Option<usize> {
+        let start = dot + 1;
+        let chunk = chunk::load(text, start);
+        let length = chunk::word_bytes(chunk);
+        // One letter may be the prefix of a literal, and a digit that of a number.
+        if !(2..8).contains(&length) || self.class_at(text, start) != Class::Letter || !self.clause.is_ordinary() {
+            return None;
+        }
+        let end = start + length;
+        let column = Token::new(Kind::Word, Keyword::None, start, end);
+        let may_act = match self.dialect {
+            Dialect::Postgres => functions::may_be_attribute_call(text[start], text[start + 1], length),
+            Dialect::MySql => length == "nextval".len(),
+            Dialect::Sqlite => text[start] | 0x20 == b'p',
+        };
+        if may_act || self.previous.is_keyword(Keyword::PgTemp) {
+            return None;
+        }
+        self.chain.names += 1;
+        self.before_previous = Token::single(Kind::Dot, dot);
+        self.previous = column;
+        Some(self.comma_behind(text, end))
+    }
+
+    #[inline(always)]
+    fn class_at(&self, text: &[u8], at: usize) -> Class {
+        self.lexer.classes[usize::from(byte_at(text, at))]
+    }
+
+    /// On SQLite a quoted name may be that of a pragma's table.
+    #[inline(always)]
+    fn may_be_pragma(&self, text: &[u8], quote: usize) -> bool {
+        self.dialect == Dialect::Sqlite && byte_at(text, quote + 1) | 0x20 == b'p'
     }
 
     /// An operand that is no name, and the comma behind it; gives the end.
@@ -200,7 +276,7 @@ impl Scan<'_, '_> {
     /// `lower(`, in one step where nothing but a call can stand, and if the function is known as harmless.
     ///
     /// Does what `name` and `open` do one after the other; everything else is left to them. The word begins at `at`
-    /// with `chunk`, and is of `length`, less than eight bytes.
+    /// with `chunk`, and is of `length`, up to eight bytes.
     #[inline(always)]
     fn calls_short(&mut self, chunk: u64, at: usize, length: usize) -> bool {
         let is_harmless = self.may_call() && functions::is_short_and_harmless(chunk, length, self.dialect);

@@ -11,7 +11,7 @@ pub(super) struct BuiltIns {
     pub(super) entries: &'static [BuiltIn],
 }
 
-/// The harmless names of less than eight bytes of one dialect that are no keywords, each as one number: most calls are
+/// The harmless names of up to eight bytes of one dialect that are no keywords, each as one number: most calls are
 /// of these, and a look at them costs a quarter of a look at all.
 pub(super) struct ShortNames {
     /// By hash; 0 is an empty slot.
@@ -19,7 +19,7 @@ pub(super) struct ShortNames {
 }
 
 impl ShortNames {
-    /// Is the word of `length` bytes (less than eight) at the beginning of `chunk` one of them?
+    /// Is the word of `length` bytes (up to eight) at the beginning of `chunk` one of them?
     #[inline]
     pub(super) fn has(&self, chunk: u64, length: usize) -> bool {
         let name = chunk::first(chunk::fold(chunk), length);
@@ -48,7 +48,7 @@ pub(super) const fn short_names<const SLOTS: usize>(harmless: &[&'static str]) -
     while at < harmless.len() {
         let name = harmless[at].as_bytes();
         let chunk = chunk::of(name, 0);
-        if name.len() < 8 && matches!(Keyword::short(chunk, name.len()), Keyword::None) {
+        if name.len() <= 8 && matches!(Keyword::short(chunk, name.len()), Keyword::None) {
             let name = chunk::first(chunk::fold(chunk), name.len());
             let mut slot = short_hash(name) & (SLOTS - 1);
             while slots[slot] != 0 {

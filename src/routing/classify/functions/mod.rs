@@ -41,11 +41,11 @@ static SQLITE: BuiltIns = BuiltIns { index: &built_ins::index::<512>(&SQLITE_ENT
 static SQLITE_ENTRIES: [BuiltIn; sqlite::HARMLESS.len() + sqlite::DENIED.len()] =
     built_ins::entries(&sqlite::HARMLESS, &sqlite::DENIED);
 
-static POSTGRES_SHORT: ShortNames = ShortNames { slots: &built_ins::short_names::<1024>(&postgres::HARMLESS) };
+static POSTGRES_SHORT: ShortNames = ShortNames { slots: &built_ins::short_names::<2048>(&postgres::HARMLESS) };
 static MYSQL_SHORT: ShortNames = ShortNames { slots: &built_ins::short_names::<512>(&mysql::HARMLESS) };
 static SQLITE_SHORT: ShortNames = ShortNames { slots: &built_ins::short_names::<256>(&sqlite::HARMLESS) };
 
-/// Is the unquoted word of `length` bytes (less than eight) at the beginning of `chunk` a built-in that is harmless, and no
+/// Is the unquoted word of `length` bytes (up to eight) at the beginning of `chunk` a built-in that is harmless, and no
 /// keyword? The answer of [`look_up`] for most of what is called, in fewer steps.
 #[inline]
 pub(super) fn is_short_and_harmless(chunk: u64, length: usize, dialect: Dialect) -> bool {
