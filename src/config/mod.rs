@@ -112,7 +112,7 @@ pub struct Config {
     /// does so each time a connection is given back); zero for not at all. Transactions and streams take theirs out of
     /// the pool. Once SeaORM's own handle of a pool was lent out
     /// ([`primary`](crate::DatabaseConnection::primary), a migration), a connection stays at hand only while that pool
-    /// has another to give. Never longer than `ping_after_idle`, and
+    /// has another to give; in a pool of one, none. Never longer than `ping_after_idle`, and
     /// `idle_timeout` and `max_lifetime` of the node. For nodes that are given as URLs, see
     /// [`NodeConfig::keep_warm`]. Off with the features `tracing-spans` and `debug-print`: warm connections do not
     /// tell what SeaORM tells by them (and cannot know if only SeaORM's own feature is on). Default: 1 s.

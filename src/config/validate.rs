@@ -437,7 +437,11 @@ fn keep_warm(
     // Only pools that are all ours have no hook that is meant to run for each statement.
     let is_all_ours = matches!(opener, Opener::Url(_)) && !is_pinged_always && !SEAORM_SPEAKS;
     let keep = own.keep_warm.unwrap_or(if is_all_ours { settings.keep_warm } else { Duration::ZERO });
-    let rules_of_the_pool = [Some(settings.ping_after_idle), own.idle_timeout, own.max_lifetime];
+    let (idle, lifetime) = match opener {
+        Opener::Options(options, _) => (options.get_idle_timeout().flatten(), options.get_max_lifetime().flatten()),
+        _ => (None, None),
+    };
+    let rules_of_the_pool = [Some(settings.ping_after_idle), own.idle_timeout.or(idle), own.max_lifetime.or(lifetime)];
     let keep = rules_of_the_pool.into_iter().flatten().fold(keep, Duration::min);
     Ok(Some(keep).filter(|keep| !keep.is_zero()))
 }

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, join_all},
-};
+use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::sqlx::{self, Connection, Database, Pool, pool::PoolConnection};
 use tokio::{
     runtime::Handle,
@@ -21,6 +18,9 @@ use tokio::{
 /// How long giving back may take: sqlx's ping has no time-out, and on a frozen server none would end.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often is looked whether a stranger may wait in the pool while a connection lies here.
+const LOOK_FOR_STRANGERS: Duration = Duration::from_millis(20);
+
 /// Takes connections out of a pool and keeps them for the next statement.
 ///
 /// There are as many permits as the pool may open connections, and whoever uses a connection holds one: here by
@@ -29,7 +29,7 @@ const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// than the pool opens, and nobody waits in the pool while a connection lies here; but for what has a
 /// connection and no permit (a transaction that was handed to a helper by its SeaORM type, one that is nested and
 /// outlives its parent), and because of those whoever waits in the pool is counted. Strangers with a handle of
-/// SeaORM's cannot be: once one was lent out, a connection comes here only while the pool has one for them.
+/// SeaORM's cannot be: once one was lent out, a connection comes here, and stays, only while the pool has one for them.
 pub(super) struct Keeper<DB: Database> {
     pool: Pool<DB>,
     /// How long a connection stays away from its pool.
@@ -57,6 +57,18 @@ impl<DB: Database> Shelf<DB> {
     /// How many the pool must have a connection for. Of strangers one: the next finds what the first gives back.
     fn comers(&self) -> usize {
         self.waiting + usize::from(self.has_strangers)
+    }
+
+    /// When the sweeper looks, at the latest when one is too old.
+    fn looked_at_next(&self, too_old: Instant) -> Instant {
+        if self.has_strangers { too_old.min(Instant::now() + LOOK_FOR_STRANGERS) } else { too_old }
+    }
+}
+
+impl<DB: Database> Held<DB> {
+    /// Goes back to the pool, or is closed when that takes too long.
+    async fn go_back(mut self) {
+        let _ = timeout(GIVEN_BACK_WITHIN, self.connection.return_to_pool()).await;
     }
 }
 
@@ -145,7 +157,7 @@ impl<DB: Database> Keeper<DB> {
         let mut shelf = self.shelf();
         while let Some(held) = shelf.connections.pop() {
             // The sweeper may not have come to it: a runtime that stood still, a machine that slept.
-            if held.since.elapsed() < self.keep {
+            if held.since.elapsed() < self.keep && !self.pool.is_closed() {
                 return Ok(held);
             }
             too_old.push(held);
@@ -168,14 +180,16 @@ impl<DB: Database> Keeper<DB> {
             .await
             .map_err(refused)?;
         let (needed, _waiting) = self.wait();
-        if let Some(mut held) = needed {
-            let _ = timeout(GIVEN_BACK_WITHIN, held.connection.return_to_pool()).await;
+        if let Some(held) = needed {
+            // By itself: sqlx closes what is dropped on its way back, and with it a database that lives in memory.
+            let _ = tokio::spawn(held.go_back()).await;
         }
         take_out(Lent(permit)).await
     }
 
     /// A place among those who wait in the pool, and the connection that the pool needs for it. It needs none
-    /// while it may open another, as it would for SeaORM: giving back takes the round trip of sqlx's ping.
+    /// while it may open another: giving back takes the round trip of sqlx's ping, and who mixes statements with
+    /// transactions would pay it for each of them.
     fn wait(&self) -> (Option<Held<DB>>, Waiting<'_, DB>) {
         let mut shelf = self.shelf();
         shelf.waiting += 1;
@@ -195,7 +209,12 @@ impl<DB: Database> Keeper<DB> {
 
     /// From now on there may be strangers in the pool, who are not counted.
     pub(super) fn is_lent_out(&self) {
-        if !mem::replace(&mut self.shelf().has_strangers, true) {
+        let mut shelf = self.shelf();
+        if !mem::replace(&mut shelf.has_strangers, true) {
+            // The next looks more often.
+            let sweeper = shelf.sweeper.take();
+            drop(shelf);
+            sweeper.inspect(JoinHandle::abort);
             self.give_back();
         }
     }
@@ -234,11 +253,11 @@ impl<DB: Database> Keeper<DB> {
         // Asked under the lock: what is put down after `close` or `give_back` would be here too long.
         let comers = shelf.comers();
         let is_wanted_by_the_pool = comers > 0 && !self.has_for(comers);
-        if !shelf.is_open || shelf.epoch != held.epoch || is_wanted_by_the_pool {
+        if !shelf.is_open || self.pool.is_closed() || shelf.epoch != held.epoch || is_wanted_by_the_pool {
             drop(shelf);
             return;
         }
-        let until = held.since + self.keep;
+        let until = shelf.looked_at_next(held.since + self.keep);
         shelf.connections.push(held);
         // One whose runtime is gone is finished too.
         if shelf.sweeper.as_ref().is_none_or(JoinHandle::is_finished)
@@ -249,12 +268,14 @@ impl<DB: Database> Keeper<DB> {
         }
     }
 
-    /// Takes out what is too old, and says when the next will be; `None` when nothing is left, and whoever comes
-    /// then starts another sweeper.
+    /// Takes out what is too old, or all when a stranger may wait for it, and says when to look again; `None` when
+    /// nothing is left, and whoever comes then starts another sweeper.
     fn too_old(&self) -> (Vec<Held<DB>>, Option<Instant>) {
         let mut shelf = self.shelf();
-        let old = shelf.connections.extract_if(.., |held| held.since.elapsed() >= self.keep).collect();
+        let all = self.pool.is_closed() || shelf.has_strangers && !self.has_for(shelf.comers());
+        let old = shelf.connections.extract_if(.., |held| all || held.since.elapsed() >= self.keep).collect();
         let next = shelf.connections.iter().map(|held| held.since + self.keep).min();
+        let next = next.map(|next| shelf.looked_at_next(next));
         if next.is_none() {
             shelf.sweeper = None;
         }
@@ -323,7 +344,9 @@ async fn sweep<DB: Database>(keeper: Weak<Keeper<DB>>, mut next: Instant) {
     loop {
         sleep_until(next).await;
         let Some((old, following)) = keeper.upgrade().map(|keeper| keeper.too_old()) else { return };
-        join_all(old.into_iter().map(|mut held| timeout(GIVEN_BACK_WITHIN, held.connection.return_to_pool()))).await;
+        for held in old {
+            tokio::spawn(held.go_back()); // each on its own: one that hangs keeps no other here
+        }
         match following {
             Some(following) => next = following,
             None => return,
@@ -347,7 +370,7 @@ impl<DB: Database> Drop for Waiting<'_, DB> {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use sea_orm::sqlx::{Sqlite, SqlitePool, pool::PoolOptions};
+    use sea_orm::sqlx::{self, Sqlite, SqlitePool, pool::PoolOptions};
 
     use super::Keeper;
 
@@ -456,6 +479,43 @@ mod tests {
             let stranger = tokio::time::timeout(LONG / 12, keeper.pool.acquire()).await;
             drop(stranger.expect("it does not wait for what lies here").expect("a connection"));
         }
+    }
+
+    #[tokio::test]
+    async fn what_came_here_before_goes_back_when_strangers_have_all_the_others() {
+        let keeper = Keeper::new(pool_of(2), LONG);
+        keeper.is_lent_out();
+        take_and_rest(&keeper).await;
+        assert_eq!(at_hand(&keeper), 1, "the pool may open another");
+        let first = keeper.pool.acquire().await.expect("it opens one");
+        let second = tokio::time::timeout(LONG / 12, keeper.pool.acquire()).await;
+        drop((first, second.expect("it does not wait for what lies here").expect("a connection")));
+    }
+
+    #[tokio::test]
+    async fn a_loan_that_is_dropped_on_its_way_closes_nothing() {
+        let keeper = Keeper::new(pool(), LONG);
+        let mut taken = keeper.take().await.expect("there is one");
+        sqlx::raw_sql("CREATE TABLE kept (a)")
+            .execute(taken.connection())
+            .await
+            .expect("it lives as its connection does");
+        taken.rest();
+        let mut lent = Box::pin(keeper.lend(drop, async |_| Ok::<_, ()>(())));
+        assert!(futures_util::poll!(&mut lent).is_pending(), "it waits for what goes back");
+        drop(lent);
+        let mut taken = keeper.take().await.expect("there is one");
+        sqlx::raw_sql("SELECT * FROM kept").execute(taken.connection()).await.expect("it is the same connection");
+        taken.rest();
+    }
+
+    #[tokio::test]
+    async fn nobody_is_served_of_a_pool_that_a_stranger_closed() {
+        let keeper = Keeper::new(pool(), LONG);
+        take_and_rest(&keeper).await;
+        let closed = keeper.pool.close();
+        assert!(keeper.take().await.is_err());
+        tokio::time::timeout(LONG / 12, closed).await.expect("all came back");
     }
 
     #[tokio::test]
