@@ -10,7 +10,7 @@ use std::{
 };
 
 use sea_orm::{DbErr, QueryResult};
-use sea_orm_resolver::Consistency;
+use sea_orm_resolver::{Consistency, Error};
 use testkit::sim::{Cluster, KEYS, WriteId};
 use tokio::time::Instant;
 
@@ -247,8 +247,12 @@ impl Ledger {
         let weather = self.cluster.weather(begun.at - AFTERMATH, Instant::now());
         let (who, text) = (Arc::clone(&begun.terms.who), error.to_string());
         self.cluster.note(move |f| write!(f, "{who}: read failed: {text}"));
+        // A read that moves to another node can bear one trouble. One that asks the primary alone meets none of the
+        // replicas', and while the primary is well nobody can say that no node is eligible.
         let bearable = if begun.terms.is_fragile { 0 } else { 1 };
-        if !weather.on_primary && weather.troubles <= bearable {
+        let blames_replicas = begun.terms.consistency != Consistency::Strong
+            && !Error::from_db_err(error).is_some_and(Error::is_no_eligible_node);
+        if !weather.on_primary && (weather.troubles <= bearable || !blames_replicas) {
             self.violation(format_args!(
                 "a {} read failed though the primary is well ({weather:?}): {error}",
                 begun.terms.consistency
