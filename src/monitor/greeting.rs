@@ -8,7 +8,7 @@ use super::{Writer, probe};
 use crate::{
     driver::Heard,
     telemetry,
-    topology::{Node, NodeId, Stranger},
+    topology::{Lane, Node, NodeId, Stranger},
 };
 
 /// Has the new sessions of a node greeted from now on: those for reads, and those for writes, because a write counts
@@ -30,13 +30,20 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<Heard> {
     Some(Box::new(move |row: &QueryResult| {
         let Some(writer) = writer.upgrade() else { return };
         let Some(member) = believed.member_of(id) else { return };
-        let backend = member.node.driver(crate::topology::Lane::Read).backend();
+        let backend = member.node.driver(Lane::Read).backend();
         let Ok(answer) = probe::read_answer(backend, believed.configured_role(id), row) else { return };
         if !member.recognises(&answer.incarnation, &answer.position) {
             let now = writer.clock.stamp();
             telemetry::stranger_met(member.name());
-            member.node.met(Stranger { met_at: now.seq, incarnation: answer.incarnation.into() });
+            let incarnation = answer.incarnation.into();
+            let is_news = member.node.stranger().is_none_or(|known| known.incarnation != incarnation);
+            member.node.met(Stranger { met_at: now.seq, incarnation });
             member.node.suspect(now);
+            // The address may have moved. Then the sessions from before lead to a server that is no member any more, and
+            // what is written from now on is not there.
+            if is_news && !member.is_shared() {
+                writer.renew_sessions(&member.node, &member.node.driver(Lane::Read), || false);
+            }
         }
     }))
 }

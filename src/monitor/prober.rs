@@ -250,6 +250,10 @@ impl Prober {
     async fn ask(&mut self, writer: &Writer) -> Result<Observed, Failure> {
         let asked = writer.clock.stamp();
         self.asked_at = asked;
+        if self.node.stranger().is_some() {
+            // The address may have moved, and this connection leads to who was there before.
+            self.link = None;
+        }
         let had_link = self.link.is_some();
         let (asked, answer) = match self.ask_once(writer).await {
             // The server may have been restarted since: the connection says nothing about now.

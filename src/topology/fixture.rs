@@ -91,5 +91,10 @@ fn build(replicas: usize, max_connections: Option<u32>) -> Topology {
 
 /// A position of a PostgreSQL server.
 pub(crate) fn wal(timeline: u32, lsn: u64) -> super::Position {
-    super::Position::Wal(super::WalPosition { system: 7, timeline, lsn: super::Lsn(lsn) })
+    wal_of(7, timeline, lsn)
+}
+
+/// A position of a server of this cluster.
+pub(crate) fn wal_of(system: u64, timeline: u32, lsn: u64) -> super::Position {
+    super::Position::Wal(super::WalPosition { system, timeline, lsn: super::Lsn(lsn) })
 }

@@ -116,11 +116,16 @@ impl Member {
         false
     }
 
+    /// Whether more than one server answers at its address.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared_at.is_some()
+    }
+
     /// Whether its positions are worth comparing.
     pub(crate) fn has_positions(&self) -> bool {
         (self.observed.is_some() || !matches!(self.standing, Standing::Timed))
             && self.settings.positions == Positions::On
-            && self.shared_at.is_none()
+            && !self.is_shared()
             && !self.observed.as_ref().is_some_and(|observed| observed.position == Reported::Nothing)
     }
 
@@ -234,6 +239,15 @@ mod tests {
         assert_eq!(recovering.through(), Some(0), "the same name, and less than it had: it has begun again");
         let caught_up = recovering.replica("r again", 6, at(100));
         assert_eq!(caught_up.through(), Some(1));
+    }
+
+    #[test]
+    fn a_server_of_another_cluster_has_nothing_of_what_was_known_here() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        assert_eq!(told.through(), Some(1));
+        let elsewhere = fixture::wal_of(8, 1, 300);
+        let told = told.replica("stranger", 3, Reported::At(Arc::new(elsewhere)));
+        assert_eq!(told.through(), Some(0), "its positions are of another history: none is comparable");
     }
 
     #[test]

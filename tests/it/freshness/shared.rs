@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sea_orm::ActiveModelTrait;
-use sea_orm_resolver::{DatabaseConnection, NodeConfig};
+use sea_orm_resolver::{Builder, DatabaseConnection, NodeConfig};
 use testkit::ChaosProxy;
 
 use super::finds;
@@ -49,4 +49,60 @@ async fn postgres_a_session_is_not_trusted_to_an_address_of_two_the_other_way_ro
 #[tokio::test]
 async fn mariadb_a_session_is_not_trusted_to_an_address_of_two() -> Result<()> {
     a_session_is_not_trusted_to_an_address_of_two(Servers::mariadb().await?, 0).await
+}
+
+/// How many connections it takes to connect to a primary and to begin asking it.
+async fn connections_to_connect(servers: &Servers) -> Result<u64> {
+    let proxy = ChaosProxy::start(servers.primary().port()).await?;
+    let db = to_primary_at(&proxy, servers).connect().await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let connections = proxy.connections();
+    db.close().await?;
+    Ok(connections)
+}
+
+fn to_primary_at(proxy: &ChaosProxy, servers: &Servers) -> Builder {
+    let primary = NodeConfig::new(proxy.url(servers.primary())).name("primary");
+    let builder = DatabaseConnection::builder().primary(primary).replica(servers.replica_node(0));
+    builder.primary_read_share(0.0).stick_after_write(STICKS)
+}
+
+/// The address of the primary leads to another server from now on, and who asks the primary has a connection to the one
+/// before, whose replicas catch up with it. The first who meets the other server is a writer.
+async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers, others: Servers) -> Result<()> {
+    for cluster in [&servers, &others] {
+        item::create_table(&cluster.plain().await?).await?;
+        cluster.wait_caught_up().await?;
+    }
+    let before = usize::try_from(connections_to_connect(&servers).await?)?;
+    let mut ports = vec![servers.primary().port(); before];
+    ports.resize(before + 50, others.primary().port());
+    let proxy = ChaosProxy::start_in_turn(&ports).await?;
+    let db = to_primary_at(&proxy, &servers).connect().await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(proxy.connections(), u64::try_from(before)?);
+    for number in 0..WRITES {
+        let session = db.session();
+        let id = item::new(format!("row {number}"), 1).insert(&session).await?.id;
+        for _ in 0..10 {
+            assert!(finds(&session, id).await?, "row {number} is gone; {}", db.topology());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let theirs: i32 = others.primary().query_scalar("SELECT count(*) FROM item").await?.parse()?;
+    assert_eq!(theirs, i32::try_from(WRITES)?, "they were written to the other server");
+    db.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_a_writer_meets_who_answers_in_the_place_of_the_primary() -> Result<()> {
+    let (servers, others) = (Servers::postgres().await?, Servers::postgres().await?);
+    a_writer_meets_who_answers_in_the_place_of_the_primary(servers, others).await
+}
+
+#[tokio::test]
+async fn mariadb_a_writer_meets_who_answers_in_the_place_of_the_primary() -> Result<()> {
+    let (servers, others) = (Servers::mariadb().await?, Servers::mariadb().await?);
+    a_writer_meets_who_answers_in_the_place_of_the_primary(servers, others).await
 }

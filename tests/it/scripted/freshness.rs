@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbErr};
+use futures_util::{TryStreamExt, future::join};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
 use sea_orm_resolver::{Builder, CausalToken, Consistency, DatabaseConnection, Error};
-use testkit::scripted::{Behaviour, ScriptedNode, Step};
+use testkit::scripted::{Behaviour, ScriptedNode, Step, fault};
 use tokio::time::{self, Instant};
 use tracing::Instrument;
 
@@ -180,7 +181,7 @@ async fn a_restarted_replica_is_trusted_when_it_has_caught_up_again() -> Result<
         // It goes back in time, and its connections break.
         nodes.replicas[0].restart();
         nodes.replicas[0].set_wal(SYSTEM, 1, "0/180");
-        nodes.replicas[0].once(Step::QueryOne, Behaviour::Fail(testkit::scripted::fault::reset()));
+        nodes.replicas[0].once(Step::QueryOne, Behaviour::Fail(fault::reset()));
         for _ in 0..100 {
             assert_eq!(who(&db).await?, "p");
             time::sleep(Duration::from_millis(20)).await;
@@ -213,6 +214,54 @@ async fn a_session_never_reads_an_older_state_than_it_has_read() -> Result<(), D
     assert_eq!(who(&db.session()).await?, nodes.replicas[other].name(), "who has read nothing may read there");
     nodes.replicas[other].set_wal(SYSTEM, 1, "0/200");
     until_read_by(&session, nodes.replicas[other].name()).await?;
+    Ok(())
+}
+
+/// Perhaps it was another server that answered.
+#[tokio::test(start_paused = true)]
+async fn what_a_node_answered_while_a_connection_to_it_was_lost_is_asked_again() -> Result<(), DbErr> {
+    const WAY: Duration = Duration::from_millis(10);
+    let nodes = Nodes::postgres(2);
+    let db = connected(&nodes, |builder| builder.max_lag(None)).await?;
+    let session = db.session();
+    write(&session).await?;
+    // The other one stays behind, so that what was written is not forgotten.
+    nodes.primary.set_wal(SYSTEM, 1, "0/200");
+    nodes.replicas[0].set_wal(SYSTEM, 1, "0/200");
+    let others = db.with_consistency(Consistency::Eventual);
+    let r1 = &nodes.replicas[0];
+    for is_lost in [false, true] {
+        for gate in [Step::QueryOne, Step::FirstRow] {
+            let mut home = String::new();
+            while home != "r1" {
+                time::sleep(Duration::from_millis(1)).await;
+                home = who(&session).await?;
+            }
+            nodes.each(ScriptedNode::forget);
+            r1.once(gate, Behaviour::Slow(WAY));
+            let read = async {
+                if gate == Step::FirstRow {
+                    let rows: Vec<_> = crate::item::Entity::find().stream(&session).await?.try_collect().await?;
+                    return Ok::<_, DbErr>(rows[0].name.clone());
+                }
+                who(&session).await
+            };
+            let lost = async {
+                time::sleep(WAY / 2).await;
+                if is_lost {
+                    nodes.each(|node| node.once(Step::QueryAll, Behaviour::Fail(fault::reset())));
+                    while r1.count(Step::QueryAll) == 0 {
+                        let _ = others.query_all_raw(select(&others)).await;
+                    }
+                    nodes.each(|node| node.on(Step::QueryAll, Behaviour::Ok));
+                }
+            };
+            let (answered, ()) = join(read, lost).await;
+            let answered = answered?;
+            assert!(["r1", "p"].contains(&&*answered), "{answered} is behind");
+            assert_eq!(nodes.count(gate), 1 + usize::from(is_lost), "{gate:?}, answered by {answered}");
+        }
+    }
     Ok(())
 }
 
