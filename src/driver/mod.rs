@@ -100,6 +100,10 @@ pub trait Driver: Debug + Send + Sync {
     /// Called when the node is suspected; returns at once.
     fn check_idle(&self) {}
 
+    /// Has every idle session closed, because they may lead to a server that was at this address before. Those in use
+    /// go on, and may stay. Returns at once.
+    fn close_idle(&self) {}
+
     /// A new pool like this one, of which nothing is open yet; `None` where a session can keep nothing
     /// that a refused statement left behind (a lock, a temporary table).
     fn renewed(&self) -> Option<Arc<dyn Driver>> {

@@ -18,6 +18,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::StreamExt;
 #[cfg(feature = "stream")]
 use sea_orm::StreamTrait;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use sea_orm::sqlx::pool::PoolConnection;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 use sea_orm::sqlx::{Database, Pool};
 use sea_orm::{
@@ -187,6 +189,22 @@ impl Driver for SeaOrmDriver {
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
                 check_idle(self.connection().get_mysql_connection_pool());
+            }
+            _ => {}
+        }
+    }
+
+    fn close_idle(&self) {
+        match (&self.connection().inner, self.ownership) {
+            // What is in the pool of somebody else is theirs.
+            (_, Ownership::Adopted) => {}
+            #[cfg(feature = "postgres")]
+            (DatabaseConnectionType::SqlxPostgresPoolConnection(_), Ownership::Ours) => {
+                close_idle(self.connection().get_postgres_connection_pool());
+            }
+            #[cfg(feature = "mysql")]
+            (DatabaseConnectionType::SqlxMySqlPoolConnection(_), Ownership::Ours) => {
+                close_idle(self.connection().get_mysql_connection_pool());
             }
             _ => {}
         }
@@ -436,10 +454,29 @@ fn check_idle<DB: Database>(pool: &Pool<DB>) {
     if tokio::runtime::Handle::try_current().is_err() {
         return;
     }
-    let mut taken = Vec::with_capacity(pool.num_idle());
-    for _ in 0..pool.num_idle() {
-        let Some(connection) = pool.try_acquire() else { break };
-        taken.push(connection);
+    drop(idle(pool));
+}
+
+/// Takes every idle connection out and closes it.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn close_idle<DB: Database>(pool: &Pool<DB>) {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
     }
-    drop(taken);
+    for mut connection in idle(pool) {
+        connection.close_on_drop();
+    }
+}
+
+/// The connections that are idle now, taken out.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn idle<DB: Database>(pool: &Pool<DB>) -> Vec<PoolConnection<DB>> {
+    (0..count_idle(pool)).map_while(|_| pool.try_acquire()).collect()
+}
+
+/// How many connections are idle. sqlx counts what it is given back after it can be taken, so for a moment its count may
+/// be less than none.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) fn count_idle<DB: Database>(pool: &Pool<DB>) -> usize {
+    pool.num_idle().cast_signed().max(0).cast_unsigned()
 }

@@ -38,12 +38,11 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<Heard> {
             let incarnation = answer.incarnation.into();
             let is_news = member.node.stranger().is_none_or(|known| known.incarnation != incarnation);
             member.node.met(Stranger { met_at: now.seq, incarnation });
-            member.node.suspect(now);
-            // The address may have moved. Then the sessions from before lead to a server that is no member any more, and
-            // what is written from now on is not there.
+            // Before suspicion sends them to be asked: what is on its way back to a pool cannot be closed.
             if is_news && !member.is_shared() {
-                writer.renew_sessions(&member.node, &member.node.driver(Lane::Read), || false);
+                writer.leave_former_server(&member.node);
             }
+            member.node.suspect(now);
         }
     }))
 }

@@ -268,11 +268,10 @@ impl Prober {
         let topology = writer.cell().load_full();
         let known = topology.member_of(self.node.id());
         if known.and_then(Member::incarnation).is_some_and(|known| known != answer.incarnation) {
-            // Every idle session belongs to the server's former life.
+            // Every session belongs to the server's former life. Which can go on: an address that moved, several
+            // behind one.
+            writer.leave_former_server(&self.node);
             self.node.suspect(writer.clock.stamp());
-            // Which can go on (an address that moved, several behind one): then its sessions answer, and nothing tells
-            // that they lead elsewhere.
-            writer.renew_sessions(&self.node, &self.node.driver(Lane::Read), || false);
         }
         if self.read_only == ReadOnlyCheck::Due {
             check_read_only(&self.node, writer.settings.connect_timeout).await?;

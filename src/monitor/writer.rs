@@ -139,6 +139,14 @@ impl Writer {
         }
     }
 
+    /// The address of a node may have moved: its sessions from before lead to a server that is no member any more, and
+    /// nothing that they answer tells. Those for reads are opened afresh; of those for writes, whose pool may be
+    /// lent out, the idle ones are closed.
+    pub(super) fn leave_former_server(&self, node: &Node) {
+        self.renew_sessions(node, &node.driver(Lane::Read), || false);
+        node.driver(Lane::Write).close_idle();
+    }
+
     /// A node was asked over a session for reads when it was connected, before anybody could compare who answers
     /// there: the session does not stay.
     fn forget_first_session(&self, node: &Node) {

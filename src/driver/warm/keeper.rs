@@ -15,6 +15,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use crate::driver::seaorm::count_idle;
+
 /// How long giving back may take: sqlx's ping has no time-out, and on a frozen server none would end.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,8 @@ struct Shelf<DB: Database> {
     is_open: bool,
     /// Connections that were taken before do not come back here: they may be broken.
     epoch: u64,
+    /// Connections of an earlier epoch than this are to be closed.
+    closed_before: u64,
     /// Who waits in the pool.
     waiting: usize,
     /// Whether somebody may wait in the pool and is not counted.
@@ -101,6 +105,7 @@ impl<DB: Database> Keeper<DB> {
                 connections: Vec::new(),
                 is_open: true,
                 epoch: 0,
+                closed_before: 0,
                 waiting: 0,
                 has_strangers: false,
                 sweeper: None,
@@ -202,9 +207,7 @@ impl<DB: Database> Keeper<DB> {
     /// Whether the pool has, or may open, a connection for each of so many comers.
     fn has_for(&self, comers: usize) -> bool {
         let may_open = self.pool.options().get_max_connections().saturating_sub(self.pool.size());
-        // sqlx counts what it gives back after it can be taken, so for a moment there may be less than none.
-        let idle = self.pool.num_idle().cast_signed().max(0).cast_unsigned();
-        idle + may_open as usize >= comers
+        count_idle(&self.pool) + may_open as usize >= comers
     }
 
     /// From now on there may be strangers in the pool, who are not counted.
@@ -221,6 +224,16 @@ impl<DB: Database> Keeper<DB> {
 
     async fn in_time<T>(&self, waited_for: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         timeout(self.pool.options().get_acquire_timeout(), waited_for).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Closes what is at hand, and what is in use when its statement has ended well: it leads to a server that is no
+    /// longer meant.
+    pub(super) fn close_held(&self) {
+        let mut shelf = self.shelf();
+        shelf.connections.iter_mut().for_each(|held| held.connection.close_on_drop());
+        shelf.closed_before = shelf.epoch + 1;
+        drop(shelf);
+        self.give_back();
     }
 
     /// Gives back to the pool what is at hand, and what is in use when its statement has ended: the pool asks each
@@ -245,11 +258,15 @@ impl<DB: Database> Keeper<DB> {
         self.give_back();
     }
 
-    fn put(self: &Arc<Self>, held: Held<DB>) {
+    fn put(self: &Arc<Self>, mut held: Held<DB>) {
+        let mut shelf = self.shelf();
+        if held.epoch < shelf.closed_before {
+            held.connection.close_on_drop();
+        }
         if held.since.elapsed() >= self.keep {
+            drop(shelf);
             return;
         }
-        let mut shelf = self.shelf();
         // Asked under the lock: what is put down after `close` or `give_back` would be here too long.
         let comers = shelf.comers();
         let is_wanted_by_the_pool = comers > 0 && !self.has_for(comers);
@@ -410,6 +427,21 @@ mod tests {
         assert_eq!(at_hand(&keeper), 0);
         take_and_rest(&keeper).await;
         assert_eq!(at_hand(&keeper), 1, "one that was taken later stays");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_longer_meant_is_closed_at_hand_and_after_its_use() {
+        let keeper = Keeper::new(pool_of(2), LONG);
+        let taken = keeper.take().await.expect("there is one");
+        take_and_rest(&keeper).await;
+        assert_eq!((at_hand(&keeper), keeper.pool.size()), (1, 2));
+        keeper.close_held();
+        taken.rest();
+        while keeper.pool.size() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        take_and_rest(&keeper).await;
+        assert_eq!(at_hand(&keeper), 1, "a new one stays");
     }
 
     #[tokio::test]

@@ -233,6 +233,11 @@ where
         self.pool.check_idle();
     }
 
+    fn close_idle(&self) {
+        self.keeper.close_held();
+        self.pool.close_idle();
+    }
+
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
         let keeps_nothing = self.backend() == DbBackend::Sqlite;
         (!keeps_nothing).then(|| {

@@ -74,13 +74,55 @@ async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers
         item::create_table(&cluster.plain().await?).await?;
         cluster.wait_caught_up().await?;
     }
-    let before = usize::try_from(connections_to_connect(&servers).await?)?;
-    let mut ports = vec![servers.primary().port(); before];
-    ports.resize(before + 50, others.primary().port());
-    let proxy = ChaosProxy::start_in_turn(&ports).await?;
+    let before = connections_to_connect(&servers).await?;
+    let proxy = moving_after(before, &servers, &others).await?;
     let db = to_primary_at(&proxy, &servers).connect().await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(proxy.connections(), u64::try_from(before)?);
+    assert_eq!(proxy.connections(), before);
+    reads_what_it_writes(&db).await?;
+    assert_eq!(items(&others).await?, WRITES, "they were written to the other server");
+    db.close().await?;
+    Ok(())
+}
+
+/// As before, and a connection for writes to the server before is there too, until a second one is needed: then neither
+/// reads nor writes go back to where they were.
+async fn writers_do_not_go_back_to_who_was_the_primary(servers: Servers, others: Servers) -> Result<()> {
+    for cluster in [&servers, &others] {
+        item::create_table(&cluster.plain().await?).await?;
+        cluster.wait_caught_up().await?;
+    }
+    let before = connections_to_connect(&servers).await?;
+    let proxy = moving_after(before + 1, &servers, &others).await?;
+    let db = to_primary_at(&proxy, &servers).connect().await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    item::new("before", 1).insert(&db.session()).await?;
+    assert_eq!((proxy.connections(), items(&servers).await?), (before + 1, 1));
+    let at_once = futures_util::future::join_all((0..4).map(async |number| {
+        item::new("at once", number).insert(&db.write()).await // on MariaDB what was inserted may be looked for elsewhere
+    }));
+    assert!(at_once.await.iter().any(Result::is_ok));
+    let (here, there) = (items(&servers).await?, items(&others).await?);
+    assert!(there > 0, "somebody met the other server");
+    reads_what_it_writes(&db).await?;
+    assert_eq!((items(&servers).await?, items(&others).await?), (here, there + WRITES));
+    db.close().await?;
+    Ok(())
+}
+
+/// An address that leads to the one primary for so many connections, and then to the other.
+async fn moving_after(connections: u64, servers: &Servers, others: &Servers) -> Result<ChaosProxy> {
+    let first = usize::try_from(connections)?;
+    let mut ports = vec![servers.primary().port(); first];
+    ports.resize(first + 200, others.primary().port());
+    ChaosProxy::start_in_turn(&ports).await
+}
+
+async fn items(servers: &Servers) -> Result<u32> {
+    Ok(servers.primary().query_scalar("SELECT count(*) FROM item").await?.parse()?)
+}
+
+async fn reads_what_it_writes(db: &DatabaseConnection) -> Result<()> {
     for number in 0..WRITES {
         let session = db.session();
         let id = item::new(format!("row {number}"), 1).insert(&session).await?.id;
@@ -89,9 +131,6 @@ async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    let theirs: i32 = others.primary().query_scalar("SELECT count(*) FROM item").await?.parse()?;
-    assert_eq!(theirs, i32::try_from(WRITES)?, "they were written to the other server");
-    db.close().await?;
     Ok(())
 }
 
@@ -105,4 +144,16 @@ async fn postgres_a_writer_meets_who_answers_in_the_place_of_the_primary() -> Re
 async fn mariadb_a_writer_meets_who_answers_in_the_place_of_the_primary() -> Result<()> {
     let (servers, others) = (Servers::mariadb().await?, Servers::mariadb().await?);
     a_writer_meets_who_answers_in_the_place_of_the_primary(servers, others).await
+}
+
+#[tokio::test]
+async fn postgres_writers_do_not_go_back_to_who_was_the_primary() -> Result<()> {
+    let (servers, others) = (Servers::postgres().await?, Servers::postgres().await?);
+    writers_do_not_go_back_to_who_was_the_primary(servers, others).await
+}
+
+#[tokio::test]
+async fn mariadb_writers_do_not_go_back_to_who_was_the_primary() -> Result<()> {
+    let (servers, others) = (Servers::mariadb().await?, Servers::mariadb().await?);
+    writers_do_not_go_back_to_who_was_the_primary(servers, others).await
 }
