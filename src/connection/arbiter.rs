@@ -123,7 +123,7 @@ impl Core {
         if self.judge().was_refused(sql, refusal, self.now()) {
             telemetry::refused(lease.node().name(), refusal, &self.judge().shown(sql));
         }
-        self.monitor.writer().renew_sessions(lease.node(), lease.driver(), || self.monitor.is_stopped());
+        self.monitor.writer().renew_sessions(lease.node(), lease.driver());
     }
 
     /// A server refused to go on with a routed read after its first row: what it left is cleared away, and
@@ -144,7 +144,7 @@ impl Core {
             if verdict.is_read_by_text() || verdict.reason.is_unknown_function() {
                 self.remember(sql, Refusal::Writes, lease);
             } else if !is_refused_at_once(verdict.reason, sql) {
-                self.monitor.writer().renew_sessions(lease.node(), lease.driver(), || self.monitor.is_stopped());
+                self.monitor.writer().renew_sessions(lease.node(), lease.driver());
             }
         }
         Error::read_only(lease.node().name(), error).into()

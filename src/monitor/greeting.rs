@@ -35,9 +35,7 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<Heard> {
         if !member.recognises(&answer.incarnation, &answer.position) {
             let now = writer.clock.stamp();
             telemetry::stranger_met(member.name());
-            let incarnation = answer.incarnation.into();
-            let is_news = member.node.stranger().is_none_or(|known| known.incarnation != incarnation);
-            member.node.met(Stranger { met_at: now.seq, incarnation });
+            let is_news = member.node.met(Stranger { met_at: now.seq, incarnation: answer.incarnation.into() });
             // Before suspicion sends them to be asked: what is on its way back to a pool cannot be closed.
             if is_news && !member.is_shared() {
                 writer.leave_former_server(&member.node);

@@ -42,8 +42,6 @@ pub(crate) struct Monitor {
     /// One change of the membership at a time; health may change meanwhile.
     membership: tokio::sync::Mutex<()>,
     running: Arc<AtomicBool>,
-    /// Set when the connection was closed: nothing starts the task again.
-    stopped: AtomicBool,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -53,7 +51,6 @@ impl Monitor {
             writer,
             membership: tokio::sync::Mutex::new(()),
             running: Arc::new(AtomicBool::new(false)),
-            stopped: AtomicBool::new(false),
             task: Mutex::new(None),
         }
     }
@@ -72,16 +69,11 @@ impl Monitor {
 
     /// Ends the task for good.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
+        self.writer.stop();
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task.take() {
             task.abort();
         }
-    }
-
-    /// Whether the connection was closed.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Where the primary is, asked over its own pool; `None` where it does not say. For a connection whose nodes
@@ -106,7 +98,7 @@ impl Monitor {
     fn start(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.stopped.load(Ordering::Acquire) || self.running.swap(true, Ordering::AcqRel) {
+        if self.writer.is_stopped() || self.running.swap(true, Ordering::AcqRel) {
             return;
         }
         if task.is_some() {

@@ -250,7 +250,9 @@ impl Prober {
     async fn ask(&mut self, writer: &Writer) -> Result<Observed, Failure> {
         let asked = writer.clock.stamp();
         self.asked_at = asked;
-        if self.node.stranger().is_some() {
+        let met = self.node.stranger();
+        let is_shared = writer.cell().load().member_of(self.node.id()).is_some_and(Member::is_shared);
+        if met.is_some() && !is_shared {
             // The address may have moved, and this connection leads to who was there before.
             self.link = None;
         }
@@ -269,8 +271,10 @@ impl Prober {
         let known = topology.member_of(self.node.id());
         if known.and_then(Member::incarnation).is_some_and(|known| known != answer.incarnation) {
             // Every session belongs to the server's former life. Which can go on: an address that moved, several
-            // behind one.
-            writer.leave_former_server(&self.node);
+            // behind one. (Those who met this one have left the other, and where both stay there is nothing to leave.)
+            if !is_shared && met.is_none_or(|met| *met.incarnation != *answer.incarnation) {
+                writer.leave_former_server(&self.node);
+            }
             self.node.suspect(writer.clock.stamp());
         }
         if self.read_only == ReadOnlyCheck::Due {

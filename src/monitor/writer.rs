@@ -25,6 +25,8 @@ pub(crate) struct Writer {
     /// Held for one change, never across an `.await`. The setters of a connection are synchronous,
     /// so this is a lock and not a queue to the monitor task.
     turn: Mutex<()>,
+    /// Set when the connection was closed: nothing is opened any more, nor the monitor's task started again.
+    stopped: AtomicBool,
     metric: Metric,
     settled: SettledHint,
     /// What reads want to be known.
@@ -47,6 +49,7 @@ impl Writer {
                 this: Weak::clone(this),
                 cell: SnapshotCell::new(topology),
                 turn: Mutex::new(()),
+                stopped: AtomicBool::new(false),
                 metric: Metric::default(),
                 settled,
                 demand: Demand::default(),
@@ -66,6 +69,16 @@ impl Writer {
     /// be right whatever it says.
     pub(crate) fn settled(&self) -> Settled {
         self.settled.get()
+    }
+
+    /// Nothing is opened from now on.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the connection was closed.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
     pub(crate) fn cell(&self) -> &SnapshotCell {
@@ -118,7 +131,7 @@ impl Writer {
 
     /// Gives a node a new pool of read-only sessions in the place of `worn`, and has the connections of that one
     /// closed: idle ones now, busy ones as they come free.
-    pub(crate) fn renew_sessions(&self, node: &Node, worn: &Arc<dyn Driver>, is_closed: impl Fn() -> bool) {
+    pub(crate) fn renew_sessions(&self, node: &Node, worn: &Arc<dyn Driver>) {
         let Some(fresh) = worn.renewed() else { return };
         self.has_heard(&*fresh);
         if !node.replace_read(worn, Arc::clone(&fresh)) {
@@ -127,7 +140,7 @@ impl Writer {
         // Once more now that it is the node's: a callback that is set from here on finds it there.
         self.has_heard(&*fresh);
         // Closed meanwhile: then whoever closes may have looked at the worn one. It stops first, and looks then.
-        let is_closed = is_closed();
+        let is_closed = self.is_stopped();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let worn = Arc::clone(worn);
             runtime.spawn(async move {
@@ -143,7 +156,7 @@ impl Writer {
     /// nothing that they answer tells. Those for reads are opened afresh; of those for writes, whose pool may be
     /// lent out, the idle ones are closed.
     pub(super) fn leave_former_server(&self, node: &Node) {
-        self.renew_sessions(node, &node.driver(Lane::Read), || false);
+        self.renew_sessions(node, &node.driver(Lane::Read));
         node.driver(Lane::Write).close_idle();
     }
 
@@ -151,7 +164,7 @@ impl Writer {
     /// there: the session does not stay.
     fn forget_first_session(&self, node: &Node) {
         if node.hello().is_some() {
-            self.renew_sessions(node, &node.driver(Lane::Read), || false);
+            self.renew_sessions(node, &node.driver(Lane::Read));
         }
     }
 

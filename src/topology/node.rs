@@ -271,9 +271,12 @@ impl Node {
         Seq(self.withdrawn_at.load(Ordering::SeqCst))
     }
 
-    /// Another server answered on a new connection than the one that is believed to be here.
-    pub(crate) fn met(&self, stranger: Stranger) {
-        *self.stranger.lock().unwrap_or_else(PoisonError::into_inner) = Some(stranger);
+    /// Another server answered on a new connection than the one that is believed to be here. Whether that is news:
+    /// nobody has met this one before, since the node was asked.
+    pub(crate) fn met(&self, stranger: Stranger) -> bool {
+        let incarnation = Arc::clone(&stranger.incarnation);
+        let known = self.stranger.lock().unwrap_or_else(PoisonError::into_inner).replace(stranger);
+        known.is_none_or(|known| known.incarnation != incarnation)
     }
 
     /// What was met is dealt with.
