@@ -70,15 +70,7 @@ fn to_primary_at(proxy: &ChaosProxy, servers: &Servers) -> Builder {
 /// The address of the primary leads to another server from now on, and who asks the primary has a connection to the one
 /// before, whose replicas catch up with it. The first who meets the other server is a writer.
 async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers, others: Servers) -> Result<()> {
-    for cluster in [&servers, &others] {
-        item::create_table(&cluster.plain().await?).await?;
-        cluster.wait_caught_up().await?;
-    }
-    let before = connections_to_connect(&servers).await?;
-    let proxy = moving_after(before, &servers, &others).await?;
-    let db = to_primary_at(&proxy, &servers).connect().await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(proxy.connections(), before);
+    let (db, _proxy) = connected_to_what_moves(&servers, &others, 0).await?;
     reads_what_it_writes(&db).await?;
     assert_eq!(items(&others).await?, WRITES, "they were written to the other server");
     db.close().await?;
@@ -88,16 +80,9 @@ async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers
 /// As before, and a connection for writes to the server before is there too, until a second one is needed: then neither
 /// reads nor writes go back to where they were.
 async fn writers_do_not_go_back_to_who_was_the_primary(servers: Servers, others: Servers) -> Result<()> {
-    for cluster in [&servers, &others] {
-        item::create_table(&cluster.plain().await?).await?;
-        cluster.wait_caught_up().await?;
-    }
-    let before = connections_to_connect(&servers).await?;
-    let proxy = moving_after(before + 1, &servers, &others).await?;
-    let db = to_primary_at(&proxy, &servers).connect().await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (db, _proxy) = connected_to_what_moves(&servers, &others, 1).await?;
     item::new("before", 1).insert(&db.session()).await?;
-    assert_eq!((proxy.connections(), items(&servers).await?), (before + 1, 1));
+    assert_eq!(items(&servers).await?, 1);
     let at_once = futures_util::future::join_all((0..4).map(async |number| {
         item::new("at once", number).insert(&db.write()).await // on MariaDB what was inserted may be looked for elsewhere
     }));
@@ -110,12 +95,26 @@ async fn writers_do_not_go_back_to_who_was_the_primary(servers: Servers, others:
     Ok(())
 }
 
-/// An address that leads to the one primary for so many connections, and then to the other.
-async fn moving_after(connections: u64, servers: &Servers, others: &Servers) -> Result<ChaosProxy> {
-    let first = usize::try_from(connections)?;
+/// A connection to an address that leads to the one primary until it is connected and for so many connections more, and
+/// then to the other.
+async fn connected_to_what_moves(
+    servers: &Servers,
+    others: &Servers,
+    more: usize,
+) -> Result<(DatabaseConnection, ChaosProxy)> {
+    for cluster in [servers, others] {
+        item::create_table(&cluster.plain().await?).await?;
+        cluster.wait_caught_up().await?;
+    }
+    let before = connections_to_connect(servers).await?;
+    let first = usize::try_from(before)? + more;
     let mut ports = vec![servers.primary().port(); first];
     ports.resize(first + 200, others.primary().port());
-    ChaosProxy::start_in_turn(&ports).await
+    let proxy = ChaosProxy::start_in_turn(&ports).await?;
+    let db = to_primary_at(&proxy, servers).connect().await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(proxy.connections(), before);
+    Ok((db, proxy))
 }
 
 async fn items(servers: &Servers) -> Result<u32> {
