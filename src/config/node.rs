@@ -257,9 +257,9 @@ impl NodeConfig {
     }
 
     /// How long a connection stays at hand between statements, before its pool has it back; zero for not at all. Of
-    /// an open connection, those for reads. Default: [`Config::keep_warm`](crate::Config::keep_warm) for a node that is given as a URL and not
-    /// pinged before every use. Others may bring pool hooks (`before_acquire`, `after_release`) that are meant to run
-    /// for each statement: say it here where they need not.
+    /// an open connection, those for reads. Default: [`Config::keep_warm`](crate::Config::keep_warm) for a node that is
+    /// given as a URL and not pinged before every use. Others may bring pool hooks (`before_acquire`, `after_release`)
+    /// that are meant to run for each statement: say it here where they need not.
     #[must_use]
     pub fn keep_warm(self, keep: Duration) -> Self {
         self.with(|settings| settings.keep_warm = Some(keep))

@@ -211,7 +211,7 @@ impl<DB: Database> Keeper<DB> {
     }
 
     /// From now on there may be strangers in the pool, who are not counted.
-    pub(super) fn is_lent_out(&self) {
+    pub(super) fn expect_strangers(&self) {
         let mut shelf = self.shelf();
         if !mem::replace(&mut shelf.has_strangers, true) {
             // The next looks more often.

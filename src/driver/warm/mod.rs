@@ -270,7 +270,8 @@ where
     }
 
     fn seaorm(&self) -> Option<&DatabaseConnection> {
-        self.keeper.is_lent_out();
+        // Whoever has it takes connections out of the pool by themselves.
+        self.keeper.expect_strangers();
         self.pool.seaorm()
     }
 }

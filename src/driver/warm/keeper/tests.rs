@@ -50,9 +50,12 @@ async fn what_is_no_longer_meant_is_closed_at_hand_and_after_its_use() {
     assert_eq!((at_hand(&keeper), keeper.pool.size()), (1, 2));
     keeper.close_held();
     taken.rest();
-    while keeper.pool.size() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let all_closed = async {
+        while keeper.pool.size() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG / 12, all_closed).await.expect("all are closed");
     take_and_rest(&keeper).await;
     assert_eq!(at_hand(&keeper), 1, "a new one stays");
 }
@@ -114,7 +117,7 @@ async fn what_is_at_hand_stays_there_while_the_pool_may_open_another() {
 async fn strangers_find_a_connection_in_the_pool() {
     let keeper = Keeper::new(pool_of(2), LONG);
     take_and_rest(&keeper).await;
-    keeper.is_lent_out();
+    keeper.expect_strangers();
     assert_eq!(at_hand(&keeper), 0, "there may be somebody already");
     for _ in 0..3 {
         let (one, other) = (keeper.take().await.expect("one"), keeper.take().await.expect("another"));
@@ -129,7 +132,7 @@ async fn strangers_find_a_connection_in_the_pool() {
 #[tokio::test]
 async fn what_came_here_before_goes_back_when_strangers_have_all_the_others() {
     let keeper = Keeper::new(pool_of(2), LONG);
-    keeper.is_lent_out();
+    keeper.expect_strangers();
     take_and_rest(&keeper).await;
     assert_eq!(at_hand(&keeper), 1, "the pool may open another");
     let first = keeper.pool.acquire().await.expect("it opens one");
