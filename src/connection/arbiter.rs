@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use sea_orm::DbErr;
 
 use super::{
-    core::Core,
     run::{Among, Operation, ReadRoute},
+    shared::Shared,
 };
 use crate::{
     Error,
     driver::Fault,
     error::Kind,
-    routing::{DecidedBy, Intent, Reason, Refusal, Verdict},
+    routing::{DecidedBy, Intent, Reason, Refusal, StatementClass},
     telemetry,
     topology::{Lane, Lease, Role},
 };
@@ -32,11 +32,11 @@ pub(super) enum IfRefused {
 /// Why a read has no answer.
 pub(super) enum Unserved {
     Failed(DbErr),
-    Refused(Refused),
+    Refused(RejectedRead),
 }
 
 /// A read that a server refused.
-pub(super) struct Refused {
+pub(super) struct RejectedRead {
     pub(super) error: DbErr,
     pub(super) refusal: Refusal,
     pub(super) lease: Lease,
@@ -49,7 +49,7 @@ pub(super) enum AfterRefusal<'a> {
     Fail,
 }
 
-impl Refused {
+impl RejectedRead {
     /// The error of a read that stays refused.
     pub(super) fn into_error(self, route: ReadRoute<'_>) -> DbErr {
         match (route.if_refused, self.refusal) {
@@ -63,7 +63,7 @@ impl Unserved {
     /// What the server said.
     pub(super) fn into_error(self) -> DbErr {
         match self {
-            Self::Failed(error) | Self::Refused(Refused { error, .. }) => error,
+            Self::Failed(error) | Self::Refused(RejectedRead { error, .. }) => error,
         }
     }
 }
@@ -75,12 +75,12 @@ impl Operation<'_> {
             Refusal::Writes => DecidedBy::Server,
             Refusal::NotOnStandby => DecidedBy::Standby,
         };
-        let overrule = |verdict| Verdict { intent: Intent::Write, decided_by, ..verdict };
-        Self { verdict: self.verdict.map(overrule), ..self }
+        let overrule = |class| StatementClass { intent: Intent::Write, decided_by, ..class };
+        Self { class: self.class.map(overrule), ..self }
     }
 }
 
-impl Core {
+impl Shared {
     /// Whether a fault on this lease is a server's refusal to run a read.
     pub(super) fn refusal(lease: &Lease, fault: Fault) -> Option<Refusal> {
         match (fault, lease.lane(), lease.role()) {
@@ -91,13 +91,18 @@ impl Core {
     }
 
     /// Decides what is done about a refusal.
-    pub(super) fn after_refusal<'a>(&self, route: ReadRoute<'a>, refused: &Refused, sql: &str) -> AfterRefusal<'a> {
+    pub(super) fn after_refusal<'a>(
+        &self,
+        route: ReadRoute<'a>,
+        refused: &RejectedRead,
+        sql: &str,
+    ) -> AfterRefusal<'a> {
         if refused.refusal == Refusal::Writes {
             self.remember(sql, refused.refusal, &refused.lease);
         }
         match (route.if_refused, refused.refusal) {
             // Of several statements in one text, those before the refused one may have run.
-            _ if !self.judge().is_one_statement(sql) => AfterRefusal::Fail,
+            _ if !self.router().is_one_statement(sql) => AfterRefusal::Fail,
             (IfRefused::RunOnPrimary, _) => AfterRefusal::RunOnPrimary,
             (IfRefused::StayReadOnly, Refusal::NotOnStandby) => {
                 AfterRefusal::ReadOnPrimary(ReadRoute { among: Among::Primary, ..route })
@@ -107,7 +112,7 @@ impl Core {
     }
 
     /// The primary ran what another session refused.
-    pub(super) fn was_overruled(&self, sql: &str, refused: &Refused) {
+    pub(super) fn was_overruled(&self, sql: &str, refused: &RejectedRead) {
         self.overruled.fetch_add(1, Ordering::Relaxed);
         telemetry::read_overruled(refused.lease.node().name());
         // Only now it is certain that the standby was the reason, and not the statement.
@@ -120,8 +125,8 @@ impl Core {
     /// closed on which one was refused: it may hold what the statement took before that, such as an
     /// advisory lock.
     fn remember(&self, sql: &str, refusal: Refusal, lease: &Lease) {
-        if self.judge().was_refused(sql, refusal, self.now()) {
-            telemetry::refused(lease.node().name(), refusal, &self.judge().shown(sql));
+        if self.router().was_refused(sql, refusal, self.now()) {
+            telemetry::refused(lease.node().name(), refusal, &self.router().shown(sql));
         }
         self.monitor.writer().renew_sessions(lease.node(), lease.driver());
     }
@@ -139,11 +144,11 @@ impl Core {
 
     /// A server refused to write inside a READ ONLY transaction: the typed error of it.
     pub(super) fn refused_in_transaction(&self, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
-        let verdict = self.verdict(sql);
+        let class = self.class(sql);
         if lease.lane() == Lane::Read {
-            if verdict.is_read_by_text() || verdict.reason.is_unknown_function() {
+            if class.is_read_by_text() || class.reason.is_unknown_function() {
                 self.remember(sql, Refusal::Writes, lease);
-            } else if !is_refused_at_once(verdict.reason, sql) {
+            } else if !is_refused_at_once(class.reason, sql) {
                 self.monitor.writer().renew_sessions(lease.node(), lease.driver());
             }
         }

@@ -6,9 +6,9 @@ use sea_orm::DbErr;
 use tokio::time;
 
 use super::{
-    core::{Context, Core},
     facade::DatabaseConnection,
     session::{Handle, Session, SessionRef},
+    shared::{Context, Shared},
 };
 use crate::{
     Error,
@@ -45,7 +45,7 @@ impl DatabaseConnection {
     /// Nothing is changed.
     pub async fn causal_token(&self) -> Result<CausalToken, DbErr> {
         let context = self.own_context();
-        self.core().token(&context).await
+        self.shared().token(&context).await
     }
 
     /// An explicit session that sees what the session of the token had written and read when the token was made.
@@ -55,11 +55,11 @@ impl DatabaseConnection {
     /// life, a warning says so, and [`explain`](Self::explain) too.
     #[must_use]
     pub fn session_after(&self, token: &CausalToken) -> Self {
-        self.with_session(Handle::Session(Arc::new(self.core().session_after(token))))
+        self.with_session(Handle::Session(Arc::new(self.shared().session_after(token))))
     }
 }
 
-impl Core {
+impl Shared {
     async fn token(&self, context: &Context) -> Result<CausalToken, DbErr> {
         let floor = self.floors.at_most(&context.session);
         let begun_after = match &context.session {

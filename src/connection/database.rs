@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use sea_orm::{DatabaseConnectionType, DbBackend, DbErr};
 
-use super::{core::Core, facade::DatabaseConnection};
+use super::{facade::DatabaseConnection, shared::Shared};
 use crate::{
     Error,
     clock::Clock,
@@ -15,7 +15,7 @@ use crate::{
     },
     driver::Disconnected,
     monitor::{FirstAnswer, Writer, connect_all},
-    routing::{BadRule, Intent, Judge, LeastInFlight, Policy, RoundRobin, WeightedRandom},
+    routing::{BadRule, Intent, LeastInFlight, Policy, RoundRobin, StatementRouter, WeightedRandom},
     telemetry,
     topology::{Role, Samples, Topology},
 };
@@ -267,7 +267,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         replicas.push(replica.member);
     }
 
-    let judge = judge(&config, backend)?;
+    let router = router(&config, backend)?;
     let policy = policy.unwrap_or_else(|| named_policy(settings.policy));
     let seed = settings.seed.unwrap_or_else(rand_seed);
     let mut topology = Topology {
@@ -281,14 +281,14 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
     };
     topology.sample(false);
     let watched = !topology.is_single();
-    let core = Core::new(Writer::new(topology, settings, clock, Arc::new(judge)), policy, seed, backend);
+    let shared = Shared::new(Writer::new(topology, settings, clock, Arc::new(router)), policy, seed, backend);
     if watched {
-        core.monitor.ensure_running();
+        shared.monitor.ensure_running();
     }
-    Ok(DatabaseConnection::new(Arc::new(core)))
+    Ok(DatabaseConnection::new(Arc::new(shared)))
 }
 
-fn judge(config: &Config, backend: DbBackend) -> Result<Judge, Error> {
+fn router(config: &Config, backend: DbBackend) -> Result<StatementRouter, Error> {
     for (index, name) in config.harmless_functions.iter().enumerate() {
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || "()\"`;".contains(c)) {
             let problem = format!("`{name}` is not a name such as `full_name` or `shop.price_of`");
@@ -302,7 +302,7 @@ fn judge(config: &Config, backend: DbBackend) -> Result<Judge, Error> {
         };
         (rule.shape.as_str(), intent)
     });
-    Judge::new(backend, &config.harmless_functions, rules).map_err(|(index, problem)| {
+    StatementRouter::new(backend, &config.harmless_functions, rules).map_err(|(index, problem)| {
         let problem = match problem {
             BadRule::Empty => "it holds no statement".to_owned(),
             BadRule::Unreadable => "its end cannot be found; close every literal, name and comment".to_owned(),

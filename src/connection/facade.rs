@@ -9,13 +9,13 @@ use std::{
 use sea_orm::{AccessMode, IsolationLevel, Statement, TransactionOptions};
 
 use super::{
-    core::{Context, Core, Terms},
     database::Builder,
     lent::{self, Lent},
     read::ReadConn,
     record::RouteLog,
-    run::{Effect, ReadRoute, Supply},
+    run::{ReadRoute, RetryableStatement, WriteEffect},
     session::{self, Handle},
+    shared::{Context, SessionOptions, Shared},
     surface::{self, Route, Routed, implement_seaorm_traits},
     write::WriteConn,
 };
@@ -23,7 +23,7 @@ use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
     monitor::SwapReport,
-    routing::{Intent, ReadRequest, RouteDecision, Verdict},
+    routing::{Intent, ReadRequest, RouteDecision, StatementClass},
     topology::{Lane, Topology},
 };
 
@@ -34,15 +34,16 @@ use crate::{
 /// ends its monitor.
 #[derive(Clone)]
 pub struct DatabaseConnection {
-    core: Arc<Core>,
-    terms: Terms,
+    shared: Arc<Shared>,
+    options: SessionOptions,
     lent: Lent,
 }
 
 impl DatabaseConnection {
-    pub(super) fn new(core: Arc<Core>) -> Self {
-        let terms = Terms { session: Handle::Implicit, consistency: core.settings().consistency, log: None };
-        Self { core, terms, lent: Lent::default() }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let options =
+            SessionOptions { session: Handle::Implicit, consistency: shared.settings().consistency, log: None };
+        Self { shared, options, lent: Lent::default() }
     }
 
     /// Starts a configuration in code; end it with [`Builder::connect`].
@@ -53,12 +54,12 @@ impl DatabaseConnection {
     /// A connection for reads: one node, drawn by the primary read share and the policy, and kept
     /// for the life of the value. Takes no connection from a pool until a statement runs.
     pub fn read(&self) -> ReadConn {
-        ReadConn::draw(Arc::clone(&self.core), &self.context())
+        ReadConn::draw(Arc::clone(&self.shared), &self.context())
     }
 
     /// A connection whose every statement goes to the primary.
     pub fn write(&self) -> WriteConn {
-        WriteConn::new(Arc::clone(&self.core), &self.context())
+        WriteConn::new(Arc::clone(&self.shared), &self.context())
     }
 
     /// An explicit session (a request, a job): the handle is the session, and clones of it share
@@ -75,23 +76,23 @@ impl DatabaseConnection {
     /// # Cancel safety
     /// That of the future.
     pub async fn scope<F: Future>(&self, session: &Self, future: F) -> F::Output {
-        let entered = match &session.terms.session {
+        let entered = match &session.options.session {
             Handle::Session(session) => Arc::clone(session),
             Handle::Implicit => Arc::default(),
         };
-        session::scope(self.core.id, entered, future).await
+        session::scope(self.shared.id, entered, future).await
     }
 
     /// The same session with another consistency.
     #[must_use]
     pub fn with_consistency(&self, consistency: Consistency) -> Self {
-        let terms = Terms { consistency, ..self.terms.clone() };
-        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
+        let options = SessionOptions { consistency, ..self.options.clone() };
+        Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
 
     /// The consistency of this handle.
     pub fn consistency(&self) -> Consistency {
-        self.terms.consistency
+        self.options.consistency
     }
 
     /// The same session, with every decision about its operations written into `log`: also those of read
@@ -107,29 +108,30 @@ impl DatabaseConnection {
     /// ```
     #[must_use]
     pub fn recorded(&self, log: &RouteLog) -> Self {
-        let terms = Terms { log: Some(log.clone()), ..self.terms.clone() };
-        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
+        let options = SessionOptions { log: Some(log.clone()), ..self.options.clone() };
+        Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
 
     /// Which node would run a statement for this handle now, and why. Runs nothing, draws nothing and
     /// takes no place on a node; where a draw would decide, the likeliest node is named.
     pub fn explain(&self, statement: &Statement) -> RouteDecision {
-        let core = &self.core;
+        let shared = &self.shared;
         let context = self.context();
-        let verdict = core.judge().preview(&statement.sql, || core.now());
-        let topology = core.cell().load();
-        let decision = match self.route(&context, &verdict) {
+        let class = shared.router().preview(&statement.sql, || shared.now());
+        let topology = shared.cell().load();
+        let decision = match self.route(&context, &class) {
             Ok(Route::Read(route)) => {
-                let now = core.now();
+                let now = shared.now();
                 let (kept, seen) = route.kept.map(|kept| kept.get()).unwrap_or_default();
-                let freshness = core.freshness_but_for_read_backs(&context, now);
-                let stick_after_write = core.floors.stick_after_write();
-                let request = ReadRequest { freshness, tried: None, kept, seen, stick_after_write, alone: route.alone };
-                RouteDecision::of_read(&topology, core.policy.as_ref(), &request, Some(verdict), now)
+                let requirement = shared.requirement_but_for_read_backs(&context, now);
+                let stick_after_write = shared.floors.stick_after_write();
+                let request =
+                    ReadRequest { requirement, tried: None, kept, seen, stick_after_write, alone: route.alone };
+                RouteDecision::of_read(&topology, shared.policy.as_ref(), &request, Some(class), now)
             }
-            _ => RouteDecision::of_write(&topology, Some(verdict)),
+            _ => RouteDecision::of_write(&topology, Some(class)),
         };
-        decision.about(&statement.sql, core.judge().shown(&statement.sql))
+        decision.about(&statement.sql, shared.router().shown(&statement.sql))
     }
 
     /// SeaORM's own handle of the primary's read-write pool, for what takes one by name. What is written
@@ -138,20 +140,20 @@ impl DatabaseConnection {
     /// Migrations and schema sync take `&db` as it is, and access control has the methods of SeaORM;
     /// [`drop_in`](crate::drop_in) shows them.
     pub fn primary(&self) -> sea_orm::DatabaseConnection {
-        self.core.cell().load().primary.node.driver(Lane::Write).seaorm().cloned().unwrap_or_default()
+        self.shared.cell().load().primary.node.driver(Lane::Write).seaorm().cloned().unwrap_or_default()
     }
 
     /// What this process believes about the nodes now. `Display` prints a table.
     pub fn topology(&self) -> Arc<Topology> {
-        self.core.topology()
+        self.shared.topology()
     }
 
     /// Reads that a server did not run and the primary did, since the connection was opened: those that
     /// write in a way their text does not show, and on PostgreSQL those of unlogged tables. Each shape of
     /// statement is tried again after ten minutes, so a number that grows faster means many shapes: send
     /// them to the primary by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
-    pub fn overruled_reads(&self) -> u64 {
-        self.core.overruled.load(Ordering::Relaxed)
+    pub fn reads_rerun_on_primary(&self) -> u64 {
+        self.shared.overruled.load(Ordering::Relaxed)
     }
 
     /// Makes `nodes` the replicas, atomically: new nodes are connected and have to answer first,
@@ -169,7 +171,7 @@ impl DatabaseConnection {
         I: IntoIterator,
         I::Item: Into<NodeConfig>,
     {
-        self.core.monitor.swap_replicas(nodes.into_iter().map(Into::into).collect()).await
+        self.shared.monitor.swap_replicas(nodes.into_iter().map(Into::into).collect()).await
     }
 
     /// Adds a replica that has answered.
@@ -180,7 +182,7 @@ impl DatabaseConnection {
     /// # Cancel safety
     /// As [`swap_replicas`](Self::swap_replicas).
     pub async fn add_replica(&self, node: impl Into<NodeConfig>) -> Result<SwapReport, Error> {
-        self.core.monitor.add_replica(node.into()).await
+        self.shared.monitor.add_replica(node.into()).await
     }
 
     /// Removes a replica and waits until what runs on it has ended (at most the drain time-out, 30 s).
@@ -192,7 +194,7 @@ impl DatabaseConnection {
     /// The replica leaves when it is this change's turn (another change may be connecting nodes); from
     /// then on draining goes on without the future.
     pub async fn remove_replica(&self, name: impl AsRef<str>) -> Result<(), Error> {
-        self.core.monitor.remove_replica(name.as_ref()).await
+        self.shared.monitor.remove_replica(name.as_ref()).await
     }
 
     /// Makes another node the primary, as [`swap_replicas`](Self::swap_replicas) does for
@@ -204,7 +206,7 @@ impl DatabaseConnection {
     /// # Cancel safety
     /// As [`swap_replicas`](Self::swap_replicas).
     pub async fn swap_primary(&self, node: impl Into<NodeConfig>) -> Result<SwapReport, Error> {
-        self.core.monitor.swap_primary(node.into()).await
+        self.shared.monitor.swap_primary(node.into()).await
     }
 
     /// Changes the primary's share of the reads (0 to 1) for the draws to come.
@@ -212,7 +214,7 @@ impl DatabaseConnection {
     /// # Errors
     /// A value outside of 0 to 1.
     pub fn set_primary_read_share(&self, share: f64) -> Result<(), Error> {
-        self.core.monitor.set_primary_read_share(share)
+        self.shared.monitor.set_primary_read_share(share)
     }
 
     /// Changes how much of its tier's reads a member takes.
@@ -220,7 +222,7 @@ impl DatabaseConnection {
     /// # Errors
     /// No member has this name, or the weight is 0.
     pub fn set_weight(&self, name: impl AsRef<str>, value: u32) -> Result<(), Error> {
-        self.core.monitor.set_weight(name.as_ref(), weight("weight", value)?)
+        self.shared.monitor.set_weight(name.as_ref(), weight("weight", value)?)
     }
 
     /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until what runs on
@@ -232,7 +234,7 @@ impl DatabaseConnection {
     /// # Cancel safety
     /// The replica is out as soon as the future was polled.
     pub async fn drain(&self, name: impl AsRef<str>) -> Result<(), Error> {
-        self.core.monitor.drain(name.as_ref()).await
+        self.shared.monitor.drain(name.as_ref()).await
     }
 
     /// Puts a drained replica back into rotation.
@@ -240,50 +242,50 @@ impl DatabaseConnection {
     /// # Errors
     /// No member has this name.
     pub fn resume(&self, name: impl AsRef<str>) -> Result<(), Error> {
-        self.core.monitor.resume(name.as_ref())
+        self.shared.monitor.resume(name.as_ref())
     }
 
     /// The same connection with another session.
     pub(super) fn with_session(&self, session: Handle) -> Self {
-        let terms = Terms { session, ..self.terms.clone() };
-        Self { core: Arc::clone(&self.core), terms, lent: Lent::default() }
+        let options = SessionOptions { session, ..self.options.clone() };
+        Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
 
     /// Whose operation one is that begins now.
     pub(super) fn own_context(&self) -> Context {
-        self.terms.context(self.core.id)
+        self.options.context(self.shared.id)
     }
 
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// SeaORM's handle of the primary for as long as this handle lives.
     pub(super) fn lent(&self) -> &sea_orm::DatabaseConnection {
-        self.lent.primary(&self.core, &self.terms.session)
+        self.lent.primary(&self.shared, &self.options.session)
     }
 
     /// As [`lent`](Self::lent), to somebody who may write through it.
     pub(super) fn lend(&self) -> &sea_orm::DatabaseConnection {
-        lent::written_out_of_sight(&self.core, &self.terms.session);
+        lent::written_out_of_sight(&self.shared, &self.options.session);
         self.lent()
     }
 }
 
 impl Routed for DatabaseConnection {
-    fn core(&self) -> &Arc<Core> {
-        &self.core
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     fn context(&self) -> Context {
-        self.terms.context(self.core.id)
+        self.options.context(self.shared.id)
     }
 
-    fn route<'a>(&'a self, context: &'a Context, verdict: &Verdict) -> Result<Route<'a>, Error> {
-        Ok(match verdict.intent {
+    fn route<'a>(&'a self, context: &'a Context, class: &StatementClass) -> Result<Route<'a>, Error> {
+        Ok(match class.intent {
             Intent::Read => Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }),
-            Intent::Write if self.core.backend.support_returning() => Route::Primary(Effect::Written),
-            Intent::Write => Route::Primary(Effect::WrittenWithoutReturning),
+            Intent::Write if self.shared.backend.support_returning() => Route::Primary(WriteEffect::Written),
+            Intent::Write => Route::Primary(WriteEffect::WrittenWithoutReturning),
         })
     }
 
@@ -293,11 +295,11 @@ impl Routed for DatabaseConnection {
         options: &mut TransactionOptions,
     ) -> Result<Route<'a>, Error> {
         if options.access_mode != Some(AccessMode::ReadOnly) {
-            return Ok(Route::Primary(Effect::Written));
+            return Ok(Route::Primary(WriteEffect::Written));
         }
         if options.isolation_level == Some(IsolationLevel::Serializable) {
             // No standby can run it, and the primary runs it as it would without us.
-            return Ok(Route::Primary(Effect::Nothing));
+            return Ok(Route::Primary(WriteEffect::Nothing));
         }
         Ok(Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }))
     }
@@ -308,8 +310,8 @@ implement_seaorm_traits!(DatabaseConnection);
 impl fmt::Debug for DatabaseConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseConnection")
-            .field("topology", self.core.cell())
-            .field("consistency", &self.terms.consistency)
+            .field("topology", self.shared.cell())
+            .field("consistency", &self.options.consistency)
             .finish_non_exhaustive()
     }
 }

@@ -36,7 +36,7 @@ macro_rules! implement_inherent_methods {
         impl $handle {
             /// The dialect of the nodes.
             pub fn get_database_backend(&self) -> sea_orm::DbBackend {
-                $crate::connection::surface::Routed::core(self).backend
+                $crate::connection::surface::Routed::shared(self).backend
             }
 
             /// A schema builder for the dialect of the nodes.
@@ -103,7 +103,7 @@ impl DatabaseConnection {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        self.core().ping_primary(&self.context()).await
+        self.shared().ping_primary(&self.context()).await
     }
 
     /// Closes the pools of every node; those that were given open are left to their owner.
@@ -120,9 +120,9 @@ impl DatabaseConnection {
     /// # Errors
     /// None of a connected handle; SeaORM's signature.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
-        let core = self.core();
-        core.monitor.stop();
-        for node in core.topology().nodes() {
+        let shared = self.shared();
+        shared.monitor.stop();
+        for node in shared.topology().nodes() {
             for lane in [Lane::Read, Lane::Write] {
                 node.driver(lane).close().await?;
             }
@@ -141,7 +141,7 @@ impl DatabaseConnection {
     where
         F: Fn(&sea_orm::metric::Info<'_>) + Send + Sync + 'static,
     {
-        self.core().monitor.writer().set_metric_callback(callback);
+        self.shared().monitor.writer().set_metric_callback(callback);
     }
 
     /// The read-write pool of the node that is the primary now. What is written through it raises

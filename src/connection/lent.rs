@@ -7,9 +7,9 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    core::Core,
-    run::{Certainty, Effect, WriteMark},
+    run::{Certainty, WriteEffect, WriteMark},
     session::Handle,
+    shared::Shared,
 };
 use crate::topology::{Lane, NodeId};
 
@@ -39,17 +39,17 @@ impl Lent {
     /// the same, as of a write whose commit it does not see.
     ///
     /// A scripted node has no handle; what stands in for it is not connected.
-    pub(super) fn primary(&self, core: &Arc<Core>, session: &Handle) -> &sea_orm::DatabaseConnection {
-        let node = Arc::clone(&core.cell().load().primary.node);
+    pub(super) fn primary(&self, shared: &Arc<Shared>, session: &Handle) -> &sea_orm::DatabaseConnection {
+        let node = Arc::clone(&shared.cell().load().primary.node);
         self.of(node.id(), || {
             let mut connection = node.driver(Lane::Write).seaorm().cloned().unwrap_or_default();
-            let metric = core.monitor.writer().metric().clone();
+            let metric = shared.monitor.writer().metric().clone();
             // Weak: what was copied out of a handle must not keep its monitor alive.
-            let (core, session) = (Arc::downgrade(core), session.clone());
+            let (shared, session) = (Arc::downgrade(shared), session.clone());
             connection.set_metric_callback(move |info| {
                 metric.tell(info);
-                if let Some(core) = core.upgrade() {
-                    heard(&core, &session, &info.statement.sql);
+                if let Some(shared) = shared.upgrade() {
+                    heard(&shared, &session, &info.statement.sql);
                 }
             });
             connection
@@ -68,16 +68,16 @@ impl Lent {
     }
 }
 
-fn heard(core: &Arc<Core>, session: &Handle, sql: &str) {
-    if !core.verdict(sql).intent.is_read() {
-        written_out_of_sight(core, session);
+fn heard(shared: &Arc<Shared>, session: &Handle, sql: &str) {
+    if !shared.class(sql).intent.is_read() {
+        written_out_of_sight(shared, session);
     }
 }
 
 /// Something is, or will be, written that we cannot see the end of: the session reads from the
 /// primary for `unknown_outcome_hold`.
-pub(super) fn written_out_of_sight(core: &Arc<Core>, session: &Handle) {
-    drop(WriteMark::begin(Arc::clone(core), session.current(core.id), Effect::Written, Certainty::Unknown));
+pub(super) fn written_out_of_sight(shared: &Arc<Shared>, session: &Handle) {
+    drop(WriteMark::begin(Arc::clone(shared), session.current(shared.id), WriteEffect::Written, Certainty::Unknown));
 }
 
 impl Clone for Lent {

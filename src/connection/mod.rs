@@ -4,7 +4,6 @@ mod arbiter;
 mod budget;
 mod causal;
 mod convert;
-mod core;
 mod database;
 mod facade;
 mod inherent;
@@ -15,6 +14,7 @@ mod run;
 #[cfg(feature = "schema-sync")]
 mod schema;
 mod session;
+mod shared;
 #[cfg(feature = "stream")]
 mod stream;
 mod surface;

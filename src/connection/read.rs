@@ -6,16 +6,16 @@ use sea_orm::{AccessMode, DbBackend, DbErr, IsolationLevel, TransactionOptions};
 
 use super::{
     arbiter::{IfRefused, Unserved, refused_before},
-    core::{Context, Core, Terms},
     inherent::implement_inherent_methods,
-    run::{Among, Operation, ReadRoute, Supply},
+    run::{Among, Operation, ReadRoute, RetryableStatement},
     session::KeptNode,
+    shared::{Context, SessionOptions, Shared},
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
 use crate::{
     Error,
     error::Kind,
-    routing::{DecidedBy, Intent, ReadRequest, Verdict, select_read},
+    routing::{DecidedBy, Intent, ReadRequest, StatementClass, select_read},
     topology::Lane,
 };
 
@@ -31,23 +31,24 @@ use crate::{
 /// READ ONLY transactions. Its sessions are read-only in the database too (but for `sqlite::memory:`, whose
 /// one pool cannot be).
 pub struct ReadConn {
-    core: Arc<Core>,
-    terms: Terms,
+    shared: Arc<Shared>,
+    options: SessionOptions,
     kept: Arc<KeptNode>,
 }
 
 impl ReadConn {
-    pub(super) fn draw(core: Arc<Core>, context: &Context) -> Self {
-        let conn = Self { core, terms: Terms::of(context), kept: Arc::new(KeptNode::of_read_connection()) };
-        let core = &conn.core;
-        let now = core.now();
+    pub(super) fn draw(shared: Arc<Shared>, context: &Context) -> Self {
+        let conn =
+            Self { shared, options: SessionOptions::of(context), kept: Arc::new(KeptNode::of_read_connection()) };
+        let shared = &conn.shared;
+        let now = shared.now();
         let (kept, seen) = conn.kept().get();
-        let freshness = core.freshness(context, now);
-        let stick_after_write = core.floors.stick_after_write();
-        let request = ReadRequest { freshness, tried: None, kept, seen, stick_after_write, alone: Lane::Read };
+        let requirement = shared.requirement(context, now);
+        let stick_after_write = shared.floors.stick_after_write();
+        let request = ReadRequest { requirement, tried: None, kept, seen, stick_after_write, alone: Lane::Read };
         // With nobody eligible the first statement waits for somebody.
         if let Ok(selected) =
-            select_read(&core.cell().load(), core.policy.as_ref(), &request, now, &mut core.draws.draw())
+            select_read(&shared.cell().load(), shared.policy.as_ref(), &request, now, &mut shared.draws.draw())
         {
             conn.kept().went_to(selected.node.id(), selected.life, selected.how);
         }
@@ -57,13 +58,13 @@ impl ReadConn {
     /// An explicit session has one node, however it reads: two would show it an older state after
     /// a newer one.
     fn kept(&self) -> &Arc<KeptNode> {
-        self.terms.session.kept().unwrap_or(&self.kept)
+        self.options.session.kept().unwrap_or(&self.kept)
     }
 
     /// The name of the node it keeps to now; `None` while no node is eligible.
     pub fn node(&self) -> Option<String> {
         let id = self.kept().node()?;
-        Some(self.core.cell().load().member_of(id)?.name().to_owned())
+        Some(self.shared.cell().load().member_of(id)?.name().to_owned())
     }
 
     /// Whether its node answers; asks another one, and moves there, when it does not.
@@ -74,8 +75,8 @@ impl ReadConn {
         let context = self.context();
         let route = self.anywhere();
         let operation = Operation::bare(&context);
-        let asked = self.core.ask(&operation, route);
-        let answered = self.core.read(&asked, route, |driver, _| driver.ping()).await;
+        let asked = self.shared.ask(&operation, route);
+        let answered = self.shared.read(&asked, route, |driver, _| driver.ping()).await;
         let (answered, _lease) = answered.map_err(Unserved::into_error)?;
         Ok(answered)
     }
@@ -93,31 +94,31 @@ impl ReadConn {
 implement_inherent_methods!(ReadConn);
 
 impl Routed for ReadConn {
-    fn core(&self) -> &Arc<Core> {
-        &self.core
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     fn context(&self) -> Context {
-        self.terms.context(self.core.id)
+        self.options.context(self.shared.id)
     }
 
-    fn route<'a>(&'a self, _context: &'a Context, verdict: &Verdict) -> Result<Route<'a>, Error> {
-        match (verdict.intent, verdict.decided_by) {
+    fn route<'a>(&'a self, _context: &'a Context, class: &StatementClass) -> Result<Route<'a>, Error> {
+        match (class.intent, class.decided_by) {
             (Intent::Read, _) => Ok(Route::Read(self.anywhere())),
             (Intent::Write, DecidedBy::Server) => Err(refused_before()),
             // It reads, and only the primary can, or shall, run it.
             (Intent::Write, DecidedBy::Standby) => Ok(Route::Read(self.on_primary())),
             (Intent::Write, DecidedBy::Configuration)
-                if verdict.is_read_by_text() || verdict.reason.is_unknown_function() =>
+                if class.is_read_by_text() || class.reason.is_unknown_function() =>
             {
                 Ok(Route::Read(self.on_primary()))
             }
             (Intent::Write, DecidedBy::Catalogue) => Err(Error::new(Kind::Refused {
-                reason: format!("{}, which the database lists as VOLATILE", verdict.reason),
+                reason: format!("{}, which the database lists as VOLATILE", class.reason),
             })),
             // The caller vouches for functions we know nothing of; the server refuses what writes.
-            (Intent::Write, _) if verdict.reason.is_unknown_function() => Ok(Route::Read(self.anywhere())),
-            (Intent::Write, _) => Err(Error::new(Kind::Refused { reason: verdict.reason.to_string() })),
+            (Intent::Write, _) if class.reason.is_unknown_function() => Ok(Route::Read(self.anywhere())),
+            (Intent::Write, _) => Err(Error::new(Kind::Refused { reason: class.reason.to_string() })),
         }
     }
 
@@ -130,7 +131,7 @@ impl Routed for ReadConn {
             return Err(Error::new(Kind::Refused { reason: "a READ WRITE transaction".to_owned() }));
         }
         // SQLite knows no access modes; its read sessions are `query_only`.
-        if self.core.backend != DbBackend::Sqlite {
+        if self.shared.backend != DbBackend::Sqlite {
             options.access_mode = Some(AccessMode::ReadOnly);
         }
         let among = match options.isolation_level {

@@ -10,17 +10,17 @@ use tokio::time;
 use tracing::Instrument;
 
 use super::{
-    arbiter::{IfRefused, Refused, Unserved},
-    core::{Context, Core},
+    arbiter::{IfRefused, RejectedRead, Unserved},
     session::{KeptNode, SessionRef},
+    shared::{Context, Shared},
 };
 use crate::{
     Error, clock,
     driver::{Driver, Fault},
     error::Kind,
     routing::{
-        Bound, Freshness, How, Judge, ReadRequest, Rejected, RouteDecision, Selected, SessionFloor, Verdict,
-        select_read,
+        How, ReadRequest, Rejected, Requirement, RouteDecision, Selected, SessionFloor, StalenessBound, StatementClass,
+        StatementRouter, select_read,
     },
     telemetry,
     topology::{Floor, Lane, Lease, Node, NodeId, Role, Seq, Tick, Topology},
@@ -59,7 +59,7 @@ impl ReadRoute<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operation<'a> {
     pub(super) context: &'a Context,
-    pub(super) verdict: Option<Verdict>,
+    pub(super) class: Option<StatementClass>,
     /// Its text, when somebody wants to know where it goes.
     pub(super) text: Option<&'a str>,
 }
@@ -69,7 +69,7 @@ pub(super) struct Operation<'a> {
 pub(super) struct Asked<'a> {
     pub(super) operation: &'a Operation<'a>,
     pub(super) at: Tick,
-    pub(super) freshness: Freshness,
+    pub(super) requirement: Requirement,
 }
 
 /// Which members may run a read at all.
@@ -81,14 +81,14 @@ pub(super) enum Among {
 }
 
 /// The text and values of an operation, once for each attempt.
-pub(super) enum Supply<'a> {
+pub(super) enum RetryableStatement<'a> {
     /// Built by SeaORM: built again for a second attempt, not copied for a first one.
     Built { first: Option<Statement>, again: &'a (dyn Fn() -> Statement + Sync) },
     /// Handed over as it is.
     Raw(Option<Statement>),
 }
 
-impl Supply<'_> {
+impl RetryableStatement<'_> {
     /// The text, before the first attempt.
     pub(super) fn sql(&self) -> &str {
         match self {
@@ -116,7 +116,7 @@ pub(super) enum Attempts {
     Last,
 }
 
-impl Core {
+impl Shared {
     /// Runs a plain read on the node decided for it, and once more on another when that fails it.
     ///
     /// # Cancel safety
@@ -177,7 +177,7 @@ impl Core {
             };
             self.suspect(lease.node(), fault);
             if let Some(refusal) = Self::refusal(&lease, fault) {
-                return Err(Unserved::Refused(Refused { error, refusal, lease }));
+                return Err(Unserved::Refused(RejectedRead { error, refusal, lease }));
             }
             if fault == Fault::Closed && has_another_pool(&lease) {
                 continue; // It did not run, and this is not the node's doing.
@@ -206,7 +206,7 @@ impl Core {
 
     /// What a read asks whose belief in its nodes was shaken so often: at last only the primary is sure to have it.
     fn after<'a>(&self, times_shaken: u8, asked: &Asked<'a>) -> Asked<'a> {
-        if times_shaken > MOST_SHAKEN { Asked { freshness: self.past(Floor::never()), ..*asked } } else { *asked }
+        if times_shaken > MOST_SHAKEN { Asked { requirement: self.past(Floor::never()), ..*asked } } else { *asked }
     }
 
     pub(super) fn may_retry(&self, fault: Fault) -> bool {
@@ -226,11 +226,11 @@ impl Core {
     /// What a read that begins now asks of its node.
     pub(super) fn ask<'a>(&self, operation: &'a Operation<'a>, route: ReadRoute<'_>) -> Asked<'a> {
         let at = self.now();
-        let freshness = match route.among {
-            Among::All => self.freshness(operation.context, at),
+        let requirement = match route.among {
+            Among::All => self.requirement(operation.context, at),
             Among::Primary => self.past(Floor::never()),
         };
-        Asked { operation, at, freshness }
+        Asked { operation, at, requirement }
     }
 
     /// Takes a lease on the node for a read, waiting for a node when none is eligible, until the
@@ -261,7 +261,7 @@ impl Core {
         let (kept, seen) = route.kept.map(|kept| kept.get()).unwrap_or_default();
         let stick_after_write = self.floors.stick_after_write();
         let request =
-            ReadRequest { freshness: asked.freshness, tried, kept, seen, stick_after_write, alone: route.alone };
+            ReadRequest { requirement: asked.requirement, tried, kept, seen, stick_after_write, alone: route.alone };
         loop {
             let (selected, record) = {
                 let topology = self.cell().load();
@@ -272,15 +272,15 @@ impl Core {
                 let selected = select_read(&topology, self.policy.as_ref(), &request, now, &mut draw)?;
                 if selected.how.is_by_staleness() {
                     self.want(&request, now);
-                    if now.since(asked.at) < self.longest_wait(asked.freshness, route, selected.how, now) {
+                    if now.since(asked.at) < self.longest_wait(asked.requirement, route, selected.how, now) {
                         return Err(SmallVec::new()); // The primary could serve it; a replica shall, if one soon can.
                     }
                 }
                 if self.reports_stale_reads(asked.operation.context) {
                     self.report_if_stale(&topology, &selected, *asked.operation, now);
                 }
-                let record = asked.operation.record(self.judge(), |verdict| {
-                    RouteDecision::of_selected(&topology, self.policy.as_ref(), &request, verdict, now, &selected)
+                let record = asked.operation.record(self.router(), |class| {
+                    RouteDecision::of_selected(&topology, self.policy.as_ref(), &request, class, now, &selected)
                 });
                 (selected, record)
             };
@@ -294,7 +294,7 @@ impl Core {
                 continue;
             }
             if let (Some(kept), Among::All) = (route.kept, route.among) {
-                let is_open = matches!(asked.freshness, Freshness::Past { floor, .. } if now < floor.parts().2);
+                let is_open = matches!(asked.requirement, Requirement::Past { floor, .. } if now < floor.parts().2);
                 kept.went_to(lease.node().id(), life, how);
                 kept.set_bound_to_primary(is_open);
                 if how == How::ForcedByReads && now > asked.at {
@@ -316,14 +316,14 @@ impl Core {
         if !member.is_past(floor, now, self.floors.stick_after_write())
             && let Some(must_see) = SessionFloor::of(self.past(floor), now)
         {
-            let statement = operation.text.map(|sql| self.judge().shown(sql));
+            let statement = operation.text.map(|sql| self.router().shown(sql));
             telemetry::read_behind_session(member.name(), statement.as_deref(), must_see);
         }
     }
 
     /// How long a read waits for a replica that is fresh enough, before the primary serves it.
-    fn longest_wait(&self, freshness: Freshness, route: ReadRoute<'_>, how: How, now: Tick) -> Duration {
-        if matches!(freshness, Freshness::Past { floor, .. } if now < floor.parts().2) {
+    fn longest_wait(&self, requirement: Requirement, route: ReadRoute<'_>, how: How, now: Tick) -> Duration {
+        if matches!(requirement, Requirement::Past { floor, .. } if now < floor.parts().2) {
             return Duration::ZERO; // Nobody can have it yet.
         }
         let for_reads = match (how, route.kept) {
@@ -336,13 +336,13 @@ impl Core {
     /// Has the monitor find out who has what this read must see.
     #[cold]
     fn want(&self, request: &ReadRequest, now: Tick) {
-        let Freshness::Past { floor, within, .. } = request.freshness else { return };
+        let Requirement::Past { floor, within, .. } = request.requirement else { return };
         let (seen, _, open_until) = floor.parts();
         if now < open_until {
             return; // Nobody can have it yet.
         }
         // What has no place in the order is after now, and so is the end of a write that had none.
-        let is_after_now = within != Bound::NONE || open_until != Tick::default();
+        let is_after_now = within != StalenessBound::NONE || open_until != Tick::default();
         self.monitor.writer().demand.want(if is_after_now { clock::next_seq() } else { seen.max(request.seen) }, now);
     }
 
@@ -390,7 +390,7 @@ impl Core {
                 if !topology.is_single() {
                     self.monitor.ensure_running();
                 }
-                let record = operation.record(self.judge(), |verdict| RouteDecision::of_write(&topology, verdict));
+                let record = operation.record(self.router(), |class| RouteDecision::of_write(&topology, class));
                 (Arc::clone(&topology.primary.node), record)
             };
             let lease = Lease::take(primary, Lane::Write, Role::Primary);
@@ -412,7 +412,7 @@ impl Core {
     pub(super) async fn write<T, F>(
         self: &Arc<Self>,
         operation: Operation<'_>,
-        effect: Effect,
+        effect: WriteEffect,
         run: F,
     ) -> Result<(T, Lease), DbErr>
     where
@@ -426,7 +426,7 @@ impl Core {
             Ok(_) => {
                 lease.served();
                 // What was read on the primary was read too. (A BEGIN reads nothing.)
-                let reads = effect == Effect::Nothing && operation.verdict.is_some();
+                let reads = effect == WriteEffect::Nothing && operation.class.is_some();
                 if let (true, Some(kept)) = (reads, operation.context.session.kept()) {
                     self.has_read(kept, lease.node().id(), lease.life());
                 }
@@ -449,17 +449,21 @@ pub(super) struct Chosen {
 impl<'a> Operation<'a> {
     /// One that sends no statement of its own.
     pub(super) fn bare(context: &'a Context) -> Self {
-        Self { context, verdict: None, text: None }
+        Self { context, class: None, text: None }
     }
 
     /// Makes the record of a decision, if somebody wants to know.
-    fn record(&self, judge: &Judge, make: impl FnOnce(Option<Verdict>) -> RouteDecision) -> Option<Box<RouteDecision>> {
+    fn record(
+        &self,
+        router: &StatementRouter,
+        make: impl FnOnce(Option<StatementClass>) -> RouteDecision,
+    ) -> Option<Box<RouteDecision>> {
         if !self.context.is_watched() {
             return None;
         }
-        let made = make(self.verdict);
+        let made = make(self.class);
         Some(Box::new(match self.text {
-            Some(sql) => made.about(sql, judge.shown(sql)),
+            Some(sql) => made.about(sql, router.shown(sql)),
             None => made,
         }))
     }
@@ -510,7 +514,7 @@ pub(super) async fn until_down<T>(lease: &Lease, run: impl Future<Output = Resul
 
 /// What an operation on the primary leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(super) enum WriteEffect {
     /// Perhaps something was written.
     Written,
     /// As above, by a statement that SeaORM may follow with a read of what it wrote.
@@ -529,15 +533,15 @@ pub(super) enum Certainty {
 /// Raises the floor of a session when the write it stands for ends, in whatever way.
 #[derive(Debug)]
 pub(super) struct WriteMark {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     session: SessionRef,
-    effect: Effect,
+    effect: WriteEffect,
     if_dropped: Certainty,
 }
 
 impl WriteMark {
-    pub(super) fn begin(core: Arc<Core>, session: SessionRef, effect: Effect, if_dropped: Certainty) -> Self {
-        Self { core, session, effect, if_dropped }
+    pub(super) fn begin(shared: Arc<Shared>, session: SessionRef, effect: WriteEffect, if_dropped: Certainty) -> Self {
+        Self { shared, session, effect, if_dropped }
     }
 
     /// From here on, being dropped means that nobody knows what happened.
@@ -554,7 +558,7 @@ impl WriteMark {
     pub(super) fn ended_with(mut self, fault: Option<Fault>) {
         self.if_dropped = match fault {
             Some(fault) if fault.proves_not_executed() => {
-                self.effect = Effect::Nothing;
+                self.effect = WriteEffect::Nothing;
                 Certainty::Known
             }
             Some(Fault::Broken) => Certainty::Unknown,
@@ -565,17 +569,17 @@ impl WriteMark {
 
 impl Drop for WriteMark {
     fn drop(&mut self) {
-        if self.effect == Effect::Nothing {
+        if self.effect == WriteEffect::Nothing {
             return;
         }
-        let end = self.core.stamp();
+        let end = self.shared.stamp();
         let floor = match self.if_dropped {
             Certainty::Known => Floor::written(end),
-            Certainty::Unknown => Floor::open(end, end.at.after(self.core.settings().unknown_outcome_hold)),
+            Certainty::Unknown => Floor::open(end, end.at.after(self.shared.settings().unknown_outcome_hold)),
         };
-        self.core.floors.raise(&self.session, floor);
-        if self.effect == Effect::WrittenWithoutReturning {
-            self.core.floors.expect_read_back(&self.session, end.at);
+        self.shared.floors.raise(&self.session, floor);
+        if self.effect == WriteEffect::WrittenWithoutReturning {
+            self.shared.floors.expect_read_back(&self.session, end.at);
         }
     }
 }
@@ -584,22 +588,22 @@ impl Drop for WriteMark {
 /// what there was.
 #[derive(Debug)]
 pub(super) struct SeenMark {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     kept: Arc<KeptNode>,
     node: NodeId,
     life: Seq,
 }
 
 impl SeenMark {
-    pub(super) fn begin(core: &Arc<Core>, kept: Arc<KeptNode>, lease: &Lease) -> Self {
-        Self { core: Arc::clone(core), kept, node: lease.node().id(), life: lease.life() }
+    pub(super) fn begin(shared: &Arc<Shared>, kept: Arc<KeptNode>, lease: &Lease) -> Self {
+        Self { shared: Arc::clone(shared), kept, node: lease.node().id(), life: lease.life() }
     }
 }
 
 impl SeenMark {
     /// Some of it was seen.
     pub(super) fn now(&self) {
-        self.core.has_read(&self.kept, self.node, self.life);
+        self.shared.has_read(&self.kept, self.node, self.life);
     }
 }
 

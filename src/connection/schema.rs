@@ -10,7 +10,7 @@ use sea_schema::{Connection, sea_query::SelectStatement, sqlx_types::SqlxRow};
 
 use super::{
     facade::DatabaseConnection,
-    run::{Certainty, Effect, Operation, WriteMark},
+    run::{Certainty, Operation, WriteEffect, WriteMark},
     surface::Routed,
     transaction::DatabaseTransaction,
     write::WriteConn,
@@ -46,11 +46,11 @@ struct Asked {
 
 impl Asked {
     async fn by(handle: &impl Routed) -> Self {
-        let core = handle.core();
+        let shared = handle.shared();
         let context = handle.context();
-        let lease = core.choose_primary(Operation::bare(&context)).await.lease;
+        let lease = shared.choose_primary(Operation::bare(&context)).await.lease;
         let session = context.session;
-        Self { lease, _found: WriteMark::begin(Arc::clone(core), session, Effect::Written, Certainty::Known) }
+        Self { lease, _found: WriteMark::begin(Arc::clone(shared), session, WriteEffect::Written, Certainty::Known) }
     }
 
     /// SeaORM's handle, whose way of reading an error takes it apart and panics when there is a copy:

@@ -35,9 +35,9 @@ pub(crate) enum SessionRef {
 }
 
 impl SessionRef {
-    /// The implicit session of the caller, for operations on the connection named `core`.
-    pub(crate) fn current(core: CoreId) -> Self {
-        if let Some(session) = enclosing_scope(core) {
+    /// The implicit session of the caller, for operations on the connection named `shared`.
+    pub(crate) fn current(shared: ConnectionId) -> Self {
+        if let Some(session) = enclosing_scope(shared) {
             return Self::Explicit(session);
         }
         tokio::task::try_id().map_or(Self::Process, Self::Task)
@@ -70,9 +70,9 @@ impl Handle {
     }
 
     /// The session of an operation that begins now.
-    pub(crate) fn current(&self, core: CoreId) -> SessionRef {
+    pub(crate) fn current(&self, shared: ConnectionId) -> SessionRef {
         match self {
-            Self::Implicit => SessionRef::current(core),
+            Self::Implicit => SessionRef::current(shared),
             Self::Session(session) => SessionRef::Explicit(Arc::clone(session)),
         }
     }
@@ -88,9 +88,9 @@ impl Handle {
 
 /// Names a connection, so that a scope of one database means nothing to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CoreId(u64);
+pub(crate) struct ConnectionId(u64);
 
-impl CoreId {
+impl ConnectionId {
     pub(crate) fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -298,26 +298,26 @@ impl KeptNode {
 /// How long a session does not wait to go back to a replica after it did so in vain.
 const WAITS_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-type Scopes = SmallVec<[(CoreId, Arc<Session>); 2]>;
+type Scopes = SmallVec<[(ConnectionId, Arc<Session>); 2]>;
 
 tokio::task_local! {
     /// The explicit sessions whose scope encloses the running code, innermost last.
     static SCOPES: Scopes;
 }
 
-fn enclosing_scope(core: CoreId) -> Option<Arc<Session>> {
+fn enclosing_scope(shared: ConnectionId) -> Option<Arc<Session>> {
     SCOPES
         .try_with(|scopes| {
-            scopes.iter().rev().find(|(scope, _)| *scope == core).map(|(_, session)| Arc::clone(session))
+            scopes.iter().rev().find(|(scope, _)| *scope == shared).map(|(_, session)| Arc::clone(session))
         })
         .ok()
         .flatten()
 }
 
 /// Runs a future so that plain handles inside it belong to `session`.
-pub(crate) async fn scope<F: Future>(core: CoreId, session: Arc<Session>, future: F) -> F::Output {
+pub(crate) async fn scope<F: Future>(shared: ConnectionId, session: Arc<Session>, future: F) -> F::Output {
     let mut scopes = SCOPES.try_with(Scopes::clone).unwrap_or_default();
-    scopes.push((core, session));
+    scopes.push((shared, session));
     SCOPES.scope(scopes, future).await
 }
 
@@ -743,7 +743,7 @@ mod tests {
 
     #[tokio::test]
     async fn scopes_nest_and_belong_to_their_connection() {
-        let (one, two) = (CoreId::unique(), CoreId::unique());
+        let (one, two) = (ConnectionId::unique(), ConnectionId::unique());
         let (outer, inner) = (Arc::new(Session::default()), Arc::new(Session::default()));
         assert!(enclosing_scope(one).is_none());
         scope(one, Arc::clone(&outer), async {

@@ -12,17 +12,17 @@ use sea_orm::{DbErr, QueryResult, Statement};
 use tracing::Instrument;
 
 use super::{
-    arbiter::{AfterRefusal, Refused, Unserved},
-    core::{Context, Core},
+    arbiter::{AfterRefusal, RejectedRead, Unserved},
     run::{
-        Asked, Certainty, Chosen, Effect, Failed, Operation, ReadRoute, SeenMark, WriteMark, has_another_pool,
+        Asked, Certainty, Chosen, Failed, Operation, ReadRoute, SeenMark, WriteEffect, WriteMark, has_another_pool,
         until_down,
     },
     session::KeptNode,
+    shared::{Context, Shared},
 };
 use crate::{
     driver::{Fault, Rows},
-    routing::{Freshness, Refusal, Verdict},
+    routing::{Refusal, Requirement, StatementClass},
     telemetry,
     topology::{Lane, Lease, Node, NodeId},
 };
@@ -57,27 +57,27 @@ struct Hopeful {
     rows: Rows<'static>,
     lease: Lease,
     down: BoxFuture<'static, ()>,
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     again: Again,
 }
 
 /// What another attempt needs.
 struct Again {
     context: Context,
-    verdict: Option<Verdict>,
-    freshness: Freshness,
+    class: Option<StatementClass>,
+    requirement: Requirement,
     route: ReadRoute<'static>,
     kept: Option<Arc<KeptNode>>,
     statement: Statement,
     /// Whether the node of this attempt is the first one.
     is_first: bool,
     /// What a server refused before this attempt.
-    refused: Option<Refused>,
+    refused: Option<RejectedRead>,
 }
 
 impl Again {
     fn operation(&self) -> Operation<'_> {
-        Operation { context: &self.context, verdict: self.verdict, text: Some(&self.statement.sql) }
+        Operation { context: &self.context, class: self.class, text: Some(&self.statement.sql) }
     }
 
     fn route(&self) -> ReadRoute<'_> {
@@ -87,7 +87,7 @@ impl Again {
 
 struct Flow<'a> {
     rows: Rows<'a>,
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     node: Arc<Node>,
     /// Held until the rows end. None inside a transaction, which holds the node itself.
     lease: Option<Lease>,
@@ -96,7 +96,7 @@ struct Flow<'a> {
     /// For a routed read after its first row: what it was, and what becomes of it when it is refused now.
     routed: Option<(String, ReadRoute<'static>)>,
     /// What a server refused, and the primary perhaps runs.
-    refused: Option<(Refused, String)>,
+    refused: Option<(RejectedRead, String)>,
     /// Ends with the rows.
     _seen: Option<SeenMark>,
 }
@@ -110,49 +110,49 @@ pub(super) struct Inside<'a> {
 impl RowStream<'static> {
     /// Opens a routed read.
     pub(super) async fn open_read(
-        core: &Arc<Core>,
+        shared: &Arc<Shared>,
         operation: Operation<'_>,
         route: ReadRoute<'_>,
         statement: Statement,
     ) -> Result<Self, DbErr> {
         let mut first = Some(statement.clone());
         let mut attempts = 0;
-        let asked = core.ask(&operation, route);
-        let read = core.read(&asked, route, |driver, _| {
+        let asked = shared.ask(&operation, route);
+        let read = shared.read(&asked, route, |driver, _| {
             attempts += 1;
             driver.stream(first.take().unwrap_or_else(|| statement.clone()))
         });
         let (rows, lease) = read.await.map_err(Unserved::into_error)?;
-        let core = Arc::clone(core);
+        let shared = Arc::clone(shared);
         let state = if lease.lane() == Lane::Write {
-            let _seen = route.kept.cloned().map(|kept| SeenMark::begin(&core, kept, &lease));
-            State::Flowing(Box::new(Flow { _seen, ..Flow::new(rows, core, lease, None) }))
+            let _seen = route.kept.cloned().map(|kept| SeenMark::begin(&shared, kept, &lease));
+            State::Flowing(Box::new(Flow { _seen, ..Flow::new(rows, shared, lease, None) }))
         } else {
             let kept = route.kept.cloned();
             let route = ReadRoute { kept: None, ..route };
             let again = Again {
                 kept,
                 context: operation.context.clone(),
-                verdict: operation.verdict,
-                freshness: asked.freshness,
+                class: operation.class,
+                requirement: asked.requirement,
                 route,
                 statement,
                 is_first: attempts == 1,
                 refused: None,
             };
-            State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again)))
+            State::BeforeFirstRow(Box::new(Hopeful::new(rows, shared, lease, again)))
         };
         Ok(Self { state })
     }
 
     /// Opens something that is not a plain read: it runs once, on the primary.
     pub(super) async fn open_write(
-        core: &Arc<Core>,
+        shared: &Arc<Shared>,
         operation: Operation<'_>,
-        effect: Effect,
+        effect: WriteEffect,
         statement: Statement,
     ) -> Result<Self, DbErr> {
-        Ok(Self { state: State::Flowing(Box::new(open_write(core, operation, effect, statement).await?)) })
+        Ok(Self { state: State::Flowing(Box::new(open_write(shared, operation, effect, statement).await?)) })
     }
 }
 
@@ -160,15 +160,15 @@ impl<'a> RowStream<'a> {
     /// The rows of a statement inside a transaction, which holds the node itself.
     pub(super) fn of_transaction(
         rows: Rows<'a>,
-        core: &Arc<Core>,
+        shared: &Arc<Shared>,
         node: &Arc<Node>,
         inside: Option<Inside<'a>>,
     ) -> Self {
-        let (core, node) = (Arc::clone(core), Arc::clone(node));
+        let (shared, node) = (Arc::clone(shared), Arc::clone(node));
         Self {
             state: State::Flowing(Box::new(Flow {
                 rows,
-                core,
+                shared,
                 node,
                 lease: None,
                 mark: None,
@@ -182,16 +182,16 @@ impl<'a> RowStream<'a> {
 }
 
 impl Hopeful {
-    fn new(rows: Rows<'static>, core: Arc<Core>, lease: Lease, again: Again) -> Self {
+    fn new(rows: Rows<'static>, shared: Arc<Shared>, lease: Lease, again: Again) -> Self {
         let node = Arc::clone(lease.node());
         let down = async move { node.down().wait().await }.boxed();
-        Self { rows, lease, down, core, again }
+        Self { rows, lease, down, shared, again }
     }
 
     /// Gives this attempt up and opens another, if that may be.
     fn once_more(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
-        self.core.suspect(self.lease.node(), fault);
-        match Core::refusal(&self.lease, fault) {
+        self.shared.suspect(self.lease.node(), fault);
+        match Shared::refusal(&self.lease, fault) {
             Some(refusal) => self.after_refusal(error, refusal),
             None => self.retry(error, fault),
         }
@@ -199,37 +199,37 @@ impl Hopeful {
 
     /// On another node.
     fn retry(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
-        let Self { rows, lease, core, again, .. } = self;
+        let Self { rows, lease, shared, again, .. } = self;
         if fault == Fault::Closed && has_another_pool(&lease) {
-            return Ok(reopen(core, again, None).boxed()); // It did not run, and this is not the node's doing.
+            return Ok(reopen(shared, again, None).boxed()); // It did not run, and this is not the node's doing.
         }
-        if core.topology().is_single() || !again.is_first || !core.may_retry(fault) {
+        if shared.topology().is_single() || !again.is_first || !shared.may_retry(fault) {
             return Err(error);
         }
         telemetry::read_retried(lease.node().name(), fault);
         drop(rows);
         let tried = lease.node().id();
         drop(lease);
-        Ok(reopen(core, Again { is_first: false, ..again }, Some(tried)).boxed())
+        Ok(reopen(shared, Again { is_first: false, ..again }, Some(tried)).boxed())
     }
 
     /// Where a statement runs that a server refused.
     fn after_refusal(self, error: DbErr, refusal: Refusal) -> Result<Reopening, DbErr> {
-        let Self { rows, lease, core, mut again, .. } = self;
+        let Self { rows, lease, shared, mut again, .. } = self;
         drop(rows);
-        let refused = Refused { error, refusal, lease };
-        match core.after_refusal(again.route, &refused, &again.statement.sql) {
+        let refused = RejectedRead { error, refusal, lease };
+        match shared.after_refusal(again.route, &refused, &again.statement.sql) {
             AfterRefusal::RunOnPrimary => Ok(async move {
                 let operation = again.operation().overruled(refused.refusal);
-                let flow = open_write(&core, operation, Effect::Written, again.statement.clone()).await?;
+                let flow = open_write(&shared, operation, WriteEffect::Written, again.statement.clone()).await?;
                 Ok(State::Flowing(Box::new(Flow { refused: Some((refused, again.statement.sql)), ..flow })))
             }
             .boxed()),
             AfterRefusal::ReadOnPrimary(route) => {
-                again.freshness = core.ask(&again.operation(), route).freshness;
+                again.requirement = shared.ask(&again.operation(), route).requirement;
                 again.route = route;
                 again.refused = Some(refused);
-                Ok(reopen(core, again, None).boxed())
+                Ok(reopen(shared, again, None).boxed())
             }
             AfterRefusal::Fail => Err(refused.into_error(again.route)),
         }
@@ -245,22 +245,22 @@ impl Hopeful {
 }
 
 async fn open_write(
-    core: &Arc<Core>,
+    shared: &Arc<Shared>,
     operation: Operation<'_>,
-    effect: Effect,
+    effect: WriteEffect,
     statement: Statement,
 ) -> Result<Flow<'static>, DbErr> {
     let session = operation.context.session.clone();
-    let mark = WriteMark::begin(Arc::clone(core), session, effect, Certainty::Unknown);
-    let Chosen { lease, record, .. } = core.choose_primary(operation).await;
+    let mark = WriteMark::begin(Arc::clone(shared), session, effect, Certainty::Unknown);
+    let Chosen { lease, record, .. } = shared.choose_primary(operation).await;
     let span = telemetry::route_span(record.as_deref());
     match lease.driver().stream(statement).instrument(span).await {
         Ok(rows) => {
             lease.served();
-            Ok(Flow::new(rows, Arc::clone(core), lease, Some(mark)))
+            Ok(Flow::new(rows, Arc::clone(shared), lease, Some(mark)))
         }
         Err(error) => {
-            core.suspect(lease.node(), Fault::of(&error));
+            shared.suspect(lease.node(), Fault::of(&error));
             let error = Err(error);
             mark.ended(&error);
             error
@@ -269,20 +269,20 @@ async fn open_write(
 }
 
 /// Opens another attempt of a routed read.
-async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
+async fn reopen(shared: Arc<Shared>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
     let operation = again.operation();
-    let asked = Asked { operation: &operation, at: core.now(), freshness: again.freshness };
+    let asked = Asked { operation: &operation, at: shared.now(), requirement: again.requirement };
     loop {
-        let Chosen { lease, record, .. } = core.choose(asked, again.route(), tried).await?;
+        let Chosen { lease, record, .. } = shared.choose(asked, again.route(), tried).await?;
         let span = telemetry::route_span(record.as_deref());
         match until_down(&lease, lease.driver().stream(again.statement.clone())).instrument(span).await {
             Ok(rows) => {
                 lease.served();
-                return Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, core, lease, again))));
+                return Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, shared, lease, again))));
             }
             Err(failed) => {
                 let (error, fault) = failed.on(lease.node());
-                core.suspect(lease.node(), fault);
+                shared.suspect(lease.node(), fault);
                 if fault == Fault::Closed && has_another_pool(&lease) {
                     continue; // It did not run, and this is not the node's doing.
                 }
@@ -293,19 +293,19 @@ async fn reopen(core: Arc<Core>, again: Again, tried: Option<NodeId>) -> Result<
 }
 
 impl<'a> Flow<'a> {
-    fn new(rows: Rows<'a>, core: Arc<Core>, lease: Lease, mark: Option<WriteMark>) -> Self {
+    fn new(rows: Rows<'a>, shared: Arc<Shared>, lease: Lease, mark: Option<WriteMark>) -> Self {
         let node = Arc::clone(lease.node());
-        Self { rows, core, node, lease: Some(lease), mark, inside: None, routed: None, refused: None, _seen: None }
+        Self { rows, shared, node, lease: Some(lease), mark, inside: None, routed: None, refused: None, _seen: None }
     }
 
     /// A server refused to go on, in rows that can no longer come from elsewhere.
     fn refused_late(&mut self, error: DbErr) -> DbErr {
         if let Some(Inside { lease, sql }) = self.inside.take() {
-            return self.core.refused_in_transaction(lease, &sql, error);
+            return self.shared.refused_in_transaction(lease, &sql, error);
         }
         match (self.routed.take(), &self.lease) {
             (Some((sql, route)), Some(lease)) if lease.lane() == Lane::Read => {
-                self.core.refused_late(route, lease, &sql, error)
+                self.shared.refused_late(route, lease, &sql, error)
             }
             _ => error,
         }
@@ -320,7 +320,7 @@ impl<'a> Flow<'a> {
             Poll::Ready(Some(Err(error))) => Some(Fault::of(error)),
             Poll::Ready(Some(Ok(_)) | None) => {
                 if let Some((refused, sql)) = self.refused.take() {
-                    self.core.was_overruled(&sql, &refused);
+                    self.shared.was_overruled(&sql, &refused);
                 }
                 if let Poll::Ready(Some(_)) = item {
                     return item;
@@ -329,7 +329,7 @@ impl<'a> Flow<'a> {
             }
         };
         if let Some(fault) = fault {
-            self.core.suspect(&self.node, fault);
+            self.shared.suspect(&self.node, fault);
         }
         if let Some(mark) = self.mark.take() {
             mark.ended_with(fault);
@@ -356,21 +356,21 @@ impl Stream for RowStream<'_> {
                         return Poll::Pending;
                     }
                     Poll::Ready(Ok(_)) if hopeful.lease.is_shaken() => {
-                        let Hopeful { lease, core, again, .. } = *hopeful;
+                        let Hopeful { lease, shared, again, .. } = *hopeful;
                         drop(lease);
-                        self.state = State::Reopening(reopen(core, again, None).boxed());
+                        self.state = State::Reopening(reopen(shared, again, None).boxed());
                     }
                     Poll::Ready(Ok(row)) => {
-                        let Hopeful { rows, lease, core, again, .. } = *hopeful;
+                        let Hopeful { rows, lease, shared, again, .. } = *hopeful;
                         if let Some(refused) = &again.refused {
-                            core.was_overruled(&again.statement.sql, refused);
+                            shared.was_overruled(&again.statement.sql, refused);
                         }
-                        let _seen = again.kept.map(|kept| SeenMark::begin(&core, kept, &lease));
+                        let _seen = again.kept.map(|kept| SeenMark::begin(&shared, kept, &lease));
                         if let Some(seen) = &_seen {
                             seen.now();
                         }
                         let routed = Some((again.statement.sql, again.route));
-                        let flow = Flow { routed, _seen, ..Flow::new(rows, core, lease, None) };
+                        let flow = Flow { routed, _seen, ..Flow::new(rows, shared, lease, None) };
                         self.state = State::Flowing(Box::new(flow));
                         return Poll::Ready(row.map(Ok));
                     }

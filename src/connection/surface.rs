@@ -12,26 +12,26 @@ use sea_orm::{
 #[cfg(feature = "stream")]
 use super::stream::RowStream;
 use super::{
-    arbiter::{AfterRefusal, Refused, Unserved},
-    core::{Context, Core},
-    run::{Attempts, Certainty, Effect, Operation, ReadRoute, Supply, WriteMark},
-    transaction::{Access, DatabaseTransaction},
+    arbiter::{AfterRefusal, RejectedRead, Unserved},
+    run::{Attempts, Certainty, Operation, ReadRoute, RetryableStatement, WriteEffect, WriteMark},
+    shared::{Context, Shared},
+    transaction::{DatabaseTransaction, TransactionAccess},
 };
-use crate::{Error, driver::Driver, routing::Verdict};
+use crate::{Error, driver::Driver, routing::StatementClass};
 
 /// Where an operation goes.
 pub(super) enum Route<'a> {
     Read(ReadRoute<'a>),
     /// To the primary's read-write pool.
-    Primary(Effect),
+    Primary(WriteEffect),
 }
 
 /// A handle that sends each operation somewhere.
 pub(super) trait Routed: Sync {
-    fn core(&self) -> &Arc<Core>;
+    fn shared(&self) -> &Arc<Shared>;
     /// Whose operation this is; called when the operation begins.
     fn context(&self) -> Context;
-    fn route<'a>(&'a self, context: &'a Context, verdict: &Verdict) -> Result<Route<'a>, Error>;
+    fn route<'a>(&'a self, context: &'a Context, class: &StatementClass) -> Result<Route<'a>, Error>;
     /// Where a transaction runs; may change the options.
     fn route_transaction<'a>(
         &'a self,
@@ -44,32 +44,32 @@ type Run<T> = for<'d> fn(&'d dyn Driver, Statement) -> BoxFuture<'d, Result<T, D
 
 async fn run<R: Routed, T>(
     handle: &R,
-    supply: &mut Supply<'_>,
+    retryable: &mut RetryableStatement<'_>,
     operation: Run<T>,
     refuse: fn(Error) -> DbErr,
 ) -> Result<T, DbErr> {
     let context = handle.context();
-    let core = handle.core();
-    let verdict = core.verdict(supply.sql());
-    let text = core.text_for_record(&context, supply.sql());
-    let this = Operation { context: &context, verdict: Some(verdict), text: text.as_deref() };
-    match handle.route(&context, &verdict).map_err(refuse)? {
+    let shared = handle.shared();
+    let class = shared.class(retryable.sql());
+    let text = shared.text_for_record(&context, retryable.sql());
+    let this = Operation { context: &context, class: Some(class), text: text.as_deref() };
+    match handle.route(&context, &class).map_err(refuse)? {
         Route::Read(route) => {
-            let asked = core.ask(&this, route);
-            match core.read(&asked, route, |driver, more| operation(driver, supply.next(more))).await {
+            let asked = shared.ask(&this, route);
+            match shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more))).await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
                 // Boxed, so that the future of every read is not as large as that of the rare one.
                 Err(Unserved::Refused(refused)) => {
-                    let statement = supply.next(Attempts::Last);
-                    Box::pin(run_refused(core, this, route, refused, statement, operation)).await
+                    let statement = retryable.next(Attempts::Last);
+                    Box::pin(run_refused(shared, this, route, refused, statement, operation)).await
                 }
             }
         }
         Route::Primary(effect) => {
-            let statement = supply.next(Attempts::Last);
+            let statement = retryable.next(Attempts::Last);
             // Boxed, so that the future of every read is not as large as that of a write.
-            let run = Box::pin(core.write(this, effect, |driver: &dyn Driver| operation(driver, statement)));
+            let run = Box::pin(shared.write(this, effect, |driver: &dyn Driver| operation(driver, statement)));
             run.await.map(|(value, _lease)| value)
         }
     }
@@ -77,30 +77,30 @@ async fn run<R: Routed, T>(
 
 /// What becomes of a read that a server refused.
 async fn run_refused<T>(
-    core: &Arc<Core>,
+    shared: &Arc<Shared>,
     this: Operation<'_>,
     route: ReadRoute<'_>,
-    refused: Refused,
+    refused: RejectedRead,
     statement: Statement,
     operation: Run<T>,
 ) -> Result<T, DbErr> {
-    match core.after_refusal(route, &refused, &statement.sql) {
+    match shared.after_refusal(route, &refused, &statement.sql) {
         AfterRefusal::RunOnPrimary => {
             let sql = statement.sql.clone();
-            let written = core.write(this.overruled(refused.refusal), Effect::Written, |driver: &dyn Driver| {
+            let written = shared.write(this.overruled(refused.refusal), WriteEffect::Written, |driver: &dyn Driver| {
                 operation(driver, statement)
             });
             let (value, _lease) = written.await?;
-            core.was_overruled(&sql, &refused);
+            shared.was_overruled(&sql, &refused);
             Ok(value)
         }
         AfterRefusal::ReadOnPrimary(route) => {
             let sql = statement.sql.clone();
-            let mut supply = Supply::Raw(Some(statement));
-            let asked = core.ask(&this, route);
-            let read = core.read(&asked, route, |driver, more| operation(driver, supply.next(more)));
+            let mut retryable = RetryableStatement::Raw(Some(statement));
+            let asked = shared.ask(&this, route);
+            let read = shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more)));
             let (value, _lease) = read.await.map_err(Unserved::into_error)?;
-            core.was_overruled(&sql, &refused);
+            shared.was_overruled(&sql, &refused);
             Ok(value)
         }
         AfterRefusal::Fail => Err(refused.into_error(route)),
@@ -109,32 +109,32 @@ async fn run_refused<T>(
 
 pub(super) fn execute<R: Routed>(
     handle: &R,
-    supply: &mut Supply<'_>,
+    retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<ExecResult, DbErr>> + Send {
-    run(handle, supply, |driver, statement| driver.execute(statement), Error::into_exec)
+    run(handle, retryable, |driver, statement| driver.execute(statement), Error::into_exec)
 }
 
 pub(super) fn query_one<R: Routed>(
     handle: &R,
-    supply: &mut Supply<'_>,
+    retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<Option<QueryResult>, DbErr>> + Send {
-    run(handle, supply, |driver, statement| driver.query_one(statement), Error::into_query)
+    run(handle, retryable, |driver, statement| driver.query_one(statement), Error::into_query)
 }
 
 pub(super) fn query_all<R: Routed>(
     handle: &R,
-    supply: &mut Supply<'_>,
+    retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<Vec<QueryResult>, DbErr>> + Send {
-    run(handle, supply, |driver, statement| driver.query_all(statement), Error::into_query)
+    run(handle, retryable, |driver, statement| driver.query_all(statement), Error::into_query)
 }
 
 pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Result<ExecResult, DbErr> {
     // A future cannot borrow both the driver and the text, whose lifetimes have no order; the text
     // is carried in a statement instead.
-    let statement = Statement::from_string(handle.core().backend, sql);
+    let statement = Statement::from_string(handle.shared().backend, sql);
     run(
         handle,
-        &mut Supply::Raw(Some(statement)),
+        &mut RetryableStatement::Raw(Some(statement)),
         |driver, statement| async move { driver.execute_unprepared(&statement.sql).await }.boxed(),
         Error::into_exec,
     )
@@ -144,13 +144,13 @@ pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Resu
 #[cfg(feature = "stream")]
 pub(super) async fn stream<R: Routed>(handle: &R, statement: Statement) -> Result<RowStream<'static>, DbErr> {
     let context = handle.context();
-    let core = handle.core();
-    let verdict = core.verdict(&statement.sql);
-    let text = core.text_for_record(&context, &statement.sql);
-    let this = Operation { context: &context, verdict: Some(verdict), text: text.as_deref() };
-    match handle.route(&context, &verdict).map_err(Error::into_query)? {
-        Route::Read(route) => RowStream::open_read(core, this, route, statement).await,
-        Route::Primary(effect) => RowStream::open_write(core, this, effect, statement).await,
+    let shared = handle.shared();
+    let class = shared.class(&statement.sql);
+    let text = shared.text_for_record(&context, &statement.sql);
+    let this = Operation { context: &context, class: Some(class), text: text.as_deref() };
+    match handle.route(&context, &class).map_err(Error::into_query)? {
+        Route::Read(route) => RowStream::open_read(shared, this, route, statement).await,
+        Route::Primary(effect) => RowStream::open_write(shared, this, effect, statement).await,
     }
 }
 
@@ -159,26 +159,28 @@ pub(super) async fn begin<R: Routed>(
     mut options: TransactionOptions,
 ) -> Result<DatabaseTransaction, DbErr> {
     let context = handle.context();
-    let core = handle.core();
-    let access = Access::asked(&options);
+    let shared = handle.shared();
+    let access = TransactionAccess::asked(&options);
     let this = Operation::bare(&context);
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
-            let asked = core.ask(&this, route);
-            let begun = core.read(&asked, route, |driver, _| driver.begin(options)).await;
+            let asked = shared.ask(&this, route);
+            let begun = shared.read(&asked, route, |driver, _| driver.begin(options)).await;
             let (inner, lease) = begun.map_err(Unserved::into_error)?;
-            let (core, log) = (Arc::clone(core), context.log.clone());
-            Ok(DatabaseTransaction::new(inner, lease, Access::ReadOnly, None, core, log).read_for(route.kept))
+            let (shared, log) = (Arc::clone(shared), context.log.clone());
+            Ok(DatabaseTransaction::new(inner, lease, TransactionAccess::ReadOnly, None, shared, log)
+                .read_for(route.kept))
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
-            let (inner, lease) = core.write(this, Effect::Nothing, |driver: &dyn Driver| driver.begin(options)).await?;
-            let mark = WriteMark::begin(Arc::clone(core), context.session.clone(), effect, Certainty::Known);
-            let (core, log) = (Arc::clone(core), context.log.clone());
-            let transaction = DatabaseTransaction::new(inner, lease, access, Some(mark), core, log);
+            let (inner, lease) =
+                shared.write(this, WriteEffect::Nothing, |driver: &dyn Driver| driver.begin(options)).await?;
+            let mark = WriteMark::begin(Arc::clone(shared), context.session.clone(), effect, Certainty::Known);
+            let (shared, log) = (Arc::clone(shared), context.log.clone());
+            let transaction = DatabaseTransaction::new(inner, lease, access, Some(mark), shared, log);
             Ok(match effect {
-                Effect::Nothing => transaction.read_for(context.session.kept()),
-                Effect::Written | Effect::WrittenWithoutReturning => transaction,
+                WriteEffect::Nothing => transaction.read_for(context.session.kept()),
+                WriteEffect::Written | WriteEffect::WrittenWithoutReturning => transaction,
             })
         }
     }
@@ -229,11 +231,11 @@ macro_rules! implement_seaorm_traits {
         #[async_trait::async_trait]
         impl sea_orm::ConnectionTrait for $handle {
             fn get_database_backend(&self) -> sea_orm::DbBackend {
-                $crate::connection::surface::Routed::core(self).backend
+                $crate::connection::surface::Routed::shared(self).backend
             }
 
             async fn execute_raw(&self, stmt: sea_orm::Statement) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
-                surface::execute(self, &mut Supply::Raw(Some(stmt))).await
+                surface::execute(self, &mut RetryableStatement::Raw(Some(stmt))).await
             }
 
             async fn execute<S: sea_orm::StatementBuilder>(
@@ -241,7 +243,7 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::execute(self, &mut Supply::Built { first: Some(again()), again: &again }).await
+                surface::execute(self, &mut RetryableStatement::Built { first: Some(again()), again: &again }).await
             }
 
             async fn execute_unprepared(&self, sql: &str) -> Result<sea_orm::ExecResult, sea_orm::DbErr> {
@@ -252,7 +254,7 @@ macro_rules! implement_seaorm_traits {
                 &self,
                 stmt: sea_orm::Statement,
             ) -> Result<Option<sea_orm::QueryResult>, sea_orm::DbErr> {
-                surface::query_one(self, &mut Supply::Raw(Some(stmt))).await
+                surface::query_one(self, &mut RetryableStatement::Raw(Some(stmt))).await
             }
 
             async fn query_one<S: sea_orm::StatementBuilder>(
@@ -260,14 +262,14 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<Option<sea_orm::QueryResult>, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::query_one(self, &mut Supply::Built { first: Some(again()), again: &again }).await
+                surface::query_one(self, &mut RetryableStatement::Built { first: Some(again()), again: &again }).await
             }
 
             async fn query_all_raw(
                 &self,
                 stmt: sea_orm::Statement,
             ) -> Result<Vec<sea_orm::QueryResult>, sea_orm::DbErr> {
-                surface::query_all(self, &mut Supply::Raw(Some(stmt))).await
+                surface::query_all(self, &mut RetryableStatement::Raw(Some(stmt))).await
             }
 
             async fn query_all<S: sea_orm::StatementBuilder>(
@@ -275,15 +277,15 @@ macro_rules! implement_seaorm_traits {
                 stmt: &S,
             ) -> Result<Vec<sea_orm::QueryResult>, sea_orm::DbErr> {
                 let again = || sea_orm::ConnectionTrait::get_database_backend(self).build(stmt);
-                surface::query_all(self, &mut Supply::Built { first: Some(again()), again: &again }).await
+                surface::query_all(self, &mut RetryableStatement::Built { first: Some(again()), again: &again }).await
             }
 
             fn support_returning(&self) -> bool {
-                $crate::connection::surface::Routed::core(self).support_returning()
+                $crate::connection::surface::Routed::shared(self).support_returning()
             }
 
             fn is_mock_connection(&self) -> bool {
-                $crate::connection::surface::Routed::core(self).is_mock()
+                $crate::connection::surface::Routed::shared(self).is_mock()
             }
         }
 
@@ -292,7 +294,7 @@ macro_rules! implement_seaorm_traits {
             type Stream<'a> = $crate::connection::RowStream<'static>;
 
             fn get_database_backend(&self) -> sea_orm::DbBackend {
-                $crate::connection::surface::Routed::core(self).backend
+                $crate::connection::surface::Routed::shared(self).backend
             }
 
             fn stream_raw<'a>(

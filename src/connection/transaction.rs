@@ -12,10 +12,10 @@ use tracing::Instrument;
 #[cfg(feature = "stream")]
 use super::stream::{Inside, RowStream};
 use super::{
-    core::Core,
     record::RouteLog,
     run::{SeenMark, WriteMark},
     session::KeptNode,
+    shared::Shared,
     surface::{options, run_transaction},
 };
 use crate::{
@@ -33,23 +33,23 @@ use crate::{
 pub struct DatabaseTransaction {
     inner: Box<dyn DriverTransaction>,
     lease: Lease,
-    access: Access,
+    access: TransactionAccess,
     /// Of the outermost read-write transaction only: a nested commit is a savepoint's release.
     mark: Option<WriteMark>,
     /// Of a routed one: what it read, its session has seen.
     seen: Option<SeenMark>,
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     log: Option<RouteLog>,
 }
 
 /// What a transaction may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum TransactionAccess {
     ReadOnly,
     ReadWrite,
 }
 
-impl Access {
+impl TransactionAccess {
     /// What the options ask for.
     pub(super) fn asked(options: &TransactionOptions) -> Self {
         match options.access_mode {
@@ -59,23 +59,23 @@ impl Access {
     }
 }
 
-type Operation<T> = for<'d> fn(&'d dyn DriverTransaction, Statement) -> BoxFuture<'d, Result<T, DbErr>>;
+type Step<T> = for<'d> fn(&'d dyn DriverTransaction, Statement) -> BoxFuture<'d, Result<T, DbErr>>;
 
 impl DatabaseTransaction {
     pub(super) fn new(
         inner: Box<dyn DriverTransaction>,
         lease: Lease,
-        access: Access,
+        access: TransactionAccess,
         mark: Option<WriteMark>,
-        core: Arc<Core>,
+        shared: Arc<Shared>,
         log: Option<RouteLog>,
     ) -> Self {
-        Self { inner, lease, access, mark, seen: None, core, log }
+        Self { inner, lease, access, mark, seen: None, shared, log }
     }
 
     /// What is read in it counts as read by those who keep to `kept`.
     pub(super) fn read_for(mut self, kept: Option<&Arc<KeptNode>>) -> Self {
-        self.seen = kept.map(|kept| SeenMark::begin(&self.core, Arc::clone(kept), &self.lease));
+        self.seen = kept.map(|kept| SeenMark::begin(&self.shared, Arc::clone(kept), &self.lease));
         self
     }
 
@@ -84,9 +84,9 @@ impl DatabaseTransaction {
         if self.log.is_none() && !telemetry::wants_routes() {
             return None;
         }
-        let verdict = self.core.verdict(sql);
-        let decision = RouteDecision::inside(&self.core.cell().load(), self.node(), self.lease.lane(), verdict);
-        let decision = decision.about(sql, self.core.judge().shown(sql));
+        let class = self.shared.class(sql);
+        let decision = RouteDecision::inside(&self.shared.cell().load(), self.node(), self.lease.lane(), class);
+        let decision = decision.about(sql, self.shared.router().shown(sql));
         if let Some(log) = &self.log {
             log.add(decision.clone());
         }
@@ -94,15 +94,15 @@ impl DatabaseTransaction {
     }
 
     /// Runs a statement on the transaction's connection.
-    async fn run<T>(&self, statement: Statement, operation: Operation<T>) -> Result<T, DbErr> {
+    async fn run<T>(&self, statement: Statement, operation: Step<T>) -> Result<T, DbErr> {
         let span = telemetry::route_span(self.record(&statement.sql).as_ref());
-        if self.access == Access::ReadWrite {
+        if self.access == TransactionAccess::ReadWrite {
             return self.noted(operation(self.inner.as_ref(), statement).instrument(span).await);
         }
         let sql = statement.sql.clone();
         self.noted(operation(self.inner.as_ref(), statement).instrument(span).await).map_err(|error| {
             match Fault::of(&error) {
-                Fault::ReadOnlySession => self.core.refused_in_transaction(&self.lease, &sql, error),
+                Fault::ReadOnlySession => self.shared.refused_in_transaction(&self.lease, &sql, error),
                 _ => error,
             }
         })
@@ -113,7 +113,7 @@ impl DatabaseTransaction {
         if let Some(seen) = &self.seen {
             seen.now();
         }
-        result.inspect_err(|error| self.core.suspect(self.lease.node(), Fault::of(error)))
+        result.inspect_err(|error| self.shared.suspect(self.lease.node(), Fault::of(error)))
     }
 
     /// The name of the node it runs on.
@@ -130,7 +130,7 @@ impl DatabaseTransaction {
     /// # Cancel safety
     /// As with a lost connection: the outcome is unknown.
     pub async fn commit(self) -> Result<(), DbErr> {
-        let Self { inner, lease, mut mark, core, .. } = self;
+        let Self { inner, lease, mut mark, shared, .. } = self;
         if let Some(mark) = &mut mark {
             mark.is_uncertain_now();
         }
@@ -138,7 +138,7 @@ impl DatabaseTransaction {
         if let Some(mark) = mark {
             mark.ended(&result);
         }
-        result.inspect_err(|error| core.suspect(lease.node(), Fault::of(error)))
+        result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
     }
 
     /// Rolls back.
@@ -146,10 +146,10 @@ impl DatabaseTransaction {
     /// # Errors
     /// When the connection is lost; the server then rolls back by itself.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        let Self { inner, lease, mark, core, .. } = self;
+        let Self { inner, lease, mark, shared, .. } = self;
         let result = inner.rollback().await;
         drop(mark);
-        result.inspect_err(|error| core.suspect(lease.node(), Fault::of(error)))
+        result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
     }
 
     /// SeaORM's own transaction.
@@ -182,7 +182,7 @@ impl fmt::Debug for DatabaseTransaction {
 #[async_trait::async_trait]
 impl ConnectionTrait for DatabaseTransaction {
     fn get_database_backend(&self) -> DbBackend {
-        self.core.backend
+        self.shared.backend
     }
 
     async fn execute_raw(&self, stmt: Statement) -> Result<ExecResult, DbErr> {
@@ -191,7 +191,7 @@ impl ConnectionTrait for DatabaseTransaction {
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         // Carried in a statement, because a future cannot borrow both the transaction and the text.
-        let statement = Statement::from_string(self.core.backend, sql);
+        let statement = Statement::from_string(self.shared.backend, sql);
         self.run(statement, |inner, stmt| async move { inner.execute_unprepared(&stmt.sql).await }.boxed()).await
     }
 
@@ -217,7 +217,7 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
     type Stream<'a> = RowStream<'a>;
 
     fn get_database_backend(&self) -> DbBackend {
-        self.core.backend
+        self.shared.backend
     }
 
     fn stream_raw<'a>(
@@ -226,12 +226,12 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
     ) -> Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, DbErr>> + 'a + Send>> {
         Box::pin(async move {
             let inside = match self.access {
-                Access::ReadWrite => None,
-                Access::ReadOnly => Some(Inside { lease: &self.lease, sql: stmt.sql.clone() }),
+                TransactionAccess::ReadWrite => None,
+                TransactionAccess::ReadOnly => Some(Inside { lease: &self.lease, sql: stmt.sql.clone() }),
             };
             let span = telemetry::route_span(self.record(&stmt.sql).as_ref());
             self.noted(self.inner.stream(stmt).instrument(span).await)
-                .map(|rows| RowStream::of_transaction(rows, &self.core, self.lease.node(), inside))
+                .map(|rows| RowStream::of_transaction(rows, &self.shared, self.lease.node(), inside))
         })
     }
 }
@@ -254,7 +254,7 @@ impl TransactionTrait for DatabaseTransaction {
 
     async fn begin_with_options(&self, options: TransactionOptions) -> Result<Self, DbErr> {
         let inner = self.noted(self.inner.begin(options).await)?;
-        Ok(Self::new(inner, self.lease.again(), self.access, None, Arc::clone(&self.core), self.log.clone()))
+        Ok(Self::new(inner, self.lease.again(), self.access, None, Arc::clone(&self.shared), self.log.clone()))
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

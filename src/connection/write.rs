@@ -5,25 +5,25 @@ use std::{fmt, sync::Arc};
 use sea_orm::{DbErr, TransactionOptions};
 
 use super::{
-    core::{Context, Core, Terms},
     inherent::implement_inherent_methods,
     lent::{self, Lent},
-    run::{Effect, Supply},
+    run::{RetryableStatement, WriteEffect},
+    shared::{Context, SessionOptions, Shared},
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
-use crate::{Error, routing::Verdict};
+use crate::{Error, routing::StatementClass};
 
 /// A connection whose every statement goes to the primary's read-write pool, made by
 /// [`DatabaseConnection::write`](crate::DatabaseConnection::write).
 pub struct WriteConn {
-    core: Arc<Core>,
-    terms: Terms,
+    shared: Arc<Shared>,
+    options: SessionOptions,
     lent: Lent,
 }
 
 impl WriteConn {
-    pub(super) fn new(core: Arc<Core>, context: &Context) -> Self {
-        Self { core, terms: Terms::of(context), lent: Lent::default() }
+    pub(super) fn new(shared: Arc<Shared>, context: &Context) -> Self {
+        Self { shared, options: SessionOptions::of(context), lent: Lent::default() }
     }
 
     /// Whether the primary answers.
@@ -31,32 +31,32 @@ impl WriteConn {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        self.core.ping_primary(&self.context()).await
+        self.shared.ping_primary(&self.context()).await
     }
 
     /// SeaORM's handle of the primary for as long as this handle lives, for somebody who may write
     /// through it.
     pub(super) fn lend(&self) -> &sea_orm::DatabaseConnection {
-        lent::written_out_of_sight(&self.core, &self.terms.session);
-        self.lent.primary(&self.core, &self.terms.session)
+        lent::written_out_of_sight(&self.shared, &self.options.session);
+        self.lent.primary(&self.shared, &self.options.session)
     }
 }
 
 implement_inherent_methods!(WriteConn);
 
 impl Routed for WriteConn {
-    fn core(&self) -> &Arc<Core> {
-        &self.core
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     fn context(&self) -> Context {
-        self.terms.context(self.core.id)
+        self.options.context(self.shared.id)
     }
 
-    fn route<'a>(&'a self, _context: &'a Context, _verdict: &Verdict) -> Result<Route<'a>, Error> {
+    fn route<'a>(&'a self, _context: &'a Context, _verdict: &StatementClass) -> Result<Route<'a>, Error> {
         // What looks like a plain read can write here (a view over a function that does), and no server would refuse
         // it. Where it runs is not in question, so no read-back.
-        Ok(Route::Primary(Effect::Written))
+        Ok(Route::Primary(WriteEffect::Written))
     }
 
     fn route_transaction<'a>(
@@ -65,8 +65,8 @@ impl Routed for WriteConn {
         options: &mut TransactionOptions,
     ) -> Result<Route<'a>, Error> {
         Ok(Route::Primary(match options.access_mode {
-            Some(sea_orm::AccessMode::ReadOnly) => Effect::Nothing,
-            _ => Effect::Written,
+            Some(sea_orm::AccessMode::ReadOnly) => WriteEffect::Nothing,
+            _ => WriteEffect::Written,
         }))
     }
 }
@@ -75,7 +75,7 @@ implement_seaorm_traits!(WriteConn);
 
 impl fmt::Debug for WriteConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let primary = self.core.cell().load().primary.name().to_owned();
+        let primary = self.shared.cell().load().primary.name().to_owned();
         f.debug_struct("WriteConn").field("node", &primary).finish_non_exhaustive()
     }
 }

@@ -60,7 +60,7 @@ impl Driver for Disconnected {
         refuse()
     }
 
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
         None
     }
 }

@@ -7,9 +7,9 @@
 //! Every method returns the boxed future that SeaORM made anyway, so the layer costs no
 //! allocation.
 
+mod connect_probe;
 mod disconnected;
 mod fault;
-mod hello;
 mod metric;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -31,9 +31,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 
+pub use connect_probe::{ConnectProbe, ConnectProbeCallback};
 pub(crate) use disconnected::Disconnected;
 pub(crate) use fault::Fault;
-pub use hello::{Heard, Hello};
 pub use metric::Metric;
 pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
 pub(crate) use seaorm::SeaOrmDriver;
@@ -88,12 +88,12 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Opens a connection of its own, outside the pool, for probes. `None` where that has no
     /// meaning (mocks): such a node is taken as configured.
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>>;
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>>;
 
     /// Has each new session of this pool greeted from now on. For pools that were not opened with a greeting:
     /// those of scripted nodes.
-    fn greet(&self, hello: &Hello) {
-        let _ = hello;
+    fn greet(&self, connect_probe: &ConnectProbe) {
+        let _ = connect_probe;
     }
 
     /// Has every idle session checked, and closed when it is broken, before it is used again.

@@ -9,8 +9,8 @@ use sea_orm::{
 };
 
 use super::{
-    Access, Driver, Hello, LaneOptions,
-    hello::greet,
+    Access, ConnectProbe, Driver, LaneOptions,
+    connect_probe::greet,
     open::{resize, run_all},
     warm::opened,
 };
@@ -20,13 +20,17 @@ pub(super) fn lane(
     connection: DatabaseConnection,
     lane: &LaneOptions,
     access: Access,
-    hello: Option<&Hello>,
+    connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
-    if access == Access::Full && lane.on_connect.is_empty() && lane.statement_timeout.is_none() && hello.is_none() {
+    if access == Access::Full
+        && lane.on_connect.is_empty()
+        && lane.statement_timeout.is_none()
+        && connect_probe.is_none()
+    {
         let pool = connection.get_mysql_connection_pool().clone();
         return opened(connection, pool, lane, access);
     }
-    sibling(connection.get_mysql_connection_pool(), lane, access, hello)
+    sibling(connection.get_mysql_connection_pool(), lane, access, connect_probe)
 }
 
 /// A pool with the options of another, opened in its own way from its first connection on.
@@ -34,17 +38,17 @@ pub(super) fn sibling(
     template: &MySqlPool,
     lane: &LaneOptions,
     access: Access,
-    hello: Option<&Hello>,
+    connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
     let statement_timeout = lane.statement_timeout;
     let statements = Arc::clone(&lane.on_connect);
     let last = access.is_read_only().then_some("SET SESSION TRANSACTION READ ONLY");
-    let hello = hello.cloned();
+    let connect_probe = connect_probe.cloned();
     let options = resize(template.options().clone(), lane).after_connect(move |connection, _| {
-        let (statements, hello) = (Arc::clone(&statements), hello.clone());
+        let (statements, connect_probe) = (Arc::clone(&statements), connect_probe.clone());
         Box::pin(async move {
-            if let Some(hello) = &hello {
-                greet::<MySql>(connection, hello).await?;
+            if let Some(connect_probe) = &connect_probe {
+                greet::<MySql>(connection, connect_probe).await?;
             }
             if let Some(timeout) = statement_timeout {
                 limit_statements(connection, timeout).await?;

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 use tracing::instrument::WithSubscriber;
 
-use super::{Driver, Hello, SeaOrmDriver, SecretUrl};
+use super::{ConnectProbe, Driver, SeaOrmDriver, SecretUrl};
 
 /// What the sessions of a pool may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,28 +91,32 @@ impl Opener {
         &self,
         lane: &LaneOptions,
         access: Access,
-        hello: Option<&Hello>,
+        connect_probe: Option<&ConnectProbe>,
     ) -> Result<Arc<dyn Driver>, DbErr> {
         let is_hook_ours = matches!(self, Self::Url(_))
             || !lane.on_connect.is_empty()
             || access.is_read_only() && self.backend() == DbBackend::MySql;
-        let hello = hello.filter(|_| is_hook_ours || matches!(self, Self::Scripted(_)));
+        let connect_probe = connect_probe.filter(|_| is_hook_ours || matches!(self, Self::Scripted(_)));
         match self {
             Self::Scripted(driver) => {
-                if let Some(hello) = hello {
-                    driver.greet(hello);
+                if let Some(connect_probe) = connect_probe {
+                    driver.greet(connect_probe);
                 }
                 Ok(Arc::clone(driver))
             }
-            Self::Adopted(connection) if access.is_read_only() => read_only_sibling(connection, lane, access, hello),
+            Self::Adopted(connection) if access.is_read_only() => {
+                read_only_sibling(connection, lane, access, connect_probe)
+            }
             Self::Adopted(connection) => Ok(Arc::new(SeaOrmDriver::adopted(connection.clone()))),
-            Self::Url(url) => connect(connect_options(url, lane, access, hello), lane, access, hello).await,
+            Self::Url(url) => {
+                connect(connect_options(url, lane, access, connect_probe), lane, access, connect_probe).await
+            }
             Self::Options(options, url) => {
                 let mut options = options.as_ref().clone();
-                apply(&mut options, url.backend, lane, access, hello);
+                apply(&mut options, url.backend, lane, access, connect_probe);
                 // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
                 // records them on a TRACE span. Without a subscriber there is none to record it.
-                let connecting = connect(options, lane, access, hello);
+                let connecting = connect(options, lane, access, connect_probe);
                 if tracing::dispatcher::has_been_set() {
                     connecting.with_subscriber(tracing::subscriber::NoSubscriber::default()).await
                 } else {
@@ -124,7 +128,12 @@ impl Opener {
 }
 
 /// SeaORM's options for a URL: the URL without its password, which goes in by a closure.
-fn connect_options(url: &SecretUrl, lane: &LaneOptions, access: Access, hello: Option<&Hello>) -> ConnectOptions {
+fn connect_options(
+    url: &SecretUrl,
+    lane: &LaneOptions,
+    access: Access,
+    connect_probe: Option<&ConnectProbe>,
+) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.shown());
     if let Some(password) = url.password() {
         let password: Arc<str> = password.into();
@@ -140,13 +149,19 @@ fn connect_options(url: &SecretUrl, lane: &LaneOptions, access: Access, hello: O
             _ => drop(password),
         }
     }
-    apply(&mut options, url.backend, lane, access, hello);
+    apply(&mut options, url.backend, lane, access, connect_probe);
     options
 }
 
 /// Fills in what the lane says. Only slots with a getter are touched: the closures a user put
 /// into the options stay.
-fn apply(options: &mut ConnectOptions, backend: DbBackend, lane: &LaneOptions, access: Access, hello: Option<&Hello>) {
+fn apply(
+    options: &mut ConnectOptions,
+    backend: DbBackend,
+    lane: &LaneOptions,
+    access: Access,
+    connect_probe: Option<&ConnectProbe>,
+) {
     options.connect_lazy(true);
     if let Some(max) = lane.max_connections {
         options.max_connections(max);
@@ -154,7 +169,7 @@ fn apply(options: &mut ConnectOptions, backend: DbBackend, lane: &LaneOptions, a
     // A pool that is only the template of another must open nothing: what it opened early would
     // not be read-only. `resize` gives the number back.
     let timed_by_hook = lane.statement_timeout.is_some() && backend == DbBackend::MySql;
-    let is_greeted = hello.is_some() && backend != DbBackend::Sqlite;
+    let is_greeted = connect_probe.is_some() && backend != DbBackend::Sqlite;
     let is_template = access.is_read_only() || !lane.on_connect.is_empty() || timed_by_hook || is_greeted;
     if is_template {
         options.min_connections(0);
@@ -201,18 +216,18 @@ async fn connect(
     options: ConnectOptions,
     lane: &LaneOptions,
     access: Access,
-    hello: Option<&Hello>,
+    connect_probe: Option<&ConnectProbe>,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     let connection = sea_orm::Database::connect(options).await?;
     match connection.get_database_backend() {
         #[cfg(feature = "postgres")]
-        DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, access, hello)),
+        DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, access, connect_probe)),
         #[cfg(feature = "mysql")]
-        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, access, hello)),
+        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, access, connect_probe)),
         #[cfg(feature = "sqlite")]
         DbBackend::Sqlite => Ok(super::sqlite::lane(connection, lane, access).await),
         _ => {
-            let _ = (lane, access, hello);
+            let _ = (lane, access, connect_probe);
             Err(no_driver(connection.get_database_backend()))
         }
     }
@@ -222,7 +237,7 @@ fn read_only_sibling(
     adopted: &DatabaseConnection,
     lane: &LaneOptions,
     access: Access,
-    hello: Option<&Hello>,
+    connect_probe: Option<&ConnectProbe>,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     use sea_orm::DatabaseConnectionType as Kind;
     // The user's pool waits as long as its user likes; reads of ours have a time of their own.
@@ -233,14 +248,14 @@ fn read_only_sibling(
         PingRule::Never => Some(false),
     };
     let lane = &LaneOptions { acquire_timeout, sibling_ping, ..lane.clone() };
-    let _ = (lane, access, hello);
+    let _ = (lane, access, connect_probe);
     #[cfg(feature = "postgres")]
     if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
-        return Ok(super::postgres::sibling(adopted.get_postgres_connection_pool(), lane, access, hello));
+        return Ok(super::postgres::sibling(adopted.get_postgres_connection_pool(), lane, access, connect_probe));
     }
     #[cfg(feature = "mysql")]
     if let Kind::SqlxMySqlPoolConnection(_) = &adopted.inner {
-        return Ok(super::mysql::sibling(adopted.get_mysql_connection_pool(), lane, access, hello));
+        return Ok(super::mysql::sibling(adopted.get_mysql_connection_pool(), lane, access, connect_probe));
     }
     #[cfg(feature = "sqlite")]
     if let Kind::SqlxSqlitePoolConnection(_) = &adopted.inner {

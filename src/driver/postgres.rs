@@ -9,8 +9,8 @@ use sea_orm::{
 };
 
 use super::{
-    Access, Driver, Hello, LaneOptions,
-    hello::greet,
+    Access, ConnectProbe, Driver, LaneOptions,
+    connect_probe::greet,
     open::{resize, run_all},
     warm::opened,
 };
@@ -22,29 +22,34 @@ pub(super) fn lane(
     connection: DatabaseConnection,
     lane: &LaneOptions,
     access: Access,
-    hello: Option<&Hello>,
+    connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
-    if access == Access::Full && lane.on_connect.is_empty() && hello.is_none() {
+    if access == Access::Full && lane.on_connect.is_empty() && connect_probe.is_none() {
         let pool = connection.get_postgres_connection_pool().clone();
         return opened(connection, pool, lane, access);
     }
-    sibling(connection.get_postgres_connection_pool(), lane, access, hello)
+    sibling(connection.get_postgres_connection_pool(), lane, access, connect_probe)
 }
 
 /// A pool with the options of another, opened in its own way from its first connection on.
-pub(super) fn sibling(template: &PgPool, lane: &LaneOptions, access: Access, hello: Option<&Hello>) -> Arc<dyn Driver> {
+pub(super) fn sibling(
+    template: &PgPool,
+    lane: &LaneOptions,
+    access: Access,
+    connect_probe: Option<&ConnectProbe>,
+) -> Arc<dyn Driver> {
     let mut options = resize(template.options().clone(), lane);
-    if !lane.on_connect.is_empty() || access == Access::ReadOnlyByStatement || hello.is_some() {
+    if !lane.on_connect.is_empty() || access == Access::ReadOnlyByStatement || connect_probe.is_some() {
         // Takes the place of the pool's own hook, which cannot be read back (documented at
         // `NodeConfig::on_connect`).
         let statements = Arc::clone(&lane.on_connect);
         let last = access.is_read_only().then_some(BY_STATEMENT);
-        let hello = hello.cloned();
+        let connect_probe = connect_probe.cloned();
         options = options.after_connect(move |connection, _| {
-            let (statements, hello) = (Arc::clone(&statements), hello.clone());
+            let (statements, connect_probe) = (Arc::clone(&statements), connect_probe.clone());
             Box::pin(async move {
-                if let Some(hello) = &hello {
-                    greet::<Postgres>(connection, hello).await?;
+                if let Some(connect_probe) = &connect_probe {
+                    greet::<Postgres>(connection, connect_probe).await?;
                 }
                 run_all::<Postgres>(connection, &statements, last).await
             })

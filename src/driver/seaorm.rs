@@ -152,7 +152,7 @@ impl Driver for SeaOrmDriver {
         }
     }
 
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
         match &self.connection().inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
@@ -377,10 +377,10 @@ impl<T: Send + 'static> Drop for Finishing<T> {
 
 /// A physical connection beside the pool, with the pool's own options.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-struct Link<DB: Database>(DB::Connection);
+struct ProbeConnection<DB: Database>(DB::Connection);
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-impl<DB> ProbeLink for Link<DB>
+impl<DB> ProbeLink for ProbeConnection<DB>
 where
     DB: Database,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -410,7 +410,7 @@ where
     let options = pool.connect_options();
     async move {
         match options.connect().await {
-            Ok(connection) => Ok(Box::new(Link::<DB>(connection)) as Box<dyn ProbeLink>),
+            Ok(connection) => Ok(Box::new(ProbeConnection::<DB>(connection)) as Box<dyn ProbeLink>),
             Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
         }
     }

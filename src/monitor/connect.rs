@@ -14,7 +14,7 @@ use crate::{
     Error,
     clock::Clock,
     config::NodePlan,
-    driver::{Access, Driver, Hello, Opener},
+    driver::{Access, ConnectProbe, Driver, Opener},
     error::Kind,
     telemetry,
     topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role, Tick},
@@ -126,12 +126,16 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
 
 async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr> {
     let may_be_greeted = plan.member.positions == Positions::On && access != Access::ReadOnlyByStatement;
-    let hello = probe::question(plan.opener.backend(), Scope::Position).filter(|_| may_be_greeted).map(Hello::new);
-    let write = plan.opener.open(&plan.write, Access::Full, hello.as_ref()).await?;
+    let connect_probe =
+        probe::question(plan.opener.backend(), Scope::Position).filter(|_| may_be_greeted).map(ConnectProbe::new);
+    let write = plan.opener.open(&plan.write, Access::Full, connect_probe.as_ref()).await?;
     // What lives in one connection's memory has no second pool.
-    let read =
-        if plan.in_memory { Arc::clone(&write) } else { plan.opener.open(&plan.read, access, hello.as_ref()).await? };
-    Ok(Arc::new(Node::new(Arc::clone(&plan.name), plan.identity.clone(), Lanes { write, read }, hello)))
+    let read = if plan.in_memory {
+        Arc::clone(&write)
+    } else {
+        plan.opener.open(&plan.read, access, connect_probe.as_ref()).await?
+    };
+    Ok(Arc::new(Node::new(Arc::clone(&plan.name), plan.identity.clone(), Lanes { write, read }, connect_probe)))
 }
 
 enum Unanswered {
@@ -192,7 +196,7 @@ async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String
     }
     let mut reason = None;
     let telling = async {
-        if let Some(connecting) = driver.connect_probe() {
+        if let Some(connecting) = driver.open_probe() {
             reason = connecting.await.err();
         }
         // Only the pool's own answer counts, and it may still come.

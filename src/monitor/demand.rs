@@ -18,7 +18,7 @@ const WANTED_FOR: Duration = Duration::from_secs(2);
 
 /// Written by reads, read by the probers.
 #[derive(Debug, Default)]
-pub(crate) struct Demand {
+pub(crate) struct ProbeDemand {
     /// Somebody must see everything that was acknowledged before this.
     wanted: AtomicU64,
     wanted_at: AtomicU64,
@@ -28,7 +28,7 @@ pub(crate) struct Demand {
     tightest_until: AtomicU64,
 }
 
-impl Demand {
+impl ProbeDemand {
     /// A read found no replica that is known to have everything up to `seq`.
     pub(crate) fn want(&self, seq: Seq, now: Tick) {
         let before = self.wanted_at.fetch_max(now.0, Ordering::AcqRel);
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_is_wanted_only_grows() {
-        let demand = Demand::default();
+        let demand = ProbeDemand::default();
         let at = |seconds| Tick::default().after(Duration::from_secs(seconds));
         demand.want(Seq(5), at(1));
         demand.want(Seq(3), at(2));
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_tightest_bound_counts_until_nobody_uses_it() {
-        let (demand, second) = (Demand::default(), Duration::from_secs(1));
+        let (demand, second) = (ProbeDemand::default(), Duration::from_secs(1));
         let at = |seconds| Tick::default().after(second * seconds);
         assert_eq!(demand.longest_interval(at(1)), None);
         demand.within(second * 3, at(1));

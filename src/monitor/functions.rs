@@ -59,7 +59,7 @@ impl Functions {
             // A promoted or restored server can have other functions.
             Some((at, of)) if *of == life => {
                 let age = writer.clock.now().since(*at);
-                age >= LONGEST || (age >= self.pause && writer.judge.take_missed())
+                age >= LONGEST || (age >= self.pause && writer.router.take_missed())
             }
             _ => true,
         }
@@ -81,7 +81,7 @@ impl Functions {
             Err(_) => Err(format!("no answer within {within:?}")),
         };
         match listing {
-            Ok(listing) if writer.judge.learn(&listing) => {
+            Ok(listing) if writer.router.learn(&listing) => {
                 telemetry::functions_listed(listing.lines().count());
                 self.pause = SOONEST;
             }
@@ -95,7 +95,7 @@ impl Functions {
 }
 
 async fn list(driver: &dyn Driver, question: &'static str) -> Result<String, DbErr> {
-    let Some(connecting) = driver.connect_probe() else { return Ok(String::new()) };
+    let Some(connecting) = driver.open_probe() else { return Ok(String::new()) };
     let row = connecting.await?.ask(question).await?;
     probe::read_functions(&row)
 }

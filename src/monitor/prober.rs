@@ -227,7 +227,7 @@ impl Prober {
             // Nobody has asked the primary since.
             newest.filter(|newest| newest.seq <= wanted).map(|_| self.asked_at.at.after(SHORTEST_INTERVAL))
         } else {
-            let fresh = topology.member_of(self.node.id()).and_then(|member| member.standing.fresh());
+            let fresh = topology.member_of(self.node.id()).and_then(|member| member.freshness.fresh());
             match (fresh, newest) {
                 // It may have reached what is wanted by now, and it takes a moment to get there.
                 (Some(fresh), Some(newest))
@@ -293,7 +293,7 @@ impl Prober {
 
     /// A replica that stands still is asked less and less often, however much reads want it to move.
     fn be_patient(&mut self, known: Option<&Member>, position: &Reported) {
-        let known = known.and_then(|member| member.standing.fresh());
+        let known = known.and_then(|member| member.freshness.fresh());
         let stands_still = matches!((known, position), (Some(known), Reported::At(now)) if known.position == *now);
         self.patience = if stands_still { (self.patience * 2).min(LONGEST_PATIENCE) } else { SHORTEST_INTERVAL };
     }
@@ -339,7 +339,7 @@ pub(super) async fn ask_server(
     let open = match link {
         Some(open) => open,
         None => {
-            let Some(connecting) = driver.connect_probe() else {
+            let Some(connecting) = driver.open_probe() else {
                 return Err(DbErr::Custom("the driver opens no probe connection".into()));
             };
             link.insert(connecting.await?)

@@ -7,12 +7,12 @@ use std::sync::{
 
 use sea_orm::metric::Info;
 
-use super::{demand::Demand, greeting};
+use super::{demand::ProbeDemand, greeting};
 use crate::{
     clock::Clock,
     config::Settings,
     driver::{Driver, Metric},
-    routing::Judge,
+    routing::StatementRouter,
     telemetry,
     topology::{Health, Lane, Member, Node, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology},
 };
@@ -30,15 +30,15 @@ pub(crate) struct Writer {
     metric: Metric,
     settled: SettledHint,
     /// What reads want to be known.
-    pub(crate) demand: Demand,
+    pub(crate) demand: ProbeDemand,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     /// Has the functions that the database's catalogue lists.
-    pub(crate) judge: Arc<Judge>,
+    pub(crate) router: Arc<StatementRouter>,
 }
 
 impl Writer {
-    pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, judge: Arc<Judge>) -> Arc<Self> {
+    pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, router: Arc<StatementRouter>) -> Arc<Self> {
         let writer = Arc::new_cyclic(|this| {
             let settled = SettledHint::default();
             settled.set(topology.settled(clock.now()));
@@ -52,10 +52,10 @@ impl Writer {
                 stopped: AtomicBool::new(false),
                 metric: Metric::default(),
                 settled,
-                demand: Demand::default(),
+                demand: ProbeDemand::default(),
                 clock,
                 settings,
-                judge,
+                router,
             }
         });
         let topology = writer.cell.load_full();
@@ -163,7 +163,7 @@ impl Writer {
     /// A node was asked over a session for reads when it was connected, before anybody could compare who answers
     /// there: the session does not stay.
     fn forget_first_session(&self, node: &Node) {
-        if node.hello().is_some() {
+        if node.connect_probe().is_some() {
             self.renew_sessions(node, &node.driver(Lane::Read));
         }
     }

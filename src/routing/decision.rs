@@ -6,8 +6,8 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::{
-    Candidate, DecidedBy, Freshness, Intent, Policy, ReadRequest, Reason,
-    judge::Verdict,
+    Candidate, DecidedBy, Intent, Policy, ReadRequest, Reason, Requirement,
+    router::StatementClass,
     select::{Rejected, Selected, fit_for, fit_kept, is_of_replicas},
 };
 use crate::topology::{Lane, Member, Role, Tick, Topology};
@@ -144,7 +144,7 @@ impl RouteDecision {
         topology: &Topology,
         policy: &dyn Policy,
         request: &ReadRequest,
-        verdict: Option<Verdict>,
+        class: Option<StatementClass>,
         now: Tick,
     ) -> Self {
         let outlook = Outlook::of(topology, policy, request, now);
@@ -156,8 +156,8 @@ impl RouteDecision {
             primary_probability: outlook.primary_probability,
             candidates: outlook.candidates.iter().map(name).collect(),
             rejected: outlook.rejections(topology),
-            floor: SessionFloor::of(request.freshness, now),
-            ..Self::new(topology, Intent::Read, verdict)
+            floor: SessionFloor::of(request.requirement, now),
+            ..Self::new(topology, Intent::Read, class)
         }
     }
 
@@ -166,7 +166,7 @@ impl RouteDecision {
         topology: &Topology,
         policy: &dyn Policy,
         request: &ReadRequest,
-        verdict: Option<Verdict>,
+        class: Option<StatementClass>,
         now: Tick,
         selected: &Selected,
     ) -> Self {
@@ -174,24 +174,24 @@ impl RouteDecision {
             node: Some(selected.node.name().to_owned()),
             lag: topology.member_of(selected.node.id()).and_then(Member::lag),
             sessions: selected.lane.into(),
-            ..Self::of_read(topology, policy, request, verdict, now)
+            ..Self::of_read(topology, policy, request, class, now)
         }
     }
 
     /// Where everything goes that is no read.
-    pub(crate) fn of_write(topology: &Topology, verdict: Option<Verdict>) -> Self {
+    pub(crate) fn of_write(topology: &Topology, class: Option<StatementClass>) -> Self {
         let primary = topology.primary.name().to_owned();
-        Self { node: Some(primary.clone()), candidates: vec![primary], ..Self::new(topology, Intent::Write, verdict) }
+        Self { node: Some(primary.clone()), candidates: vec![primary], ..Self::new(topology, Intent::Write, class) }
     }
 
     /// Where a statement runs that is inside a transaction.
-    pub(crate) fn inside(topology: &Topology, node: &str, lane: Lane, verdict: Verdict) -> Self {
+    pub(crate) fn inside(topology: &Topology, node: &str, lane: Lane, class: StatementClass) -> Self {
         Self {
             node: Some(node.to_owned()),
             sessions: lane.into(),
             candidates: vec![node.to_owned()],
             primary_probability: if topology.primary.name() == node { 1.0 } else { 0.0 },
-            ..Self::new(topology, verdict.intent, Some(verdict))
+            ..Self::new(topology, class.intent, Some(class))
         }
     }
 
@@ -206,16 +206,16 @@ impl RouteDecision {
         self
     }
 
-    fn new(topology: &Topology, intent: Intent, verdict: Option<Verdict>) -> Self {
+    fn new(topology: &Topology, intent: Intent, class: Option<StatementClass>) -> Self {
         Self {
             statement: None,
             node: None,
             lag: None,
             sessions: Sessions::ReadWrite,
-            intent: verdict.map_or(intent, |verdict| verdict.intent),
-            reason: verdict.map(|verdict| verdict.reason.to_string()),
-            reason_data: verdict.map(|verdict| verdict.reason),
-            decided_by: verdict.map(|verdict| verdict.decided_by),
+            intent: class.map_or(intent, |class| class.intent),
+            reason: class.map(|class| class.reason.to_string()),
+            reason_data: class.map(|class| class.reason),
+            decided_by: class.map(|class| class.decided_by),
             floor: None,
             generation: topology.generation,
             primary_probability: 1.0,
@@ -239,7 +239,7 @@ impl<'a> Outlook<'a> {
         let primary = &topology.primary;
         let mut outlook =
             Self { primary_probability: 1.0, lane: Lane::Read, candidates: SmallVec::new(), rejected: SmallVec::new() };
-        if topology.is_single() || request.freshness == Freshness::Primary {
+        if topology.is_single() || request.requirement == Requirement::Primary {
             outlook.lane = request.alone;
             outlook.candidates.push(primary);
             return outlook;
@@ -303,8 +303,8 @@ impl From<Lane> for Sessions {
 }
 
 impl SessionFloor {
-    pub(crate) fn of(freshness: Freshness, now: Tick) -> Option<Self> {
-        let Freshness::Past { floor, within, .. } = freshness else { return None };
+    pub(crate) fn of(requirement: Requirement, now: Tick) -> Option<Self> {
+        let Requirement::Past { floor, within, .. } = requirement else { return None };
         let (_, written, open_until) = floor.parts();
         let written_ago = (written != Tick::default()).then(|| now.since(written));
         let only_primary = open_until == Tick::NEVER;
@@ -395,20 +395,20 @@ mod tests {
 
     use super::*;
     use crate::{
-        routing::{Bound, Draw, Kept, WeightedRandom, select_read},
+        routing::{Draw, Kept, StalenessBound, WeightedRandom, select_read},
         topology::{Floor, Health, Rotation, Seq, Stamp, fixture},
     };
 
     const NOW: Tick = Tick(10_000_000_000);
     const STICK: Duration = Duration::from_secs(1);
 
-    fn past(floor: Floor) -> Freshness {
-        Freshness::Past { floor, within: Bound::NONE }
+    fn past(floor: Floor) -> Requirement {
+        Requirement::Past { floor, within: StalenessBound::NONE }
     }
 
-    fn freshness() -> impl Strategy<Value = Freshness> {
+    fn requirement() -> impl Strategy<Value = Requirement> {
         let past = |at| past(Floor::written(Stamp { seq: Seq(1), at }));
-        prop_oneof![Just(Freshness::Any), Just(past(NOW)), Just(past(Tick(1))), Just(Freshness::Primary),]
+        prop_oneof![Just(Requirement::Any), Just(past(NOW)), Just(past(Tick(1))), Just(Requirement::Primary),]
     }
 
     proptest! {
@@ -419,7 +419,7 @@ mod tests {
             states in prop::collection::vec((any::<bool>(), any::<bool>()), 0..4),
             primary_is_up: bool,
             share in prop_oneof![Just(0.0), Just(0.3), Just(0.7), Just(1.0)],
-            freshness in freshness(),
+            requirement in requirement(),
             kept in prop::option::of(0..5_usize),
             tried in prop::option::of(0..5_usize),
         ) {
@@ -436,7 +436,7 @@ mod tests {
             let keep = |node| Kept { node, life: Seq(0), seen_elsewhere: Seq(0) };
             let (kept, seen) = (id(kept).map(keep), Seq(0));
             let (tried, alone) = (id(tried), Lane::Write);
-            let request = ReadRequest { freshness, tried, kept, seen, stick_after_write: STICK, alone };
+            let request = ReadRequest { requirement, tried, kept, seen, stick_after_write: STICK, alone };
 
             let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, None, NOW);
             let mut expected = BTreeSet::new();
@@ -473,15 +473,15 @@ mod tests {
         let mut topology = fixture::topology(2);
         topology.replicas[1].health = Health::Down;
         let request = ReadRequest {
-            freshness: past(Floor::written(Stamp { seq: Seq(1), at: Tick(1) })),
+            requirement: past(Floor::written(Stamp { seq: Seq(1), at: Tick(1) })),
             tried: None,
             kept: None,
             seen: Seq(0),
             stick_after_write: STICK,
             alone: Lane::Write,
         };
-        let verdict = Verdict { intent: Intent::Read, reason: Reason::PlainRead, decided_by: DecidedBy::Text };
-        let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, Some(verdict), NOW);
+        let class = StatementClass { intent: Intent::Read, reason: Reason::PlainRead, decided_by: DecidedBy::Text };
+        let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, Some(class), NOW);
         assert_eq!(
             said.to_string(),
             "node        replica-0 (read-only sessions)\n\

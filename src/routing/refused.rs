@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{classify::Shape, judge::Refusal};
+use super::{classify::Shape, router::Refusal};
 use crate::topology::Tick;
 
 /// How long a refusal is remembered: a function can be mended, a table made permanent.
@@ -18,7 +18,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 const CAPACITY: usize = 1_024;
 
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct RefusedShapes {
     shapes: Mutex<HashMap<Shape, Remembered>>,
     /// When the last of them is forgotten; zero when there are none. So that asking costs one load then.
     until: AtomicU64,
@@ -30,7 +30,7 @@ struct Remembered {
     until: Tick,
 }
 
-impl Refused {
+impl RefusedShapes {
     /// Whether nothing at all is remembered. The clock is read only when something was.
     pub(super) fn is_empty(&self, now: impl FnOnce() -> Tick) -> bool {
         let until = self.until.load(Ordering::Acquire);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_remembered_for_ten_minutes_and_said_once() {
-        let (keys, refused) = (RandomState::new(), Refused::default());
+        let (keys, refused) = (RandomState::new(), RefusedShapes::default());
         let shape = |sql: &str| shape_of(sql, DbBackend::Postgres, &keys).expect("it can be followed").0;
         assert!(refused.is_empty(|| unreachable!("nothing was refused")));
         assert!(refused.remember(shape("SELECT f(1)"), Refusal::Writes, Tick(MINUTE)));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room_when_there_are_too_many() {
-        let (keys, refused) = (RandomState::new(), Refused::default());
+        let (keys, refused) = (RandomState::new(), RefusedShapes::default());
         let shape = |number: usize| {
             shape_of(&format!("SELECT f{number}()"), DbBackend::Postgres, &keys).expect("it can be followed").0
         };

@@ -5,18 +5,18 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 
 use super::{Candidate, Draw, Policy};
-use crate::topology::{Floor, Lane, Member, Node, NodeId, Role, Seq, Standing, Tick, Topology, Unfit};
+use crate::topology::{Floor, Freshness, Lane, Member, Node, NodeId, Role, Seq, Tick, Topology, Unfit};
 
 /// What a read asks of the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Freshness {
+pub(crate) enum Requirement {
     /// Any member will do.
     Any,
     /// A member that has what the session must see.
     Past {
         floor: Floor,
         /// It must also have everything that was acknowledged until so long ago.
-        within: Bound,
+        within: StalenessBound,
     },
     /// The primary itself, on its read-write sessions.
     Primary,
@@ -24,9 +24,9 @@ pub(crate) enum Freshness {
 
 /// How old the state of the database may be. One word, because the future of every read holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bound(u64);
+pub(crate) struct StalenessBound(u64);
 
-impl Bound {
+impl StalenessBound {
     /// As old as it likes.
     pub(crate) const NONE: Self = Self(u64::MAX);
 
@@ -42,7 +42,7 @@ impl Bound {
 /// One read that needs a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadRequest {
-    pub(crate) freshness: Freshness,
+    pub(crate) requirement: Requirement,
     /// A node the operation has failed on already.
     pub(crate) tried: Option<NodeId>,
     /// The node a session or read connection keeps to while it stays eligible.
@@ -112,7 +112,7 @@ impl How {
 
 impl Selected {
     fn drawn(member: &Member, role: Role, request: &ReadRequest) -> Self {
-        let fresh = member.standing.fresh().filter(|_| role == Role::Replica);
+        let fresh = member.freshness.fresh().filter(|_| role == Role::Replica);
         let relies_on = fresh.filter(|_| request.asks_something()).map(|fresh| fresh.asked);
         let node = Arc::clone(&member.node);
         Self { node, lane: Lane::Read, role, how: How::Drawn, life: member.life(), relies_on }
@@ -127,12 +127,12 @@ impl Selected {
 impl ReadRequest {
     /// Whether not any state of the database will do.
     fn asks_something(&self) -> bool {
-        match self.freshness {
-            Freshness::Any => false,
-            Freshness::Past { floor, within, .. } => {
-                !floor.is_none() || within != Bound::NONE || self.seen != Seq::default()
+        match self.requirement {
+            Requirement::Any => false,
+            Requirement::Past { floor, within, .. } => {
+                !floor.is_none() || within != StalenessBound::NONE || self.seen != Seq::default()
             }
-            Freshness::Primary => true,
+            Requirement::Primary => true,
         }
     }
 }
@@ -153,7 +153,7 @@ pub(crate) fn select_read(
         // Nothing to choose from: even a primary that is believed to be down is the only chance.
         return Ok(Selected::forced(primary, request.alone, How::Alone));
     }
-    if request.freshness == Freshness::Primary {
+    if request.requirement == Requirement::Primary {
         // On the read-write pool, but for a read connection, which stays on read-only sessions.
         return Ok(Selected::forced(primary, request.alone, How::Forced));
     }
@@ -221,7 +221,7 @@ pub(super) fn is_of_replicas(topology: &Topology, request: &ReadRequest, now: Ti
     let member = request.kept.and_then(|kept| topology.member_of(kept.node));
     member.is_some_and(|member| {
         topology.configured_role(member.node.id()) == Role::Replica
-            && fit_for(topology, member, Role::Replica, &ReadRequest { freshness: Freshness::Any, ..*request }, now)
+            && fit_for(topology, member, Role::Replica, &ReadRequest { requirement: Requirement::Any, ..*request }, now)
                 .is_ok()
     })
 }
@@ -237,23 +237,25 @@ pub(super) fn fit_for(
     if request.tried == Some(member.node.id()) {
         return Err(Unfit::Tried);
     }
-    match request.freshness {
-        Freshness::Past { floor, within } if role == Role::Replica => {
+    match request.requirement {
+        Requirement::Past { floor, within } if role == Role::Replica => {
             let stick_after_write = request.stick_after_write;
             if !member.is_past(floor.join(Floor::seen(request.seen)), now, stick_after_write) {
-                return Err(match member.standing {
-                    Standing::Timed => Unfit::WroteTooRecently,
+                return Err(match member.freshness {
+                    Freshness::Timed => Unfit::WroteTooRecently,
                     _ if member.is_past(floor, now, stick_after_write) => Unfit::BehindReads,
                     _ => Unfit::BehindSession,
                 });
             }
             match within.within() {
-                Some(within) if !member.standing.is_within(within, now) || member.is_in_doubt() => Err(Unfit::TooStale),
+                Some(within) if !member.freshness.is_within(within, now) || member.is_in_doubt() => {
+                    Err(Unfit::TooStale)
+                }
                 _ => Ok(()),
             }
         }
-        Freshness::Primary if role == Role::Replica => Err(Unfit::NotPrimary),
-        Freshness::Any | Freshness::Past { .. } | Freshness::Primary => Ok(()),
+        Requirement::Primary if role == Role::Replica => Err(Unfit::NotPrimary),
+        Requirement::Any | Requirement::Past { .. } | Requirement::Primary => Ok(()),
     }
 }
 
@@ -268,7 +270,7 @@ mod tests {
     };
 
     const ANY: ReadRequest = ReadRequest {
-        freshness: Freshness::Any,
+        requirement: Requirement::Any,
         tried: None,
         kept: None,
         seen: Seq(0),
@@ -277,8 +279,8 @@ mod tests {
     };
     const NOW: Tick = Tick(10_000_000_000);
 
-    fn past(floor: Floor) -> Freshness {
-        Freshness::Past { floor, within: Bound::NONE }
+    fn past(floor: Floor) -> Requirement {
+        Requirement::Past { floor, within: StalenessBound::NONE }
     }
 
     fn claims_primary(at: Tick) -> Observed {
@@ -354,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_session_that_just_wrote_reads_from_the_primarys_read_only_sessions() {
-        let request = ReadRequest { freshness: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
+        let request = ReadRequest { requirement: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
         for seed in 0..100 {
             let selected = pick(&fixture::topology(2), &request, seed).expect("the primary");
             assert_eq!((selected.role, selected.lane), (Role::Primary, Lane::Read));
@@ -366,7 +368,7 @@ mod tests {
         let topology = fixture::topology_with_read_capacity(2, 1);
         let _busy = Lease::take(Arc::clone(&topology.primary.node), Lane::Read, Role::Primary);
         assert!(!shares(&topology, &ANY, 1_000).contains_key("primary"));
-        let behind = ReadRequest { freshness: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
+        let behind = ReadRequest { requirement: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
         assert_eq!(pick(&topology, &behind, 1).expect("it waits").role, Role::Primary);
     }
 
@@ -385,7 +387,7 @@ mod tests {
         let topology = fixture::topology(2);
         let node = topology.replicas[0].node.id();
         let kept = Some(Kept { node, life: Seq(0), seen_elsewhere: Seq(0) });
-        let wrote = ReadRequest { freshness: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), kept, ..ANY };
+        let wrote = ReadRequest { requirement: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), kept, ..ANY };
         for seed in 0..200 {
             let selected = pick(&topology, &wrote, seed).expect("the primary");
             assert_eq!((selected.role, selected.how), (Role::Primary, How::Forced));
@@ -412,7 +414,7 @@ mod tests {
 
     #[test]
     fn strong_reads_use_the_primarys_read_write_sessions() {
-        let strong = ReadRequest { freshness: Freshness::Primary, ..ANY };
+        let strong = ReadRequest { requirement: Requirement::Primary, ..ANY };
         let selected = pick(&fixture::topology(2), &strong, 1).expect("always");
         assert_eq!((selected.role, selected.lane), (Role::Primary, Lane::Write));
     }

@@ -44,7 +44,7 @@ impl Driver for NoPool {
     fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         unreachable!("{NO_SQL}")
     }
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
         None
     }
     fn max_connections(&self) -> Option<u32> {

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Floor, Position, Reach, Samples, Seq, Stamp, Tick};
+use super::{Floor, Position, PositionOrder, Samples, Seq, Stamp, Tick};
 
 /// What a node said of its position.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub(crate) enum Reported {
 
 /// What is known of what a member has.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Standing {
+pub(crate) enum Freshness {
     /// Nothing yet, or nothing that can be compared: it serves reads that ask nothing of it.
     Unknown,
     /// It has no position, so time is all there is to go by.
@@ -56,7 +56,7 @@ impl Fresh {
     ) -> Self {
         // A server that is back where it was before has begun another life, whatever it calls itself: a
         // standby recovers from its last restart point when one of its processes has crashed.
-        let same_life = known.filter(|known| position.reach(&known.position) != Reach::Behind);
+        let same_life = known.filter(|known| position.compared_to(&known.position) != PositionOrder::Behind);
         let moved = same_life.filter(|known| known.position == position).map_or(asked.at, |known| known.moved);
         let mut fresh = match same_life {
             // It can be back before what was read from it, and yet not before where it was last asked. What was
@@ -87,9 +87,9 @@ impl Fresh {
         let Some(newest) = samples.newest().filter(|newest| !newest.position.is_empty()) else {
             return Behind::Unknown;
         };
-        match self.position.reach(&newest.position) {
-            Reach::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
-            Reach::Behind => {
+        match self.position.compared_to(&newest.position) {
+            PositionOrder::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
+            PositionOrder::Behind => {
                 // One that never caught up since it is watched is behind for at least as long.
                 let since = if self.has_caught_up() { self.through } else { self.since };
                 Behind::By {
@@ -99,7 +99,7 @@ impl Fresh {
             }
             // It may follow all the same: a PostgreSQL replica can be long in learning its timeline. Then it moves. Who
             // stands still has nothing of what this primary does, however idle that is.
-            Reach::Unrelated => Behind::StandsStill { time: newest.stamp.at.since(self.moved) },
+            PositionOrder::Unrelated => Behind::StandsStill { time: newest.stamp.at.since(self.moved) },
         }
     }
 
@@ -154,17 +154,17 @@ impl LagLimit {
 
 impl Lag {
     /// What follows from the freshness now. `answered`: the replica itself was asked, not only the primary.
-    pub(crate) fn after(self, standing: &Standing, samples: &Samples, limit: LagLimit, answered: bool) -> Self {
-        let behind = match standing {
-            Standing::Known(fresh) => fresh.lag(samples),
-            Standing::Unknown => Behind::Unknown,
+    pub(crate) fn after(self, freshness: &Freshness, samples: &Samples, limit: LagLimit, answered: bool) -> Self {
+        let behind = match freshness {
+            Freshness::Known(fresh) => fresh.lag(samples),
+            Freshness::Unknown => Behind::Unknown,
             // What has no position has no lag.
-            Standing::Timed | Standing::Always => return Self::default(),
+            Freshness::Timed | Freshness::Always => return Self::default(),
         };
         let (time, bytes, counts_as_calm) = match behind {
             // Not to know it is no reason to trust who was not trusted: it stays as it was.
             Behind::Unknown => return Self { time: None, bytes: None, ..self },
-            Behind::By { time, bytes } => (time, bytes, standing.fresh().is_some_and(Fresh::has_caught_up)),
+            Behind::By { time, bytes } => (time, bytes, freshness.fresh().is_some_and(Fresh::has_caught_up)),
             // That it moves says nothing of how far it was behind in the other history.
             Behind::StandsStill { time } => (time, None, self.stood_still),
         };
@@ -192,12 +192,12 @@ pub(crate) struct Settled {
 impl Settled {
     pub(crate) const BY_ALL: Self = Self { through: Stamp { seq: Seq(u64::MAX), at: Tick::NEVER }, by_time_too: false };
 
-    pub(crate) fn and(self, standing: &Standing) -> Self {
-        match standing {
-            Standing::Unknown => Self { through: Stamp::default(), ..self },
-            Standing::Timed => Self { by_time_too: true, ..self },
-            Standing::Always => self,
-            Standing::Known(Fresh { through, .. }) => Self {
+    pub(crate) fn and(self, freshness: &Freshness) -> Self {
+        match freshness {
+            Freshness::Unknown => Self { through: Stamp::default(), ..self },
+            Freshness::Timed => Self { by_time_too: true, ..self },
+            Freshness::Always => self,
+            Freshness::Known(Fresh { through, .. }) => Self {
                 through: Stamp { seq: self.through.seq.min(through.seq), at: self.through.at.min(through.at) },
                 ..self
             },
@@ -205,7 +205,7 @@ impl Settled {
     }
 }
 
-impl Standing {
+impl Freshness {
     /// Whether a session with this floor may read here.
     pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
         floor.is_none()

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration
 
 use serde::Serialize;
 
-use super::{Floor, Lag, Lane, Node, Observed, Reach, Reported, Role, Seq, Standing, Tick};
+use super::{Floor, Freshness, Lag, Lane, Node, Observed, PositionOrder, Reported, Role, Seq, Tick};
 
 /// A node as one topology believes it.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub struct Member {
     /// Why the last failed probe failed.
     pub(crate) last_failure: Option<Arc<str>>,
     /// What is known of what it has.
-    pub(crate) standing: Standing,
+    pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
     /// Server lives that answered here before the present one, the latest last.
     pub(crate) former: Arc<[Arc<str>]>,
@@ -98,12 +98,12 @@ pub(crate) enum Unfit {
 impl Member {
     pub(crate) fn new(node: Arc<Node>, settings: MemberSettings) -> Self {
         let driver = node.driver(Lane::Read);
-        let can_tell = settings.positions == Positions::On && driver.connect_probe().is_some();
-        let standing = if can_tell { Standing::Unknown } else { Standing::Timed };
+        let can_tell = settings.positions == Positions::On && driver.open_probe().is_some();
+        let freshness = if can_tell { Freshness::Unknown } else { Freshness::Timed };
         Self {
             node,
             settings,
-            standing,
+            freshness,
             lag: Lag::default(),
             former: Arc::default(),
             shared_at: None,
@@ -213,32 +213,32 @@ impl Member {
 
     /// Whether it has what a session must see.
     pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
-        floor.is_none() || self.standing.is_past(floor, now, stick_after_write) && !self.is_in_doubt()
+        floor.is_none() || self.freshness.is_past(floor, now, stick_after_write) && !self.is_in_doubt()
     }
 
     /// Whether somebody met another server here than the one that is believed to answer, or lost a
     /// connection to it, and the node was not asked since.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.standing.fresh().is_some_and(|fresh| fresh.asked <= self.node.withdrawn_at())
+        self.freshness.fresh().is_some_and(|fresh| fresh.asked <= self.node.withdrawn_at())
     }
 
     /// Whether what a server says on a new connection agrees with what is believed to be there.
     pub(crate) fn recognises(&self, incarnation: &str, position: &Reported) -> bool {
-        let Some(fresh) = self.standing.fresh() else {
+        let Some(fresh) = self.freshness.fresh() else {
             // The primary, or a replica of which no position was compared yet. Where time counts, nothing depends on it.
-            return self.standing != Standing::Unknown || self.incarnation().is_none_or(|known| known == incarnation);
+            return self.freshness != Freshness::Unknown || self.incarnation().is_none_or(|known| known == incarnation);
         };
         self.incarnation() == Some(incarnation)
             && match position {
                 // The same server with less than it had: it was recovering.
-                Reported::At(position) => position.reach(&fresh.position) != Reach::Behind,
+                Reported::At(position) => position.compared_to(&fresh.position) != PositionOrder::Behind,
                 Reported::Nothing | Reported::Unknown => true,
             }
     }
 
     /// Names the server life that is believed to answer, where that can be told.
     pub(crate) fn life(&self) -> Seq {
-        self.standing.fresh().map(|fresh| fresh.since.seq).unwrap_or_default()
+        self.freshness.fresh().map(|fresh| fresh.since.seq).unwrap_or_default()
     }
 
     /// The observed role while the observation is believed. An expired role is no role: it
@@ -257,7 +257,7 @@ impl fmt::Debug for Member {
             .field("rotation", &self.rotation)
             .field("health", &self.health)
             .field("observed", &self.observed)
-            .field("standing", &self.standing)
+            .field("freshness", &self.freshness)
             .field("lag", &self.lag)
             .finish_non_exhaustive()
     }

@@ -21,14 +21,14 @@ mod token;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use floor::Floor;
-pub(crate) use fresh::{Fresh, Lag, LagLimit, Reported, Settled, Standing};
+pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported, Settled};
 pub(crate) use lease::{Lane, Lease};
 pub use member::{Health, Member, Rotation};
 pub(crate) use member::{MemberSettings, Positions, RoleCheck, Unfit};
 pub use node::Node;
-pub(crate) use node::{Identity, Lanes, NodeId, Stranger};
+pub(crate) use node::{Identity, Lanes, NodeId, UnexpectedServer};
 pub(crate) use observe::{FAILURES_TO_EJECT, Observation, Reply};
-pub(crate) use position::{DomainPositions, GtidSet, Lsn, Position, Reach, WalPosition};
+pub(crate) use position::{DomainPositions, GtidSet, Lsn, Position, PositionOrder, WalPosition};
 pub(crate) use role::Observed;
 pub use role::Role;
 pub(crate) use samples::{Sample, Samples};
@@ -109,7 +109,7 @@ impl Topology {
     pub(crate) fn settled(&self, now: Tick) -> Settled {
         let serving =
             self.replicas.iter().filter(|replica| replica.fitness(Role::Replica, now, self.believed_for).is_ok());
-        serving.fold(Settled::BY_ALL, |settled, replica| settled.and(&replica.standing))
+        serving.fold(Settled::BY_ALL, |settled, replica| settled.and(&replica.freshness))
     }
 
     /// Where a position lies that a primary had before `since`, in what is known of this primary's history.
@@ -117,12 +117,12 @@ impl Topology {
         let Some(newest) = self.samples.newest() else {
             return if self.primary.has_positions() { Place::Ahead } else { Place::NotCompared };
         };
-        match newest.position.reach(position) {
-            Reach::Covers => self.samples.first_past(position).map_or(Place::Ahead, Place::At),
+        match newest.position.compared_to(position) {
+            PositionOrder::Covers => self.samples.first_past(position).map_or(Place::Ahead, Place::At),
             // It was asked later, and does not have it: that was another one.
-            Reach::Behind if newest.stamp.seq > since => Place::Unrelated,
-            Reach::Behind => Place::Ahead,
-            Reach::Unrelated => Place::Unrelated,
+            PositionOrder::Behind if newest.stamp.seq > since => Place::Unrelated,
+            PositionOrder::Behind => Place::Ahead,
+            PositionOrder::Unrelated => Place::Unrelated,
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use sea_orm::DbBackend;
 
 use super::{Lane, Seq, Stamp, Tick, swap::Swap};
-use crate::driver::{Alarm, Driver, Hello, Signal};
+use crate::driver::{Alarm, ConnectProbe, Driver, Signal};
 
 /// Names a node for the life of the process; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,12 +67,12 @@ pub struct Node {
     read: Swap<Arc<ReadLane>>,
     read_capacity: u64,
     traffic: Traffic,
-    hello: Option<Hello>,
+    connect_probe: Option<ConnectProbe>,
     file: Option<PathBuf>,
     retired: AtomicBool,
     suspected_at: AtomicU64,
     withdrawn_at: AtomicU64,
-    stranger: Mutex<Option<Stranger>>,
+    stranger: Mutex<Option<UnexpectedServer>>,
     signals: Signals,
 }
 
@@ -82,7 +82,7 @@ struct ReadLane(Arc<dyn Driver>);
 
 /// A server that answered on a new connection, and is not the one believed to be here.
 #[derive(Clone, Debug)]
-pub(crate) struct Stranger {
+pub(crate) struct UnexpectedServer {
     pub(crate) met_at: Seq,
     pub(crate) incarnation: Arc<str>,
 }
@@ -105,7 +105,7 @@ struct Signals {
 }
 
 impl Node {
-    pub(crate) fn new(name: Arc<str>, identity: Identity, lanes: Lanes, hello: Option<Hello>) -> Self {
+    pub(crate) fn new(name: Arc<str>, identity: Identity, lanes: Lanes, connect_probe: Option<ConnectProbe>) -> Self {
         Self {
             id: NodeId::unique(),
             name,
@@ -115,7 +115,7 @@ impl Node {
             write: lanes.write,
             read: Swap::new(Arc::new(ReadLane(lanes.read))),
             traffic: Traffic::default(),
-            hello,
+            connect_probe,
             retired: AtomicBool::new(false),
             suspected_at: AtomicU64::new(0),
             withdrawn_at: AtomicU64::new(0),
@@ -262,8 +262,8 @@ impl Node {
     }
 
     /// How new sessions for reads are greeted.
-    pub(crate) fn hello(&self) -> Option<&Hello> {
-        self.hello.as_ref()
+    pub(crate) fn connect_probe(&self) -> Option<&ConnectProbe> {
+        self.connect_probe.as_ref()
     }
 
     /// When its freshness was last withdrawn; zero when it never was.
@@ -273,7 +273,7 @@ impl Node {
 
     /// Another server answered on a new connection than the one that is believed to be here. Whether that is news:
     /// nobody has met this one before, since the node was asked.
-    pub(crate) fn met(&self, stranger: Stranger) -> bool {
+    pub(crate) fn met(&self, stranger: UnexpectedServer) -> bool {
         let incarnation = Arc::clone(&stranger.incarnation);
         let known = self.stranger.lock().unwrap_or_else(PoisonError::into_inner).replace(stranger);
         known.is_none_or(|known| known.incarnation != incarnation)
@@ -285,7 +285,7 @@ impl Node {
     }
 
     /// The last other server that answered on a new connection.
-    pub(crate) fn stranger(&self) -> Option<Stranger> {
+    pub(crate) fn stranger(&self) -> Option<UnexpectedServer> {
         self.stranger.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Fresh, Health, Member, NodeId, Observed, Positions, Reported, Role, Sample, Samples, Standing, Topology};
+use super::{Fresh, Freshness, Health, Member, NodeId, Observed, Positions, Reported, Role, Sample, Samples, Topology};
 
 /// What a prober learned about one node.
 #[derive(Clone, Debug)]
@@ -54,10 +54,10 @@ impl Topology {
                 } else {
                     let member = next.replicas.iter_mut().find(|member| member.node.id() == observation.node)?;
                     if !is_same_life {
-                        member.standing = Standing::Unknown;
+                        member.freshness = Freshness::Unknown;
                     }
                     member.weigh(&next.primary, &next.samples);
-                    member.lag = member.lag.after(&member.standing, &next.samples, next.lag_limit, true);
+                    member.lag = member.lag.after(&member.freshness, &next.samples, next.lag_limit, true);
                 }
             }
             Reply::Failed { conclusive, why } => {
@@ -86,7 +86,7 @@ impl Topology {
         };
         for replica in &mut self.replicas {
             replica.weigh(&self.primary, &self.samples);
-            replica.lag = replica.lag.after(&replica.standing, &self.samples, self.lag_limit, false);
+            replica.lag = replica.lag.after(&replica.freshness, &self.samples, self.lag_limit, false);
         }
     }
 }
@@ -123,7 +123,7 @@ impl Member {
 
     /// Whether its positions are worth comparing.
     pub(crate) fn has_positions(&self) -> bool {
-        (self.observed.is_some() || !matches!(self.standing, Standing::Timed))
+        (self.observed.is_some() || !matches!(self.freshness, Freshness::Timed))
             && self.settings.positions == Positions::On
             && !self.is_shared()
             && !self.observed.as_ref().is_some_and(|observed| observed.position == Reported::Nothing)
@@ -132,14 +132,14 @@ impl Member {
     /// Compares what a replica said last with where the primary was.
     fn weigh(&mut self, primary: &Self, samples: &Samples) {
         if self.node.is_file() && self.settings.positions == Positions::On {
-            self.standing = if self.node.is_same_file(&primary.node) { Standing::Always } else { Standing::Timed };
+            self.freshness = if self.node.is_same_file(&primary.node) { Freshness::Always } else { Freshness::Timed };
         }
         let Some(observed) = &self.observed else { return };
-        self.standing = match &observed.position {
-            _ if !self.has_positions() || !primary.has_positions() => Standing::Timed,
+        self.freshness = match &observed.position {
+            _ if !self.has_positions() || !primary.has_positions() => Freshness::Timed,
             Reported::At(position) => {
-                let known = self.standing.fresh();
-                Standing::Known(match known {
+                let known = self.freshness.fresh();
+                Freshness::Known(match known {
                     Some(known) if known.asked == observed.asked.seq => {
                         let mut fresh = known.clone();
                         fresh.compare(samples);
@@ -151,11 +151,11 @@ impl Member {
                     }
                 })
             }
-            Reported::Nothing => Standing::Timed,
-            Reported::Unknown => match &self.standing {
+            Reported::Nothing => Freshness::Timed,
+            Reported::Unknown => match &self.freshness {
                 // It was known, and nothing said now makes it less so; but nothing confirms it either.
-                Standing::Known(fresh) => Standing::Known(fresh.clone()),
-                _ => Standing::Unknown,
+                Freshness::Known(fresh) => Freshness::Known(fresh.clone()),
+                _ => Freshness::Unknown,
             },
         };
     }
@@ -164,7 +164,7 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Floor, LagLimit, Seq, Stamp, Stranger, Tick, fixture};
+    use crate::topology::{Floor, LagLimit, Seq, Stamp, Tick, UnexpectedServer, fixture};
 
     const STICK: Duration = Duration::from_secs(1);
 
@@ -204,7 +204,7 @@ mod tests {
         }
 
         fn through(&self) -> Option<u64> {
-            self.0.replicas[0].standing.fresh().map(|fresh| fresh.through.seq.0)
+            self.0.replicas[0].freshness.fresh().map(|fresh| fresh.through.seq.0)
         }
 
         fn serves(&self, floor: Floor) -> bool {
@@ -275,12 +275,12 @@ mod tests {
             Told::new().primary("p", 1, Reported::Nothing).replica("r", 2, at(100)),
             Told::new().replica("r", 2, at(100)).primary("p", 3, Reported::Nothing),
         ] {
-            assert_eq!(told.0.replicas[0].standing, Standing::Timed);
+            assert_eq!(told.0.replicas[0].freshness, Freshness::Timed);
         }
         let mut declared = Told::new();
         declared.0.replicas[0].settings.positions = Positions::Off;
         let told = declared.primary("p", 1, at(100)).replica("r", 2, at(100));
-        assert_eq!(told.0.replicas[0].standing, Standing::Timed);
+        assert_eq!(told.0.replicas[0].freshness, Freshness::Timed);
     }
 
     #[test]
@@ -305,17 +305,17 @@ mod tests {
     fn two_servers_at_one_address_are_noticed() {
         let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
         let returned = told.replica("b", 3, at(100)).replica("a", 4, at(100));
-        assert_eq!(returned.0.replicas[0].standing, Standing::Timed, "a life that ended does not come back");
+        assert_eq!(returned.0.replicas[0].freshness, Freshness::Timed, "a life that ended does not come back");
 
         let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
-        told.0.replicas[0].node.met(Stranger { met_at: Seq(3), incarnation: "b".into() });
+        told.0.replicas[0].node.met(UnexpectedServer { met_at: Seq(3), incarnation: "b".into() });
         let both = told.replica("a", 4, at(100));
-        assert_eq!(both.0.replicas[0].standing, Standing::Timed);
-        let still = both.replica("a", 600, at(100)).0.replicas[0].standing.clone();
-        assert_eq!(still, Standing::Timed);
+        assert_eq!(both.0.replicas[0].freshness, Freshness::Timed);
+        let still = both.replica("a", 600, at(100)).0.replicas[0].freshness.clone();
+        assert_eq!(still, Freshness::Timed);
 
         let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
-        told.0.replicas[0].node.met(Stranger { met_at: Seq(3), incarnation: "b".into() });
+        told.0.replicas[0].node.met(UnexpectedServer { met_at: Seq(3), incarnation: "b".into() });
         let restarted = told.replica("b", 4, at(100)).replica("c", 5, at(100));
         assert_eq!(restarted.through(), Some(1), "one restart after the other");
     }

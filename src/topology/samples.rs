@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Position, Reach, Seq, Stamp, Tick};
+use super::{Position, PositionOrder, Seq, Stamp, Tick};
 
 /// The primary was at this position, or further, when it answered; it was asked at this instant. So
 /// everything it had acknowledged by then lies at or before the position.
@@ -36,7 +36,8 @@ impl Samples {
             return self.clone();
         }
         let follows = self.newest().is_some_and(|newest| {
-            newest.stamp.seq < sample.stamp.seq && sample.position.reach(&newest.position) == Reach::Covers
+            newest.stamp.seq < sample.stamp.seq
+                && sample.position.compared_to(&newest.position) == PositionOrder::Covers
         });
         if !follows {
             return Self { ring: Arc::new(VecDeque::from([sample])) };
@@ -53,13 +54,14 @@ impl Samples {
     pub(crate) fn reached_by(&self, position: &Position) -> Option<Stamp> {
         // What covers a sample has those before it too, though it may not show: a MariaDB replica says only what
         // it replayed last, which after a failover is another server's and cannot be compared.
-        let reached = self.ring.iter().rfind(|sample| position.reach(&sample.position) == Reach::Covers)?;
+        let reached =
+            self.ring.iter().rfind(|sample| position.compared_to(&sample.position) == PositionOrder::Covers)?;
         Some(reached.stamp)
     }
 
     /// The earliest sample at or past this position.
     pub(crate) fn first_past(&self, position: &Position) -> Option<Stamp> {
-        let before = self.ring.partition_point(|sample| sample.position.reach(position) != Reach::Covers);
+        let before = self.ring.partition_point(|sample| sample.position.compared_to(position) != PositionOrder::Covers);
         Some(self.ring.get(before)?.stamp)
     }
 

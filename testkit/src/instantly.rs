@@ -45,7 +45,7 @@ impl Driver for Instantly {
     fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         ready(Ok(())).boxed()
     }
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
         None
     }
 }

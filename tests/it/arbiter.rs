@@ -92,7 +92,7 @@ pub(crate) async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: 
         }
         expected += (TASKS * RUNS) as u64;
         assert_eq!(item::Entity::find().count(&db.primary()).await?, expected, "share {share}, {shapes} shapes");
-        let overruled = db.overruled_reads();
+        let overruled = db.reads_rerun_on_primary();
         assert!(overruled >= shapes as u64, "each shape is refused once: {overruled}");
         assert!(overruled <= (TASKS * shapes) as u64, "and then known: {overruled}");
         wait_until("no session holds a lock", PATIENCE, async || Ok(locks(&servers).await? == 0)).await?;
@@ -203,7 +203,7 @@ async fn postgres_an_unlogged_table_is_read_from_the_primary() -> Result<()> {
         let rows = db.session().stream_raw(Statement::from_string(db.get_database_backend(), "TABLE cache")).await?;
         assert_eq!(rows.try_collect::<Vec<_>>().await?.len(), 1);
     }
-    assert_eq!(db.overruled_reads(), 3, "once for each shape");
+    assert_eq!(db.reads_rerun_on_primary(), 3, "once for each shape");
     Ok(())
 }
 

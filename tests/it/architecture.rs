@@ -18,12 +18,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("driver", &[]),
     // Handles only: what a node holds on to.
     ("topology", &["driver::Driver", "driver::DriverTransaction", "driver::ProbeLink", "driver::Rows", "driver::Alarm",
-        "driver::Changes", "driver::Counter", "driver::Signal", "driver::Hello", "error"]),
+        "driver::Changes", "driver::Counter", "driver::Signal", "driver::ConnectProbe", "error"]),
     ("clock", &["topology"]),
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
     ("telemetry", &["routing::RouteDecision", "topology"]),
-    ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::Judge", "telemetry", "clock", "error"]),
+    ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::StatementRouter", "telemetry", "clock", "error"]),
     ("connection", &["monitor", "routing", "topology", "driver", "config", "telemetry", "clock", "error"]),
 ];
 

@@ -9,7 +9,7 @@
 //! Statements run here as SeaORM runs them, with its errors and its metric callback. Streams and transactions run in
 //! SeaORM itself.
 
-mod keeper;
+mod warm_pool;
 
 use std::{
     fmt,
@@ -28,18 +28,18 @@ use sea_orm::{
 };
 use sea_query_sqlx::SqlxValues;
 
-use self::keeper::{Keeper, Taken};
+use self::warm_pool::{Checkout, WarmPool};
 #[cfg(feature = "stream")]
 use super::Rows;
 use super::{Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, ProbeLink, SeaOrmDriver, seaorm};
 
 /// A statement with its values, as sqlx takes it.
-type Bound<DB> = Query<'static, DB, SqlxValues>;
+type BoundQuery<DB> = Query<'static, DB, SqlxValues>;
 
 /// A pool of ours, whose connections stay warm.
 pub(super) struct WarmDriver<DB: Database> {
     pool: SeaOrmDriver,
-    keeper: Arc<Keeper<DB>>,
+    warm_pool: Arc<WarmPool<DB>>,
     access: Access,
     metric: OnceLock<Metric>,
 }
@@ -74,7 +74,7 @@ where
     DatabaseConnection: From<Pool<DB>>,
 {
     fn new(handle: SeaOrmDriver, pool: Pool<DB>, keep: Duration, access: Access) -> Self {
-        Self { pool: handle, keeper: Keeper::new(pool, keep), access, metric: OnceLock::new() }
+        Self { pool: handle, warm_pool: WarmPool::new(pool, keep), access, metric: OnceLock::new() }
     }
 
     /// Runs a statement as SeaORM does; on a connection that is at hand, if one is.
@@ -82,51 +82,51 @@ where
         &self,
         statement: Statement,
         failed_as: fn(RuntimeErr) -> DbErr,
-        send: impl for<'c> FnOnce(&'c mut DB::Connection, Bound<DB>) -> BoxFuture<'c, Result<T, sqlx::Error>>,
-        rest: fn(Taken<'_, DB>),
+        send: impl for<'c> FnOnce(&'c mut DB::Connection, BoundQuery<DB>) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+        rest: fn(Checkout<'_, DB>),
     ) -> Result<T, DbErr> {
         let heard = self.metric.get().filter(|metric| metric.is_set()).map(|metric| (metric, statement.clone()));
-        let mut taken = self.keeper.take().await.map_err(not_acquired)?;
+        let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
         let started = heard.as_ref().map(|_| SystemTime::now());
         let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
         let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
-        let result = send(taken.connection(), query).await;
+        let result = send(checkout.connection(), query).await;
         if let (Some((metric, statement)), Some(started)) = (&heard, started) {
             let elapsed = started.elapsed().unwrap_or_default();
             metric.tell(&Info { elapsed, statement, failed: result.is_err() });
         }
         match result {
             Ok(value) => {
-                rest(taken);
+                rest(checkout);
                 Ok(value)
             }
-            Err(error) => Err(self.ended(taken, failed_as(RuntimeErr::SqlxError(error.into())))),
+            Err(error) => Err(self.ended(checkout, failed_as(RuntimeErr::SqlxError(error.into())))),
         }
     }
 
     /// Gives back a connection on which a statement failed. One for reads on which it was refused may hold what it
     /// took before that, such as an advisory lock. (One for writes keeps what it has, as in SeaORM: its locks and, of
     /// a SQLite database in memory, the database.)
-    fn ended(&self, taken: Taken<'_, DB>, error: DbErr) -> DbErr {
+    fn ended(&self, checkout: Checkout<'_, DB>, error: DbErr) -> DbErr {
         let is_refused = matches!(Fault::of(&error), Fault::ReadOnlySession | Fault::NotSupportedHere);
         if is_refused && self.access.is_read_only() {
-            taken.close();
+            checkout.close();
         }
         error
     }
 }
 
 /// How a connection rests after all rows.
-fn rest<DB: Database>(taken: Taken<'_, DB>) {
-    taken.rest();
+fn rest<DB: Database>(checkout: Checkout<'_, DB>) {
+    checkout.rest();
 }
 
 /// How a connection rests after the first row of a statement. PostgreSQL's has read all there was and SQLite's has
 /// stopped the statement; MySQL's has read the one row.
-fn rest_after_first_row<DB: Database>(taken: Taken<'_, DB>) {
+fn rest_after_first_row<DB: Database>(checkout: Checkout<'_, DB>) {
     match DB::NAME {
-        "PostgreSQL" | "SQLite" => taken.rest(),
-        _ => taken.rest_if_quiet(),
+        "PostgreSQL" | "SQLite" => checkout.rest(),
+        _ => checkout.rest_if_quiet(),
     }
 }
 
@@ -156,13 +156,13 @@ where
 
     fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
         Box::pin(async move {
-            let mut taken = self.keeper.take().await.map_err(not_acquired)?;
-            match taken.connection().execute(AssertSqlSafe(sql.to_owned())).await {
+            let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+            match checkout.connection().execute(AssertSqlSafe(sql.to_owned())).await {
                 Ok(done) => {
-                    taken.rest();
+                    checkout.rest();
                     Ok(done.into())
                 }
-                Err(error) => Err(self.ended(taken, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
+                Err(error) => Err(self.ended(checkout, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
             }
         })
     }
@@ -190,7 +190,7 @@ where
 
     #[cfg(feature = "stream")]
     fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
-        Box::pin(self.keeper.lend(not_acquired, async move |lent| {
+        Box::pin(self.warm_pool.lend(not_acquired, async move |lent| {
             let rows = self.pool.stream(statement).await?;
             let held_while_read = move |row| {
                 let _ = &lent;
@@ -201,14 +201,16 @@ where
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        Box::pin(self.keeper.lend(not_acquired, async move |lent| self.pool.begin_holding(options, Some(lent.0)).await))
+        Box::pin(
+            self.warm_pool.lend(not_acquired, async move |lent| self.pool.begin_holding(options, Some(lent.0)).await),
+        )
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         Box::pin(async move {
-            let mut taken = self.keeper.take().await.map_err(not_acquired)?;
-            taken.connection().ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
-            taken.rest();
+            let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+            checkout.connection().ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
+            checkout.rest();
             Ok(())
         })
     }
@@ -216,39 +218,39 @@ where
     fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         // Closed at once, so that what is given back is not asked whether it is there: on a frozen server
         // that has no end.
-        let closed = self.keeper.pool().close();
-        self.keeper.close();
+        let closed = self.warm_pool.pool().close();
+        self.warm_pool.close();
         Box::pin(async move {
             closed.await;
             Ok(())
         })
     }
 
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
-        self.pool.connect_probe()
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+        self.pool.open_probe()
     }
 
     fn check_idle(&self) {
-        self.keeper.give_back();
+        self.warm_pool.give_back();
         self.pool.check_idle();
     }
 
     fn close_idle(&self) {
-        self.keeper.close_held();
+        self.warm_pool.close_held();
         self.pool.close_idle();
     }
 
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
         let keeps_nothing = self.backend() == DbBackend::Sqlite;
         (!keeps_nothing).then(|| {
-            let pool = seaorm::like(self.keeper.pool());
+            let pool = seaorm::like(self.warm_pool.pool());
             let handle = SeaOrmDriver::opened(pool.clone().into(), self.access);
-            Arc::new(Self::new(handle, pool, self.keeper.keeps_for(), self.access)) as Arc<dyn Driver>
+            Arc::new(Self::new(handle, pool, self.warm_pool.keeps_for(), self.access)) as Arc<dyn Driver>
         })
     }
 
     fn wear_out(&self) -> BoxFuture<'_, ()> {
-        self.keeper.close();
+        self.warm_pool.close();
         self.pool.wear_out()
     }
 
@@ -271,14 +273,17 @@ where
 
     fn seaorm(&self) -> Option<&DatabaseConnection> {
         // Whoever has it takes connections out of the pool by themselves.
-        self.keeper.expect_strangers();
+        self.warm_pool.expect_strangers();
         self.pool.seaorm()
     }
 }
 
 impl<DB: Database> fmt::Debug for WarmDriver<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WarmDriver").field("pool", &self.pool).field("keeper", &self.keeper).finish_non_exhaustive()
+        f.debug_struct("WarmDriver")
+            .field("pool", &self.pool)
+            .field("warm_pool", &self.warm_pool)
+            .finish_non_exhaustive()
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn read_functions(row: &QueryResult) -> Result<String, DbErr> {
 
 /// Whether a node can be asked how it is. A file or a mock cannot, and is taken at its word.
 pub(super) fn can_be_asked(driver: &dyn Driver) -> bool {
-    question(driver.backend(), Scope::Identity).is_some() && driver.connect_probe().is_some()
+    question(driver.backend(), Scope::Identity).is_some() && driver.open_probe().is_some()
 }
 
 /// Reads the answer of a node to which the configuration gives this role.

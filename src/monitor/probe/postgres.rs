@@ -65,7 +65,7 @@ WITH RECURSIVE functions AS MATERIALIZED (
     WHEN pg_catalog.strpos(f.body, lower(w.proname)) = 0 THEN false
     WHEN w.proname ~ '^\w+$' THEN f.body ~ ('\m' || lower(w.proname) || '\M')
     ELSE true END
-), judged AS (
+), classified AS (
   SELECT nspname, proname, CASE
     WHEN prokind = 'a' THEN EXISTS (
       SELECT FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc s
@@ -78,7 +78,7 @@ WITH RECURSIVE functions AS MATERIALIZED (
 SELECT coalesce(string_agg(line, E'\n' ORDER BY line), '') AS functions
 FROM (
   SELECT CASE WHEN bool_or(writes) THEN 'w' ELSE 'r' END || E'\t' || nspname || E'\t' || proname AS line
-  FROM judged GROUP BY nspname, proname
+  FROM classified GROUP BY nspname, proname
 ) AS names";
 
 pub(super) fn read_answer(configured: Role, row: &QueryResult) -> Result<Answer, DbErr> {

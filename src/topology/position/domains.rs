@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{PositionError, Reach, excerpt, number};
+use super::{PositionError, PositionOrder, excerpt, number};
 
 /// The last GTID of every domain, and what is known of the transactions before them.
 ///
@@ -44,20 +44,20 @@ impl DomainPositions {
     }
 
     /// The worst of what `target` asks in each of its domains.
-    pub(super) fn reach(&self, target: &Self) -> Reach {
+    pub(super) fn compared_to(&self, target: &Self) -> PositionOrder {
         let reaches = target.last.iter().map(|(domain, target)| self.reach_in(*domain, *target));
-        reaches.max().unwrap_or(Reach::Unrelated)
+        reaches.max().unwrap_or(PositionOrder::Unrelated)
     }
 
-    fn reach_in(&self, domain: u32, target: Last) -> Reach {
+    fn reach_in(&self, domain: u32, target: Last) -> PositionOrder {
         if self.history.get(&(domain, target.server)).is_some_and(|sequence| *sequence >= target.sequence) {
-            return Reach::Covers;
+            return PositionOrder::Covers;
         }
         match self.last.get(&domain) {
-            None => Reach::Behind,
-            Some(last) if last.sequence < target.sequence => Reach::Behind,
-            Some(last) if last.server == target.server => Reach::Covers,
-            Some(_) => Reach::Unrelated,
+            None => PositionOrder::Behind,
+            Some(last) if last.sequence < target.sequence => PositionOrder::Behind,
+            Some(last) if last.server == target.server => PositionOrder::Covers,
+            Some(_) => PositionOrder::Unrelated,
         }
     }
 
@@ -160,31 +160,31 @@ mod tests {
     #[test]
     fn a_domain_is_covered_by_its_last_gtid_or_by_the_history() {
         let target = last("0-1-107");
-        assert_eq!(last("0-1-107").reach(&target), Reach::Covers);
-        assert_eq!(last("0-1-108,5-5-5").reach(&target), Reach::Covers);
-        assert_eq!(with("0-2-110", "0-1-107,0-2-110").reach(&target), Reach::Covers);
-        assert_eq!(with("0-2-110", "0-1-109,0-2-110").reach(&target), Reach::Covers);
+        assert_eq!(last("0-1-107").compared_to(&target), PositionOrder::Covers);
+        assert_eq!(last("0-1-108,5-5-5").compared_to(&target), PositionOrder::Covers);
+        assert_eq!(with("0-2-110", "0-1-107,0-2-110").compared_to(&target), PositionOrder::Covers);
+        assert_eq!(with("0-2-110", "0-1-109,0-2-110").compared_to(&target), PositionOrder::Covers);
     }
 
     #[test]
     fn a_lower_or_missing_domain_is_behind() {
         let target = last("0-1-107,1-1-5");
-        assert_eq!(last("0-1-106,1-1-5").reach(&target), Reach::Behind);
-        assert_eq!(last("0-2-106,1-1-5").reach(&target), Reach::Behind);
-        assert_eq!(last("0-1-107").reach(&target), Reach::Behind);
-        assert_eq!(last("").reach(&target), Reach::Behind);
+        assert_eq!(last("0-1-106,1-1-5").compared_to(&target), PositionOrder::Behind);
+        assert_eq!(last("0-2-106,1-1-5").compared_to(&target), PositionOrder::Behind);
+        assert_eq!(last("0-1-107").compared_to(&target), PositionOrder::Behind);
+        assert_eq!(last("").compared_to(&target), PositionOrder::Behind);
     }
 
     #[test]
     fn the_transactions_of_a_lost_primary_are_in_no_other_history() {
         let target = last("0-1-107");
-        assert_eq!(last("0-2-110").reach(&target), Reach::Unrelated);
-        assert_eq!(last("0-2-107").reach(&target), Reach::Unrelated);
-        assert_eq!(with("0-2-110", "0-1-105,0-2-110").reach(&target), Reach::Unrelated);
-        assert_eq!(with("0-2-110", "1-1-107,0-2-110").reach(&target), Reach::Unrelated);
+        assert_eq!(last("0-2-110").compared_to(&target), PositionOrder::Unrelated);
+        assert_eq!(last("0-2-107").compared_to(&target), PositionOrder::Unrelated);
+        assert_eq!(with("0-2-110", "0-1-105,0-2-110").compared_to(&target), PositionOrder::Unrelated);
+        assert_eq!(with("0-2-110", "1-1-107,0-2-110").compared_to(&target), PositionOrder::Unrelated);
         // One domain is enough, whatever the others say.
-        assert_eq!(last("0-2-110,1-1-1").reach(&last("0-1-107,1-1-5")), Reach::Unrelated);
-        assert_eq!(last("0-2-110,1-1-9").reach(&last("0-1-107,1-1-5")), Reach::Unrelated);
+        assert_eq!(last("0-2-110,1-1-1").compared_to(&last("0-1-107,1-1-5")), PositionOrder::Unrelated);
+        assert_eq!(last("0-2-110,1-1-9").compared_to(&last("0-1-107,1-1-5")), PositionOrder::Unrelated);
         assert_eq!(last("0-1-107").join(&last("0-2-110")), None);
     }
 
@@ -201,8 +201,8 @@ mod tests {
         #[test]
         fn in_one_log_more_covers_less(log in prop::collection::vec(1..4_u32, 1..12), at: usize, target: usize) {
             let (at, target) = (at % (log.len() + 1), 1 + target % log.len());
-            let reach = position(0, &log[..at]).reach(&position(0, &log[..target]).without_history());
-            prop_assert_eq!(reach, if at >= target { Reach::Covers } else { Reach::Behind });
+            let reach = position(0, &log[..at]).compared_to(&position(0, &log[..target]).without_history());
+            prop_assert_eq!(reach, if at >= target { PositionOrder::Covers } else { PositionOrder::Behind });
         }
 
         /// What the lost primary wrote after the failover is in no other log, however long.
@@ -214,9 +214,9 @@ mod tests {
             let old = [shared.clone(), vec![9; lost]].concat();
             let new = [shared, after].concat();
             let target = position(0, &old).without_history();
-            let expected = if new.len() >= old.len() { Reach::Unrelated } else { Reach::Behind };
-            prop_assert_eq!(position(0, &new).reach(&target), expected);
-            prop_assert_eq!(position(0, &new).without_history().reach(&target), expected);
+            let expected = if new.len() >= old.len() { PositionOrder::Unrelated } else { PositionOrder::Behind };
+            prop_assert_eq!(position(0, &new).compared_to(&target), expected);
+            prop_assert_eq!(position(0, &new).without_history().compared_to(&target), expected);
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use super::{PositionError, Reach, excerpt, number};
+use super::{PositionError, PositionOrder, excerpt, number};
 
 const MAX_TAG: usize = 32;
 
@@ -45,8 +45,8 @@ impl GtidSet {
 
     /// A set that lacks something can always get it, so two sets are never unrelated: even a
     /// replica that has repeated nothing yet may hold transactions of its own.
-    pub(super) fn reach(&self, target: &Self) -> Reach {
-        if self.covers(target) { Reach::Covers } else { Reach::Behind }
+    pub(super) fn compared_to(&self, target: &Self) -> PositionOrder {
+        if self.covers(target) { PositionOrder::Covers } else { PositionOrder::Behind }
     }
 
     pub(super) fn union(&self, other: &Self) -> Self {

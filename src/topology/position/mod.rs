@@ -19,7 +19,7 @@ pub(crate) use wal::{Lsn, WalPosition};
 
 /// How far a server has come towards a position of the primary. Ordered from the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reach {
+pub(crate) enum PositionOrder {
     /// Everything up to the position is there.
     Covers,
     /// Something is missing, and may still arrive.
@@ -44,15 +44,15 @@ impl Position {
     ///
     /// An empty `target` is what a server without a binary log reports. It proves nothing, so it is
     /// unrelated to every position, itself included.
-    pub(crate) fn reach(&self, target: &Self) -> Reach {
+    pub(crate) fn compared_to(&self, target: &Self) -> PositionOrder {
         if target.is_empty() {
-            return Reach::Unrelated;
+            return PositionOrder::Unrelated;
         }
         match (self, target) {
-            (Self::Wal(at), Self::Wal(target)) => at.reach(*target),
-            (Self::GtidSet(at), Self::GtidSet(target)) => at.reach(target),
-            (Self::Domains(at), Self::Domains(target)) => at.reach(target),
-            _ => Reach::Unrelated,
+            (Self::Wal(at), Self::Wal(target)) => at.compared_to(*target),
+            (Self::GtidSet(at), Self::GtidSet(target)) => at.compared_to(target),
+            (Self::Domains(at), Self::Domains(target)) => at.compared_to(target),
+            _ => PositionOrder::Unrelated,
         }
     }
 
@@ -108,31 +108,31 @@ mod tests {
     proptest! {
         #[test]
         fn every_position_but_an_empty_one_covers_itself(a in positions()) {
-            prop_assert_eq!(a.reach(&a), if a.is_empty() { Reach::Unrelated } else { Reach::Covers });
+            prop_assert_eq!(a.compared_to(&a), if a.is_empty() { PositionOrder::Unrelated } else { PositionOrder::Covers });
         }
 
         #[test]
         fn two_positions_that_cover_each_other_are_equal(a in positions(), b in positions()) {
-            if a.reach(&b) == Reach::Covers && b.reach(&a) == Reach::Covers {
+            if a.compared_to(&b) == PositionOrder::Covers && b.compared_to(&a) == PositionOrder::Covers {
                 prop_assert_eq!(a, b);
             }
         }
 
         #[test]
         fn covering_is_transitive(a in positions(), b in positions(), c in positions()) {
-            if a.reach(&b) == Reach::Covers && b.reach(&c) == Reach::Covers {
-                prop_assert_eq!(a.reach(&c), Reach::Covers);
+            if a.compared_to(&b) == PositionOrder::Covers && b.compared_to(&c) == PositionOrder::Covers {
+                prop_assert_eq!(a.compared_to(&c), PositionOrder::Covers);
             }
         }
 
         #[test]
         fn a_join_is_the_least_position_over_both(a in positions(), b in positions(), c in positions()) {
             prop_assume!(!a.is_empty() && !b.is_empty());
-            let covers_both = |at: &Position| at.reach(&a) == Reach::Covers && at.reach(&b) == Reach::Covers;
+            let covers_both = |at: &Position| at.compared_to(&a) == PositionOrder::Covers && at.compared_to(&b) == PositionOrder::Covers;
             match a.join(&b) {
                 Some(join) => {
                     prop_assert!(covers_both(&join));
-                    prop_assert_eq!(covers_both(&c), c.reach(&join) == Reach::Covers);
+                    prop_assert_eq!(covers_both(&c), c.compared_to(&join) == PositionOrder::Covers);
                 }
                 None => prop_assert!(!covers_both(&c)),
             }
@@ -149,7 +149,7 @@ mod tests {
         #[test]
         fn only_related_log_is_counted(a in positions(), b in positions()) {
             let expected = match (&a, &b) {
-                (Position::Wal(at), Position::Wal(to)) if a.reach(&b) != Reach::Unrelated => {
+                (Position::Wal(at), Position::Wal(to)) if a.compared_to(&b) != PositionOrder::Unrelated => {
                     Some(to.lsn.0.saturating_sub(at.lsn.0))
                 }
                 _ => None,
@@ -162,9 +162,9 @@ mod tests {
     fn an_empty_set_is_never_reached() {
         let some: GtidSet = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().expect("a set");
         let (some, none) = (Position::GtidSet(some), Position::GtidSet(GtidSet::default()));
-        assert_eq!(some.reach(&none), Reach::Unrelated);
-        assert_eq!(none.reach(&none), Reach::Unrelated);
-        assert_eq!(none.reach(&some), Reach::Behind);
-        assert_eq!(some.reach(&some), Reach::Covers);
+        assert_eq!(some.compared_to(&none), PositionOrder::Unrelated);
+        assert_eq!(none.compared_to(&none), PositionOrder::Unrelated);
+        assert_eq!(none.compared_to(&some), PositionOrder::Behind);
+        assert_eq!(some.compared_to(&some), PositionOrder::Covers);
     }
 }

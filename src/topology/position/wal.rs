@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{PositionError, Reach, excerpt};
+use super::{PositionError, PositionOrder, excerpt};
 
 /// What a page header takes at the start of a page.
 const PAGE_HEADER: u64 = 24;
@@ -24,11 +24,11 @@ pub(crate) struct WalPosition {
 pub(crate) struct Lsn(pub(crate) u64);
 
 impl WalPosition {
-    pub(super) fn reach(self, target: Self) -> Reach {
+    pub(super) fn compared_to(self, target: Self) -> PositionOrder {
         match self.bytes_behind(target) {
-            None => Reach::Unrelated,
-            Some(0) => Reach::Covers,
-            Some(_) => Reach::Behind,
+            None => PositionOrder::Unrelated,
+            Some(0) => PositionOrder::Covers,
+            Some(_) => PositionOrder::Behind,
         }
     }
 
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn more_log_covers_less_of_the_same_history() {
-        assert_eq!(at(1, "0/10").reach(at(1, "0/10")), Reach::Covers);
-        assert_eq!(at(1, "1/0").reach(at(1, "0/FFFFFFFF")), Reach::Covers);
-        assert_eq!(at(1, "0/F").reach(at(1, "0/10")), Reach::Behind);
+        assert_eq!(at(1, "0/10").compared_to(at(1, "0/10")), PositionOrder::Covers);
+        assert_eq!(at(1, "1/0").compared_to(at(1, "0/FFFFFFFF")), PositionOrder::Covers);
+        assert_eq!(at(1, "0/F").compared_to(at(1, "0/10")), PositionOrder::Behind);
         assert_eq!(at(1, "0/F").bytes_behind(at(1, "0/10")), Some(1));
         assert_eq!(at(1, "0/11").bytes_behind(at(1, "0/10")), Some(0));
     }
@@ -148,7 +148,7 @@ mod tests {
     fn a_promotion_and_another_cluster_are_other_histories() {
         let other = WalPosition { system: 8, ..at(1, "0/10") };
         for (one, target) in [(at(2, "0/20"), at(1, "0/10")), (at(1, "0/20"), at(2, "0/10")), (at(1, "0/20"), other)] {
-            assert_eq!(one.reach(target), Reach::Unrelated);
+            assert_eq!(one.compared_to(target), PositionOrder::Unrelated);
             assert_eq!(one.bytes_behind(target), None);
             assert_eq!(one.join(target), None);
         }

@@ -155,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::position::{DomainPositions, Lsn, Reach, WalPosition, fixture::positions},
+        super::position::{DomainPositions, Lsn, PositionOrder, WalPosition, fixture::positions},
         fixture::tokens,
         *,
     };
@@ -230,7 +230,7 @@ mod tests {
         after >= token.open_for
             && match (&token.target, at) {
                 (Target::Primary, _) => false,
-                (Target::Position(target), Some(at)) => at.reach(target) == Reach::Covers,
+                (Target::Position(target), Some(at)) => at.compared_to(target) == PositionOrder::Covers,
                 (Target::Time, _) | (_, None) => after >= token.sticks_for,
             }
     }

@@ -272,7 +272,7 @@ impl Driver for ScriptedNode {
         self.server.pass(Step::Close, "", None).boxed()
     }
 
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
         let connecting = async move {
             self.server.pass(Step::ProbeConnect, "", None).await?;
             let life = self.server.state().life;

@@ -18,7 +18,7 @@ use futures_util::{
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_orm_resolver::{
     NodeConfig,
-    driver::{Driver, DriverTransaction, Hello, ProbeLink, Rows},
+    driver::{ConnectProbe, Driver, DriverTransaction, ProbeLink, Rows},
 };
 use tokio::time::Instant;
 
@@ -67,7 +67,7 @@ impl Process {
             backend: self.shared.state().kind.dialect.backend(),
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
-            hello: Mutex::default(),
+            connect_probe: Mutex::default(),
         });
         let config = config(&pool, address);
         self.pools().insert(address.to_owned(), pool);
@@ -90,7 +90,7 @@ pub(super) struct Pool {
     pub(super) backend: DbBackend,
     idle: Mutex<Vec<(Connection, Instant)>>,
     closed: AtomicBool,
-    hello: Mutex<Option<Hello>>,
+    connect_probe: Mutex<Option<ConnectProbe>>,
 }
 
 impl fmt::Debug for Pool {
@@ -141,7 +141,8 @@ impl Pool {
 
     /// Tells the resolver who answers on a new connection, if it wants to know.
     async fn greet(&self, connection: &Connection) -> Result<(), DbErr> {
-        let asked = self.hello.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Hello::ask);
+        let asked =
+            self.connect_probe.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(ConnectProbe::ask);
         if let Some((_, heard)) = asked {
             let row = session::ask(&self.shared, connection).await?;
             heard(&rows::queried(self.backend, row)?);
@@ -236,14 +237,14 @@ impl Driver for Pool {
     }
 
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
-        let hello = self.hello.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let connect_probe = self.connect_probe.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(Arc::new(Self {
             shared: Arc::clone(&self.shared),
             address: self.address,
             backend: self.backend,
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
-            hello: Mutex::new(hello),
+            connect_probe: Mutex::new(connect_probe),
         }))
     }
 
@@ -259,8 +260,8 @@ impl Driver for Pool {
         async { Ok(()) }.boxed()
     }
 
-    fn greet(&self, hello: &Hello) {
-        *self.hello.lock().unwrap_or_else(PoisonError::into_inner) = Some(hello.clone());
+    fn greet(&self, connect_probe: &ConnectProbe) {
+        *self.connect_probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(connect_probe.clone());
     }
 
     fn check_idle(&self) {
@@ -268,7 +269,7 @@ impl Driver for Pool {
         self.idle().retain(|(connection, _)| !state.is_broken(connection));
     }
 
-    fn connect_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
+    fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
         let connecting = async move {
             let connection = session::connect(&self.shared, self.address).await?;
             let link = Link { shared: Arc::clone(&self.shared), backend: self.backend, connection };

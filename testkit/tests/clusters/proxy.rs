@@ -215,8 +215,8 @@ async fn only_the_connection_that_says_it_is_held() -> anyhow::Result<()> {
         caller.says("a COMMIT;").await?;
         caller.hears_nothing().await;
         caller.says("and more").await?;
-        other.says("hello").await?;
-        other.hears("hello").await?;
+        other.says("connect_probe").await?;
+        other.hears("connect_probe").await?;
         let mut heard = String::new();
         if is_heard {
             while !heard.contains("COMMIT;and more") {
@@ -236,8 +236,8 @@ async fn only_the_connection_that_says_it_is_held() -> anyhow::Result<()> {
         while told.try_recv().is_ok() {}
     }
     proxy.hold_requests_from("COMMIT");
-    caller.says("hello").await?;
-    caller.hears("hello").await // to be held once is not to be held again
+    caller.says("connect_probe").await?;
+    caller.hears("connect_probe").await // to be held once is not to be held again
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ async fn it_runs_once_on_the_primary_is_counted_and_remembered_by_its_shape() ->
         let row = db.query_one_raw(hidden(1)).await?.expect("a row");
         assert_eq!(row.try_get::<String>("", "name")?, "p", "{code}");
         assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (1, 1));
-        assert_eq!(db.overruled_reads(), 1);
+        assert_eq!(db.reads_rerun_on_primary(), 1);
 
         recover(&nodes);
         time::sleep(STICK).await;
@@ -60,7 +60,7 @@ async fn it_runs_once_on_the_primary_is_counted_and_remembered_by_its_shape() ->
             db.query_all_raw(hidden(argument)).await?;
         }
         assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (1, 11), "another argument, same shape");
-        assert_eq!(db.overruled_reads(), 1);
+        assert_eq!(db.reads_rerun_on_primary(), 1);
         time::sleep(STICK).await;
         db.query_all_raw(select(&db)).await?;
         assert_eq!(on_replicas(&nodes), 2, "another shape");
@@ -116,7 +116,7 @@ async fn every_way_to_run_a_statement_is_arbitrated() -> Result<(), DbErr> {
             }
         }
         assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (1, 1), "{way}");
-        assert_eq!((db.overruled_reads(), in_flight(&db)), (1, 0), "{way}");
+        assert_eq!((db.reads_rerun_on_primary(), in_flight(&db)), (1, 0), "{way}");
     }
     Ok(())
 }
@@ -129,13 +129,13 @@ async fn the_primarys_own_read_only_sessions_refuse_as_well() -> Result<(), DbEr
     nodes.primary.once(Step::QueryOne, Behaviour::Fail(fault::server(READ_ONLY)));
     assert_eq!(who(&db).await?, "p");
     assert_eq!((nodes.primary.statements().len(), on_replicas(&nodes)), (2, 0));
-    assert_eq!(db.overruled_reads(), 1);
+    assert_eq!(db.reads_rerun_on_primary(), 1);
 
     // What is not supported there is supported nowhere.
     time::sleep(STICK).await;
     nodes.primary.once(Step::QueryOne, Behaviour::Fail(fault::server(NOT_SUPPORTED)));
     db.query_one_raw(hidden(1)).await.expect_err("the statement's own error");
-    assert_eq!(db.overruled_reads(), 1);
+    assert_eq!(db.reads_rerun_on_primary(), 1);
     Ok(())
 }
 
@@ -158,7 +158,7 @@ async fn an_error_that_the_primary_has_too_is_the_statements_own_and_not_remembe
     nodes.primary.once(Step::QueryOne, Behaviour::Fail(fault::server(NOT_SUPPORTED)));
     let error = db.query_one_raw(hidden(1)).await.expect_err("nobody supports it");
     assert!(Error::from_db_err(&error).is_none(), "{error}");
-    assert_eq!(db.overruled_reads(), 0);
+    assert_eq!(db.reads_rerun_on_primary(), 0);
     recover(&nodes);
     time::sleep(STICK).await;
     assert_eq!(db.query_one_raw(hidden(1)).await?.expect("a row").try_get::<String>("", "name")?, "r1");
@@ -198,7 +198,7 @@ async fn a_read_connection_stays_read_only() -> Result<(), DbErr> {
         assert_eq!(refused(read.execute_unprepared(unknown).await.expect_err("it writes")), expected);
     }
     assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (3, 0));
-    assert_eq!(db.overruled_reads(), 0);
+    assert_eq!(db.reads_rerun_on_primary(), 0);
     Ok(())
 }
 
@@ -212,7 +212,7 @@ async fn what_a_standby_cannot_read_a_read_connection_reads_from_the_primary() -
     assert_eq!((on_replicas(&nodes), nodes.primary.statements().len()), (1, 2), "the second time at once");
     let rows: Vec<_> = db.read().stream_raw(select(&db)).await?.try_collect().await?;
     assert_eq!(rows[0].try_get::<String>("", "name")?, "p");
-    assert_eq!(db.overruled_reads(), 2);
+    assert_eq!(db.reads_rerun_on_primary(), 2);
     assert_eq!(read.node().as_deref(), Some("r1"), "it keeps its node for everything else");
     recover(&nodes);
     assert_eq!(who(&db.session()).await?, "r1", "nothing was written");
@@ -228,7 +228,7 @@ async fn a_stream_that_fails_after_its_first_row_is_not_run_again() -> Result<()
     let mut rows = db.stream_raw(select(&db)).await?;
     assert_eq!(rows.try_next().await?.expect("a row").try_get::<String>("", "name")?, "r1");
     rows.try_next().await.expect_err("rows that were seen cannot be taken back");
-    assert_eq!((nodes.primary.statements().len(), db.overruled_reads()), (0, 0));
+    assert_eq!((nodes.primary.statements().len(), db.reads_rerun_on_primary()), (0, 0));
     assert_eq!(db.explain(&select(&db)).decided_by(), Some(DecidedBy::Server), "the next one goes to the primary");
 
     let late = statement("SELECT id, name, amount FROM item WHERE id > 0");
@@ -246,7 +246,7 @@ async fn a_stream_is_counted_and_remembered_only_when_the_primary_has_run_it() -
     for (succeeds, expected) in [(false, DecidedBy::Text), (true, DecidedBy::Standby)] {
         let rows = async { db.session().stream_raw(hidden(1)).await?.try_collect::<Vec<_>>().await };
         assert_eq!(rows.await.is_ok(), succeeds);
-        assert_eq!(db.overruled_reads(), u64::from(succeeds));
+        assert_eq!(db.reads_rerun_on_primary(), u64::from(succeeds));
         assert_eq!(db.explain(&hidden(1)).decided_by(), Some(expected));
     }
     Ok(())

@@ -21,20 +21,20 @@ use super::{
     classify::{Shape, Statements, shape_of, text_of_shape},
     classify_with,
     memo::{Listed, Memo, Seen, Worth},
-    refused::Refused,
+    refused::RefusedShapes,
 };
 use crate::topology::{Swap, Tick};
 
 /// Where a statement belongs, and who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct StatementClass {
     pub(crate) intent: Intent,
     /// What its text says.
     pub(crate) reason: Reason,
     pub(crate) decided_by: DecidedBy,
 }
 
-impl Verdict {
+impl StatementClass {
     /// Whether the text alone makes it a read.
     pub(crate) fn is_read_by_text(&self) -> bool {
         matches!(self.reason, Reason::PlainRead | Reason::Empty)
@@ -82,7 +82,7 @@ pub(crate) enum BadRule {
 
 /// Says where statements belong. Shared by the handles, which ask, and the monitor, which has the
 /// database's catalogue of functions loaded.
-pub(crate) struct Judge {
+pub(crate) struct StatementRouter {
     backend: DbBackend,
     keys: RandomState,
     memo: Memo,
@@ -92,10 +92,10 @@ pub(crate) struct Judge {
     /// Whether a function was called that no catalogue lists.
     missed: AtomicBool,
     rules: HashMap<Shape, Intent>,
-    refused: Refused,
+    refused: RefusedShapes,
 }
 
-impl Judge {
+impl StatementRouter {
     /// `rules` are texts with what statements of their shape are taken for; the index of one that cannot
     /// work is given back.
     pub(crate) fn new<'a>(
@@ -103,7 +103,7 @@ impl Judge {
         harmless_functions: &[String],
         rules: impl IntoIterator<Item = (&'a str, Intent)>,
     ) -> Result<Self, (usize, BadRule)> {
-        let mut judge = Self {
+        let mut router = Self {
             backend,
             keys: RandomState::new(),
             memo: Memo::new(),
@@ -111,12 +111,12 @@ impl Judge {
             epoch: AtomicU64::new(0),
             missed: AtomicBool::new(false),
             rules: HashMap::new(),
-            refused: Refused::default(),
+            refused: RefusedShapes::default(),
         };
         for (index, (text, intent)) in rules.into_iter().enumerate() {
-            judge.add_rule(text, intent).map_err(|problem| (index, problem))?;
+            router.add_rule(text, intent).map_err(|problem| (index, problem))?;
         }
-        Ok(judge)
+        Ok(router)
     }
 
     fn add_rule(&mut self, text: &str, intent: Intent) -> Result<(), BadRule> {
@@ -136,17 +136,17 @@ impl Judge {
     /// again, as long as no server refused anything.
     ///
     /// The clock is read only when the answer depends on it.
-    pub(crate) fn verdict(&self, sql: &str, now: impl Fn() -> Tick) -> Verdict {
-        self.judged(sql, now, || self.missed.store(true, Ordering::Relaxed))
+    pub(crate) fn class(&self, sql: &str, now: impl Fn() -> Tick) -> StatementClass {
+        self.classified(sql, now, || self.missed.store(true, Ordering::Relaxed))
     }
 
-    /// The verdict of a statement that is not run: nobody asks the database about its functions because of it.
-    pub(crate) fn preview(&self, sql: &str, now: impl Fn() -> Tick) -> Verdict {
-        self.judged(sql, now, || {})
+    /// The class of a statement that is not run: nobody asks the database about its functions because of it.
+    pub(crate) fn preview(&self, sql: &str, now: impl Fn() -> Tick) -> StatementClass {
+        self.classified(sql, now, || {})
     }
 
     /// `missed` is called when a function is not listed that perhaps is by now.
-    fn judged(&self, sql: &str, now: impl Fn() -> Tick, missed: impl Fn()) -> Verdict {
+    fn classified(&self, sql: &str, now: impl Fn() -> Tick, missed: impl Fn()) -> StatementClass {
         let epoch = self.epoch.load(Ordering::Acquire);
         self.memo.with(
             sql,
@@ -154,9 +154,9 @@ impl Judge {
             || self.read(sql, missed),
             |seen| {
                 let Classification { intent, reason } = seen.classification;
-                let by_text = Verdict { intent, reason, decided_by: DecidedBy::Text };
+                let by_text = StatementClass { intent, reason, decided_by: DecidedBy::Text };
                 let by_text = match seen.listed {
-                    Listed::AsWriting => Verdict { decided_by: DecidedBy::Catalogue, ..by_text },
+                    Listed::AsWriting => StatementClass { decided_by: DecidedBy::Catalogue, ..by_text },
                     Listed::No => by_text,
                 };
                 let none_refused = self.refused.is_empty(&now);
@@ -173,7 +173,7 @@ impl Judge {
                     (Some(Refusal::NotOnStandby), None) => (Intent::Write, DecidedBy::Standby),
                     (None, None) => return by_text,
                 };
-                Verdict { intent, reason, decided_by }
+                StatementClass { intent, reason, decided_by }
             },
         )
     }
@@ -184,7 +184,7 @@ impl Judge {
 
     fn read(&self, sql: &str, missed: impl Fn()) -> Seen {
         let catalogue = self.catalogue.load();
-        let asked = Asked { catalogue: &catalogue, unlisted: Cell::new(false), writing: Cell::new(false) };
+        let asked = CatalogueLookup { catalogue: &catalogue, unlisted: Cell::new(false), writing: Cell::new(false) };
         let classification = classify_with(sql, self.backend, &asked);
         // Only PostgreSQL has a catalogue that says what a function does.
         let worth = if asked.unlisted.get() && self.backend == DbBackend::Postgres {
@@ -233,14 +233,14 @@ impl Judge {
 }
 
 /// The catalogue, and whether it was asked for something that it does not list.
-struct Asked<'a> {
+struct CatalogueLookup<'a> {
     catalogue: &'a Catalogue,
     unlisted: Cell<bool>,
     /// Whether it was asked for something that it knows to write.
     writing: Cell<bool>,
 }
 
-impl KnownFunctions for Asked<'_> {
+impl KnownFunctions for CatalogueLookup<'_> {
     fn is_harmless(&self, call: &FunctionName<'_>) -> bool {
         let is_harmless = self.catalogue.is_harmless(call);
         if !is_harmless {
@@ -261,9 +261,9 @@ impl KnownFunctions for Asked<'_> {
     }
 }
 
-impl fmt::Debug for Judge {
+impl fmt::Debug for StatementRouter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Judge")
+        f.debug_struct("StatementRouter")
             .field("backend", &self.backend)
             .field("rules", &self.rules.len())
             .finish_non_exhaustive()

@@ -12,13 +12,13 @@ use super::{
     budget::RetryBudget,
     record::RouteLog,
     run::Operation,
-    session::{CoreId, Floors, Handle, SessionRef},
+    session::{ConnectionId, Floors, Handle, SessionRef},
 };
 use crate::{
     config::{Consistency, Settings},
     driver::Fault,
     monitor::{Monitor, Writer},
-    routing::{Bound, DrawSource, Freshness, Judge, Policy, Verdict},
+    routing::{DrawSource, Policy, Requirement, StalenessBound, StatementClass, StatementRouter},
     telemetry,
     topology::{Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
 };
@@ -27,8 +27,8 @@ use crate::{
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The shared part of every handle. Dropped with the last one, and with it the monitor.
-pub(crate) struct Core {
-    pub(super) id: CoreId,
+pub(crate) struct Shared {
+    pub(super) id: ConnectionId,
     pub(super) monitor: Monitor,
     pub(super) policy: Arc<dyn Policy>,
     pub(super) draws: DrawSource,
@@ -56,13 +56,13 @@ impl Context {
 
 /// What a handle says about every operation.
 #[derive(Clone, Debug)]
-pub(super) struct Terms {
+pub(super) struct SessionOptions {
     pub(super) session: Handle,
     pub(super) consistency: Consistency,
     pub(super) log: Option<RouteLog>,
 }
 
-impl Terms {
+impl SessionOptions {
     /// For a handle that is made by an operation's code.
     pub(super) fn of(context: &Context) -> Self {
         Self {
@@ -73,16 +73,16 @@ impl Terms {
     }
 
     /// For an operation that begins now.
-    pub(super) fn context(&self, core: CoreId) -> Context {
-        Context { session: self.session.current(core), consistency: self.consistency, log: self.log.clone() }
+    pub(super) fn context(&self, shared: ConnectionId) -> Context {
+        Context { session: self.session.current(shared), consistency: self.consistency, log: self.log.clone() }
     }
 }
 
-impl Core {
+impl Shared {
     pub(super) fn new(writer: Arc<Writer>, policy: Arc<dyn Policy>, seed: u64, backend: DbBackend) -> Self {
         let stick_after_write = writer.settings.stick_after_write;
         Self {
-            id: CoreId::unique(),
+            id: ConnectionId::unique(),
             monitor: Monitor::new(writer),
             policy,
             draws: DrawSource::new(seed),
@@ -121,13 +121,13 @@ impl Core {
         self.monitor.writer().cell()
     }
 
-    pub(super) fn judge(&self) -> &Judge {
-        &self.monitor.writer().judge
+    pub(super) fn router(&self) -> &StatementRouter {
+        &self.monitor.writer().router
     }
 
     /// Where a statement belongs.
-    pub(super) fn verdict(&self, sql: &str) -> Verdict {
-        self.judge().verdict(sql, || self.now())
+    pub(super) fn class(&self, sql: &str) -> StatementClass {
+        self.router().class(sql, || self.now())
     }
 
     pub(super) fn topology(&self) -> Arc<Topology> {
@@ -148,7 +148,7 @@ impl Core {
     }
 
     /// What a read in this context asks of its node.
-    pub(super) fn freshness(&self, context: &Context, now: Tick) -> Freshness {
+    pub(super) fn requirement(&self, context: &Context, now: Tick) -> Requirement {
         // SeaORM's own read-back of a row it just wrote must find it whatever was asked for, and
         // however short a session sticks.
         if context.consistency != Consistency::Strong && self.floors.take_read_back(&context.session, now) {
@@ -157,20 +157,20 @@ impl Core {
         if let Consistency::BoundedStaleness(within) = context.consistency {
             self.monitor.writer().demand.within(within, now);
         }
-        self.freshness_but_for_read_backs(context, now)
+        self.requirement_but_for_read_backs(context, now)
     }
 
-    /// As [`freshness`](Self::freshness), and takes no read-back.
-    pub(super) fn freshness_but_for_read_backs(&self, context: &Context, now: Tick) -> Freshness {
+    /// As [`requirement`](Self::requirement), and takes no read-back.
+    pub(super) fn requirement_but_for_read_backs(&self, context: &Context, now: Tick) -> Requirement {
         match context.consistency {
-            Consistency::Strong => Freshness::Primary,
+            Consistency::Strong => Requirement::Primary,
             // A session that came with a token has seen what nobody here wrote.
             Consistency::Process => self.past(self.floors.of_process().join(self.floor(context, now))),
             Consistency::Session => self.past(self.floor(context, now)),
             Consistency::BoundedStaleness(within) => {
-                Freshness::Past { floor: self.floor(context, now), within: Bound::of(within) }
+                Requirement::Past { floor: self.floor(context, now), within: StalenessBound::of(within) }
             }
-            Consistency::Eventual => Freshness::Any,
+            Consistency::Eventual => Requirement::Any,
         }
     }
 
@@ -187,8 +187,8 @@ impl Core {
         self.floors.of_session(&context.session, now, self.monitor.writer().settled())
     }
 
-    pub(super) fn past(&self, floor: Floor) -> Freshness {
-        Freshness::Past { floor, within: Bound::NONE }
+    pub(super) fn past(&self, floor: Floor) -> Requirement {
+        Requirement::Past { floor, within: StalenessBound::NONE }
     }
 
     /// An operation failed on a node in a way that says something about the node.
@@ -208,8 +208,8 @@ impl Core {
     }
 }
 
-impl fmt::Debug for Core {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("topology", self.cell()).finish_non_exhaustive()
+        f.debug_struct("Shared").field("topology", self.cell()).finish_non_exhaustive()
     }
 }
