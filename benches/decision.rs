@@ -34,7 +34,7 @@ fn operation(c: &mut Criterion) {
     let query = customer::Entity::find().filter(customer::COLUMN.city.eq("Lisbon")).limit(20).into_query();
     let mut group = c.benchmark_group("operation");
     group.bench_function("driver alone", |b| {
-        b.to_async(&runtime).iter(|| Instantly.query_all(DbBackend::Sqlite.build(&query)));
+        b.to_async(&runtime).iter(|| Instantly.query_all(DbBackend::Sqlite.build(&query), None));
     });
     for replicas in [0, 2] {
         let db = runtime.block_on(Instantly::connect(replicas)).expect("these nodes always answer");

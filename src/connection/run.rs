@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, clock,
-    driver::{Driver, Fault},
+    driver::{Driver, Fault, WriteProgress},
     error::Kind,
     routing::{
         How, ReadRequest, Rejected, Requirement, RouteDecision, Selected, SessionFloor, StalenessBound, StatementClass,
@@ -416,12 +416,13 @@ impl Shared {
         run: F,
     ) -> Result<(T, Lease), DbErr>
     where
-        F: for<'d> FnOnce(&'d dyn Driver) -> BoxFuture<'d, Result<T, DbErr>>,
+        F: for<'d> FnOnce(&'d dyn Driver, WriteProgress) -> BoxFuture<'d, Result<T, DbErr>>,
     {
         let Chosen { lease, record, .. } = self.choose_primary(operation).await;
         let session = operation.context.session.clone();
         let mark = WriteMark::begin(Arc::clone(self), session, effect, Certainty::Unknown);
-        let result = run(&**lease.driver()).instrument(telemetry::route_span(record.as_deref())).await;
+        let result =
+            run(&**lease.driver(), WriteProgress::queued()).instrument(telemetry::route_span(record.as_deref())).await;
         match &result {
             Ok(_) => {
                 lease.served();

@@ -120,7 +120,7 @@ impl RowStream<'static> {
         let asked = shared.ask(&operation, route);
         let read = shared.read(&asked, route, |driver, _| {
             attempts += 1;
-            driver.stream(first.take().unwrap_or_else(|| statement.clone()))
+            driver.stream(first.take().unwrap_or_else(|| statement.clone()), None)
         });
         let (rows, lease) = read.await.map_err(Unserved::into_error)?;
         let shared = Arc::clone(shared);
@@ -254,7 +254,7 @@ async fn open_write(
     let mark = WriteMark::begin(Arc::clone(shared), session, effect, Certainty::Unknown);
     let Chosen { lease, record, .. } = shared.choose_primary(operation).await;
     let span = telemetry::route_span(record.as_deref());
-    match lease.driver().stream(statement).instrument(span).await {
+    match lease.driver().stream(statement, None).instrument(span).await {
         Ok(rows) => {
             lease.served();
             Ok(Flow::new(rows, Arc::clone(shared), lease, Some(mark)))
@@ -275,7 +275,7 @@ async fn reopen(shared: Arc<Shared>, again: Again, tried: Option<NodeId>) -> Res
     loop {
         let Chosen { lease, record, .. } = shared.choose(asked, again.route(), tried).await?;
         let span = telemetry::route_span(record.as_deref());
-        match until_down(&lease, lease.driver().stream(again.statement.clone())).instrument(span).await {
+        match until_down(&lease, lease.driver().stream(again.statement.clone(), None)).instrument(span).await {
             Ok(rows) => {
                 lease.served();
                 return Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, shared, lease, again))));

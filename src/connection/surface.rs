@@ -17,7 +17,11 @@ use super::{
     shared::{Context, Shared},
     transaction::{DatabaseTransaction, TransactionAccess},
 };
-use crate::{Error, driver::Driver, routing::StatementClass};
+use crate::{
+    Error,
+    driver::{Driver, WriteProgress},
+    routing::StatementClass,
+};
 
 /// Where an operation goes.
 pub(super) enum Route<'a> {
@@ -40,7 +44,7 @@ pub(super) trait Routed: Sync {
     ) -> Result<Route<'a>, Error>;
 }
 
-type Run<T> = for<'d> fn(&'d dyn Driver, Statement) -> BoxFuture<'d, Result<T, DbErr>>;
+type Run<T> = for<'d> fn(&'d dyn Driver, Statement, Option<WriteProgress>) -> BoxFuture<'d, Result<T, DbErr>>;
 
 async fn run<R: Routed, T>(
     handle: &R,
@@ -56,7 +60,7 @@ async fn run<R: Routed, T>(
     match handle.route(&context, &class).map_err(refuse)? {
         Route::Read(route) => {
             let asked = shared.ask(&this, route);
-            match shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more))).await {
+            match shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more), None)).await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
                 // Boxed, so that the future of every read is not as large as that of the rare one.
@@ -69,7 +73,9 @@ async fn run<R: Routed, T>(
         Route::Primary(effect) => {
             let statement = retryable.next(Attempts::Last);
             // Boxed, so that the future of every read is not as large as that of a write.
-            let run = Box::pin(shared.write(this, effect, |driver: &dyn Driver| operation(driver, statement)));
+            let run = Box::pin(
+                shared.write(this, effect, |driver: &dyn Driver, write| operation(driver, statement, Some(write))),
+            );
             run.await.map(|(value, _lease)| value)
         }
     }
@@ -87,9 +93,10 @@ async fn run_refused<T>(
     match shared.after_refusal(route, &refused, &statement.sql) {
         AfterRefusal::RunOnPrimary => {
             let sql = statement.sql.clone();
-            let written = shared.write(this.overruled(refused.refusal), WriteEffect::Written, |driver: &dyn Driver| {
-                operation(driver, statement)
-            });
+            let written =
+                shared.write(this.overruled(refused.refusal), WriteEffect::Written, |driver: &dyn Driver, write| {
+                    operation(driver, statement, Some(write))
+                });
             let (value, _lease) = written.await?;
             shared.was_overruled(&sql, &refused);
             Ok(value)
@@ -98,7 +105,7 @@ async fn run_refused<T>(
             let sql = statement.sql.clone();
             let mut retryable = RetryableStatement::Raw(Some(statement));
             let asked = shared.ask(&this, route);
-            let read = shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more)));
+            let read = shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more), None));
             let (value, _lease) = read.await.map_err(Unserved::into_error)?;
             shared.was_overruled(&sql, &refused);
             Ok(value)
@@ -111,21 +118,21 @@ pub(super) fn execute<R: Routed>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<ExecResult, DbErr>> + Send {
-    run(handle, retryable, |driver, statement| driver.execute(statement), Error::into_exec)
+    run(handle, retryable, |driver, statement, write| driver.execute(statement, write), Error::into_exec)
 }
 
 pub(super) fn query_one<R: Routed>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<Option<QueryResult>, DbErr>> + Send {
-    run(handle, retryable, |driver, statement| driver.query_one(statement), Error::into_query)
+    run(handle, retryable, |driver, statement, write| driver.query_one(statement, write), Error::into_query)
 }
 
 pub(super) fn query_all<R: Routed>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<Vec<QueryResult>, DbErr>> + Send {
-    run(handle, retryable, |driver, statement| driver.query_all(statement), Error::into_query)
+    run(handle, retryable, |driver, statement, write| driver.query_all(statement, write), Error::into_query)
 }
 
 pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Result<ExecResult, DbErr> {
@@ -135,7 +142,7 @@ pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Resu
     run(
         handle,
         &mut RetryableStatement::Raw(Some(statement)),
-        |driver, statement| async move { driver.execute_unprepared(&statement.sql).await }.boxed(),
+        |driver, statement, write| async move { driver.execute_unprepared(&statement.sql, write).await }.boxed(),
         Error::into_exec,
     )
     .await
@@ -174,7 +181,7 @@ pub(super) async fn begin<R: Routed>(
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
             let (inner, lease) =
-                shared.write(this, WriteEffect::Nothing, |driver: &dyn Driver| driver.begin(options)).await?;
+                shared.write(this, WriteEffect::Nothing, |driver: &dyn Driver, _| driver.begin(options)).await?;
             let mark = WriteMark::begin(Arc::clone(shared), context.session.clone(), effect, Certainty::Known);
             let (shared, log) = (Arc::clone(shared), context.log.clone());
             let transaction = DatabaseTransaction::new(inner, lease, access, Some(mark), shared, log);

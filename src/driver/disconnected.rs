@@ -5,7 +5,7 @@ use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, 
 
 #[cfg(feature = "stream")]
 use super::Rows;
-use super::{Driver, DriverTransaction, ProbeLink};
+use super::{Driver, DriverTransaction, ProbeLink, WriteProgress};
 
 /// Fails every operation with SeaORM's error.
 #[derive(Debug)]
@@ -27,24 +27,28 @@ impl Driver for Disconnected {
         }
     }
 
-    fn execute(&self, _: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+    fn execute(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         refuse()
     }
 
-    fn execute_unprepared<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+    fn execute_unprepared<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
         refuse()
     }
 
-    fn query_one(&self, _: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+    fn query_one(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
         refuse()
     }
 
-    fn query_all(&self, _: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+    fn query_all(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
         refuse()
     }
 
     #[cfg(feature = "stream")]
-    fn stream(&self, _: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+    fn stream(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
         refuse()
     }
 

@@ -23,6 +23,7 @@ mod signal;
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod warm;
+mod write_progress;
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -39,6 +40,7 @@ pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
 pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
 pub(crate) use signal::{Alarm, Changes, Counter, Signal};
+pub use write_progress::WriteProgress;
 
 /// The rows of one statement as they arrive.
 #[cfg(feature = "stream")]
@@ -59,22 +61,35 @@ pub trait Driver: Debug + Send + Sync {
         false
     }
 
-    /// Runs a statement for its effect.
-    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>>;
+    /// Runs a statement for its effect. `write` follows a write to its end; a read has none, here and below.
+    fn execute(&self, statement: Statement, write: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>>;
 
     /// Runs one or more statements as text, without preparing them.
-    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>>;
+    fn execute_unprepared<'a>(
+        &'a self,
+        sql: &'a str,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>>;
 
     /// Runs a statement for its first row.
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>>;
+    fn query_one(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>>;
 
     /// Runs a statement for all its rows.
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>>;
+    fn query_all(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>>;
 
     /// Takes a session for a statement whose rows are read one by one; the statement goes out
     /// at the first poll of the stream.
     #[cfg(feature = "stream")]
-    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>>;
+    fn stream(&self, statement: Statement, write: Option<WriteProgress>)
+    -> BoxFuture<'_, Result<Rows<'static>, DbErr>>;
 
     /// Begins a transaction.
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>;

@@ -39,7 +39,7 @@ use sea_orm::SqlxPostgresConnector;
 
 #[cfg(feature = "stream")]
 use super::Rows;
-use super::{Access, Driver, DriverTransaction, Metric, ProbeLink};
+use super::{Access, Driver, DriverTransaction, Metric, ProbeLink, WriteProgress};
 
 /// Who closes a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,31 @@ impl fmt::Debug for SeaOrmDriver {
     }
 }
 
+/// Marks a write as sent when its future is first polled: SeaORM takes a connection and runs the statement in one call.
+fn sent<'a, T: 'a>(
+    write: Option<WriteProgress>,
+    running: BoxFuture<'a, Result<T, DbErr>>,
+) -> BoxFuture<'a, Result<T, DbErr>> {
+    let Some(write) = write else { return running };
+    async move {
+        write.sent();
+        running.await
+    }
+    .boxed()
+}
+
+/// Marks a write as sent when its rows are first asked for, and keeps it as long as they are.
+#[cfg(feature = "stream")]
+pub(super) fn follow<'a>(rows: Rows<'a>, write: Option<WriteProgress>) -> Rows<'a> {
+    let Some(write) = write else { return rows };
+    let mut rows = rows;
+    futures_util::stream::poll_fn(move |cx| {
+        write.sent();
+        rows.poll_next_unpin(cx)
+    })
+    .boxed()
+}
+
 impl Driver for SeaOrmDriver {
     fn backend(&self) -> DbBackend {
         self.connection().get_database_backend()
@@ -116,25 +141,45 @@ impl Driver for SeaOrmDriver {
         self.connection().is_mock_connection()
     }
 
-    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
-        self.connection().execute_raw(statement)
+    fn execute(&self, statement: Statement, write: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        sent(write, self.connection().execute_raw(statement))
     }
 
-    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
-        self.connection().execute_unprepared(sql)
+    fn execute_unprepared<'a>(
+        &'a self,
+        sql: &'a str,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        sent(write, self.connection().execute_unprepared(sql))
     }
 
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
-        self.connection().query_one_raw(statement)
+    fn query_one(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        sent(write, self.connection().query_one_raw(statement))
     }
 
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
-        self.connection().query_all_raw(statement)
+    fn query_all(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        sent(write, self.connection().query_all_raw(statement))
     }
 
     #[cfg(feature = "stream")]
-    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
-        self.connection().stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
+    fn stream(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+        async move {
+            let rows = self.connection().stream_raw(statement).await?;
+            Ok(follow(rows.boxed(), write))
+        }
+        .boxed()
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {

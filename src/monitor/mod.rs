@@ -81,7 +81,7 @@ impl Monitor {
     pub(crate) async fn ask_position(&self) -> Result<Option<Position>, DbErr> {
         let driver = self.writer.cell().load().primary.node.driver(Lane::Write);
         let Some(question) = probe::question(driver.backend(), Scope::Position) else { return Ok(None) };
-        match driver.query_one(Statement::from_string(driver.backend(), question)).await {
+        match driver.query_one(Statement::from_string(driver.backend(), question), None).await {
             Ok(row) => {
                 let answer = row.and_then(|row| probe::read_answer(driver.backend(), Role::Primary, &row).ok());
                 Ok(match answer.map(|answer| answer.position) {

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 
 use super::{Identity, Lanes, Member, MemberSettings, Node, RoleCheck, Topology};
-use crate::driver::{Driver, DriverTransaction, ProbeLink};
+use crate::driver::{Driver, DriverTransaction, ProbeLink, WriteProgress};
 
 #[derive(Debug)]
 struct NoPool {
@@ -19,20 +19,28 @@ impl Driver for NoPool {
     fn backend(&self) -> DbBackend {
         DbBackend::Postgres
     }
-    fn execute(&self, _: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+    fn execute(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         unreachable!("{NO_SQL}")
     }
-    fn execute_unprepared<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+    fn execute_unprepared<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
         unreachable!("{NO_SQL}")
     }
-    fn query_one(&self, _: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+    fn query_one(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
         unreachable!("{NO_SQL}")
     }
-    fn query_all(&self, _: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+    fn query_all(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
         unreachable!("{NO_SQL}")
     }
     #[cfg(feature = "stream")]
-    fn stream(&self, _: Statement) -> BoxFuture<'_, Result<crate::driver::Rows<'static>, DbErr>> {
+    fn stream(
+        &self,
+        _: Statement,
+        _: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<crate::driver::Rows<'static>, DbErr>> {
         unreachable!("{NO_SQL}")
     }
     fn begin(&self, _: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {

@@ -6,7 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_orm_resolver::{
     DatabaseConnection, NodeConfig,
-    driver::{Driver, DriverTransaction, ProbeLink, Rows},
+    driver::{Driver, DriverTransaction, ProbeLink, Rows, WriteProgress},
 };
 
 /// Answers every query at once, with no row.
@@ -19,21 +19,33 @@ impl Driver for Instantly {
     fn backend(&self) -> DbBackend {
         DbBackend::Sqlite // the one whose nodes are not probed: there is nobody to answer
     }
-    fn execute(&self, _: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+    fn execute(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         unreachable!("{NOT_MEASURED}")
     }
-    fn execute_unprepared<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+    fn execute_unprepared<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
         unreachable!("{NOT_MEASURED}")
     }
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+    fn query_one(
+        &self,
+        statement: Statement,
+        _: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
         black_box(statement);
         ready(Ok(None)).boxed()
     }
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+    fn query_all(
+        &self,
+        statement: Statement,
+        _: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
         black_box(statement);
         ready(Ok(Vec::new())).boxed()
     }
-    fn stream(&self, _: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+    fn stream(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
         unreachable!("{NOT_MEASURED}")
     }
     fn begin(&self, _: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {

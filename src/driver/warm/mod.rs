@@ -31,7 +31,9 @@ use sea_query_sqlx::SqlxValues;
 use self::warm_pool::{Checkout, WarmPool};
 #[cfg(feature = "stream")]
 use super::Rows;
-use super::{Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, ProbeLink, SeaOrmDriver, seaorm};
+use super::{
+    Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, ProbeLink, SeaOrmDriver, WriteProgress, seaorm,
+};
 
 /// A statement with its values, as sqlx takes it.
 type BoundQuery<DB> = Query<'static, DB, SqlxValues>;
@@ -81,12 +83,16 @@ where
     async fn run<T>(
         &self,
         statement: Statement,
+        write: Option<WriteProgress>,
         failed_as: fn(RuntimeErr) -> DbErr,
         send: impl for<'c> FnOnce(&'c mut DB::Connection, BoundQuery<DB>) -> BoxFuture<'c, Result<T, sqlx::Error>>,
         rest: fn(Checkout<'_, DB>),
     ) -> Result<T, DbErr> {
         let heard = self.metric.get().filter(|metric| metric.is_set()).map(|metric| (metric, statement.clone()));
         let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+        if let Some(write) = &write {
+            write.sent();
+        }
         let started = heard.as_ref().map(|_| SystemTime::now());
         let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
         let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
@@ -147,16 +153,24 @@ where
         self.pool.support_returning()
     }
 
-    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+    fn execute(&self, statement: Statement, write: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         Box::pin(async move {
-            let done = self.run(statement, DbErr::Exec, |connection, query| connection.execute(query), rest).await?;
+            let done =
+                self.run(statement, write, DbErr::Exec, |connection, query| connection.execute(query), rest).await?;
             Ok(done.into())
         })
     }
 
-    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+    fn execute_unprepared<'a>(
+        &'a self,
+        sql: &'a str,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
         Box::pin(async move {
             let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+            if let Some(write) = &write {
+                write.sent();
+            }
             match checkout.connection().execute(AssertSqlSafe(sql.to_owned())).await {
                 Ok(done) => {
                     checkout.rest();
@@ -167,11 +181,16 @@ where
         })
     }
 
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+    fn query_one(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
         Box::pin(async move {
             let row = self
                 .run(
                     statement,
+                    write,
                     DbErr::Query,
                     |connection, query| connection.fetch_optional(query),
                     rest_after_first_row,
@@ -181,17 +200,26 @@ where
         })
     }
 
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+    fn query_all(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
         Box::pin(async move {
-            let rows = self.run(statement, DbErr::Query, |connection, query| connection.fetch_all(query), rest).await?;
+            let rows =
+                self.run(statement, write, DbErr::Query, |connection, query| connection.fetch_all(query), rest).await?;
             Ok(rows.into_iter().map(Into::into).collect())
         })
     }
 
     #[cfg(feature = "stream")]
-    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+    fn stream(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
         Box::pin(self.warm_pool.lend(not_acquired, async move |lent| {
-            let rows = self.pool.stream(statement).await?;
+            let rows = self.pool.stream(statement, write).await?;
             let held_while_read = move |row| {
                 let _ = &lent;
                 row

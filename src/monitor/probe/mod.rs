@@ -89,7 +89,7 @@ pub(super) async fn is_read_only(driver: &dyn Driver) -> Result<bool, DbErr> {
         DbBackend::MySql => "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_read_only', 'transaction_read_only')",
         _ => "PRAGMA query_only",
     };
-    let row = driver.query_one(Statement::from_string(backend, sql)).await?;
+    let row = driver.query_one(Statement::from_string(backend, sql), None).await?;
     let Some(row) = row else { return Ok(false) };
     match backend {
         DbBackend::Postgres => Ok(row.try_get_by_index::<String>(0)? == "on"),

@@ -16,7 +16,7 @@ use sea_orm::{
 };
 use sea_orm_resolver::{
     Role,
-    driver::{Driver, DriverTransaction, ProbeLink, Rows},
+    driver::{Driver, DriverTransaction, ProbeLink, Rows, WriteProgress},
 };
 use tokio::{sync::Notify, time};
 
@@ -132,9 +132,14 @@ impl Server {
         self.rows_as_seaorm_gives_them().query_all_raw(Statement::from_string(self.backend, sql)).await
     }
 
-    async fn stream(self: Arc<Self>, sql: String, transaction: Option<u64>) -> Result<Rows<'static>, DbErr> {
+    async fn stream(
+        self: Arc<Self>,
+        sql: String,
+        transaction: Option<u64>,
+        write: Option<WriteProgress>,
+    ) -> Result<Rows<'static>, DbErr> {
         self.pass(Step::StreamOpen, &sql, transaction).await?;
-        let before = Sending { server: self, sql, transaction, rows: None };
+        let before = Sending { server: self, sql, transaction, write, rows: None };
         Ok(stream::unfold(before, Sending::next).boxed())
     }
 
@@ -204,6 +209,8 @@ struct Sending {
     server: Arc<Server>,
     sql: String,
     transaction: Option<u64>,
+    /// Of a statement that writes.
+    write: Option<WriteProgress>,
     /// What is left to send; `None` before the first row.
     rows: Option<std::vec::IntoIter<QueryResult>>,
 }
@@ -215,6 +222,9 @@ impl Sending {
             Some(rows) if rows.len() == 0 => return None,
             Some(_) => Step::LaterRow,
         };
+        if let Some(write) = &self.write {
+            write.sent();
+        }
         let sent = async {
             self.server.pass(step, &self.sql, self.transaction).await?;
             if self.rows.is_none() {
@@ -235,29 +245,59 @@ impl Sending {
     }
 }
 
+/// Runs a statement: a scripted node has no queue before it.
+fn sent<'a, T>(
+    write: Option<WriteProgress>,
+    running: impl Future<Output = Result<T, DbErr>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, DbErr>> {
+    async move {
+        if let Some(write) = &write {
+            write.sent();
+        }
+        running.await
+    }
+    .boxed()
+}
+
 impl Driver for ScriptedNode {
     fn backend(&self) -> DbBackend {
         self.server.backend
     }
 
-    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
-        async move { self.server.execute(&statement.sql, None).await }.boxed()
+    fn execute(&self, statement: Statement, write: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        sent(write, async move { self.server.execute(&statement.sql, None).await })
     }
 
-    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
-        self.server.execute(sql, None).boxed()
+    fn execute_unprepared<'a>(
+        &'a self,
+        sql: &'a str,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        sent(write, self.server.execute(sql, None))
     }
 
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
-        async move { self.server.query_one(&statement.sql, None).await }.boxed()
+    fn query_one(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        sent(write, async move { self.server.query_one(&statement.sql, None).await })
     }
 
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
-        async move { self.server.query_all(&statement.sql, None).await }.boxed()
+    fn query_all(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        sent(write, async move { self.server.query_all(&statement.sql, None).await })
     }
 
-    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
-        Arc::clone(&self.server).stream(statement.sql, None).boxed()
+    fn stream(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+        Arc::clone(&self.server).stream(statement.sql, None, write).boxed()
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
@@ -362,7 +402,8 @@ impl DriverTransaction for Transaction {
 
     fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'_>, DbErr>> {
         async move {
-            let rows: Rows<'_> = Server::stream(Arc::clone(&self.server), statement.sql, Some(self.number)).await?;
+            let rows: Rows<'_> =
+                Server::stream(Arc::clone(&self.server), statement.sql, Some(self.number), None).await?;
             Ok(rows)
         }
         .boxed()

@@ -18,7 +18,7 @@ use futures_util::{
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_orm_resolver::{
     NodeConfig,
-    driver::{ConnectProbe, Driver, DriverTransaction, ProbeLink, Rows},
+    driver::{ConnectProbe, Driver, DriverTransaction, ProbeLink, Rows, WriteProgress},
 };
 use tokio::time::Instant;
 
@@ -158,9 +158,9 @@ impl Pool {
     }
 
     /// Runs one statement on a connection of the pool.
-    async fn run(&self, command: Command) -> Result<Row, DbErr> {
+    async fn run(&self, command: Command, write: Option<WriteProgress>) -> Result<Row, DbErr> {
         let connection = self.take().await?;
-        let answer = session::run(&self.shared, &connection, command, None).await?;
+        let answer = session::run(&self.shared, &connection, command, None, write).await?;
         self.give_back(connection);
         Ok(answer)
     }
@@ -171,35 +171,51 @@ impl Driver for Pool {
         self.backend
     }
 
-    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+    fn execute(&self, statement: Statement, write: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         let command = command(&statement.sql, values(&statement));
         async move {
-            self.run(command).await?;
+            self.run(command, write).await?;
             rows::executed(self.backend)
         }
         .boxed()
     }
 
-    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+    fn execute_unprepared<'a>(
+        &'a self,
+        sql: &'a str,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
         let command = command(sql, &[]);
         async move {
-            self.run(command).await?;
+            self.run(command, write).await?;
             rows::executed(self.backend)
         }
         .boxed()
     }
 
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+    fn query_one(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
         let command = command(&statement.sql, values(&statement));
-        async move { rows::queried(self.backend, self.run(command).await?).map(Some) }.boxed()
+        async move { rows::queried(self.backend, self.run(command, write).await?).map(Some) }.boxed()
     }
 
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+    fn query_all(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
         let command = command(&statement.sql, values(&statement));
-        async move { rows::queried(self.backend, self.run(command).await?).map(|row| vec![row]) }.boxed()
+        async move { rows::queried(self.backend, self.run(command, write).await?).map(|row| vec![row]) }.boxed()
     }
 
-    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
+    fn stream(
+        &self,
+        statement: Statement,
+        write: Option<WriteProgress>,
+    ) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
         let command = command(&statement.sql, values(&statement));
         async move {
             let connection = self.take().await?;
@@ -207,7 +223,7 @@ impl Driver for Pool {
             let backend = self.backend;
             // The statement goes out with the first poll, as with sqlx. The connection is not used again.
             let first = async move {
-                let row = session::run(&shared, &connection, command, None).await?;
+                let row = session::run(&shared, &connection, command, None, write).await?;
                 rows::queried(backend, row)
             };
             Ok(stream::once(first).boxed())

@@ -11,7 +11,7 @@ use futures_util::{
     stream::{self, StreamExt},
 };
 use sea_orm::{AccessMode, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
-use sea_orm_resolver::driver::{DriverTransaction, Rows};
+use sea_orm_resolver::driver::{DriverTransaction, Rows, WriteProgress};
 use tokio::time;
 
 use super::{
@@ -96,6 +96,7 @@ pub(super) async fn run(
     connection: &Connection,
     command: Command,
     transaction: Option<&Open>,
+    progress: Option<WriteProgress>,
 ) -> Result<Row, DbErr> {
     let (key, write) = match command {
         Command::Write { key, write } => (key, write),
@@ -124,7 +125,7 @@ pub(super) async fn run(
             latency(shared).await;
             reach(shared, connection).await?;
         }
-        None => commit(shared, connection, vec![(key, write)]).await?,
+        None => commit(shared, connection, vec![(key, write)], progress).await?,
     }
     Ok(written)
 }
@@ -147,8 +148,16 @@ fn read(state: &mut State, connection: &Connection, transaction: Option<&Open>) 
 }
 
 /// Commits: at some instant before it is acknowledged.
-async fn commit(shared: &Arc<Shared>, connection: &Connection, writes: Vec<(usize, WriteId)>) -> Result<(), DbErr> {
-    let mut underway = Underway { shared, connection, writes };
+async fn commit(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    writes: Vec<(usize, WriteId)>,
+    progress: Option<WriteProgress>,
+) -> Result<(), DbErr> {
+    if let Some(progress) = &progress {
+        progress.sent();
+    }
+    let mut underway = Underway { shared, connection, writes, progress };
     latency(shared).await;
     reach(shared, connection).await?;
     if !underway.writes.is_empty() {
@@ -164,6 +173,8 @@ struct Underway<'a> {
     shared: &'a Arc<Shared>,
     connection: &'a Connection,
     writes: Vec<(usize, WriteId)>,
+    /// Of a statement that commits by itself.
+    progress: Option<WriteProgress>,
 }
 
 impl Drop for Underway<'_> {
@@ -180,12 +191,15 @@ impl Drop for Underway<'_> {
             }
             state.dice.millis(0, u64::try_from(LATEST_COMMIT.as_millis()).unwrap_or(u64::MAX))
         };
+        let progress = self.progress.take();
         let later = async move {
             time::sleep(after).await;
             let mut state = shared.state();
             if state.still_runs(&connection) {
                 state.commit(connection.server, &writes);
             }
+            drop(state);
+            drop(progress);
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(later);
@@ -229,7 +243,7 @@ impl Transaction {
     }
 
     async fn run(&self, command: Command) -> Result<Row, DbErr> {
-        run(&self.shared, &self.connection, command, Some(&self.open)).await
+        run(&self.shared, &self.connection, command, Some(&self.open), None).await
     }
 }
 
@@ -285,7 +299,7 @@ impl DriverTransaction for Transaction {
                 Some(_) => Vec::new(),
                 None => std::mem::take(&mut *self.open.pending()),
             };
-            commit(&self.shared, &self.connection, writes).await
+            commit(&self.shared, &self.connection, writes, None).await
         }
         .boxed()
     }
