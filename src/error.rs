@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     NoEligibleNode { waited: Duration, rejected: Vec<(String, String)> },
     /// A node did not answer while it was being connected.
     Unreachable { node: String, problem: String },
+    /// The server in the primary's seat says that it is a replica.
+    NotPrimary { node: String },
     /// A session that had to be read-only in the database is not.
     NotReadOnly { node: String },
     /// No member has this name.
@@ -102,6 +104,12 @@ impl Error {
         matches!(*self.kind, Kind::Unreachable { .. } | Kind::WentDown { .. })
     }
 
+    /// The server in the primary's seat says that it is a replica: a write cannot run there, and a read could show an older
+    /// state than was acknowledged before. A write that fails with this error was not executed.
+    pub fn is_not_primary(&self) -> bool {
+        matches!(*self.kind, Kind::NotPrimary { .. })
+    }
+
     /// A session that had to be read-only in the database accepts writes.
     pub fn is_not_read_only(&self) -> bool {
         matches!(*self.kind, Kind::NotReadOnly { .. })
@@ -126,6 +134,7 @@ impl Error {
     pub fn node(&self) -> Option<&str> {
         match &*self.kind {
             Kind::Unreachable { node, .. }
+            | Kind::NotPrimary { node }
             | Kind::NotReadOnly { node }
             | Kind::ReadOnly { node, .. }
             | Kind::WentDown { node }
@@ -159,6 +168,7 @@ impl From<Error> for DbErr {
             Kind::Config { .. }
             | Kind::NoEligibleNode { .. }
             | Kind::Unreachable { .. }
+            | Kind::NotPrimary { .. }
             | Kind::NotReadOnly { .. }
             | Kind::UnknownNode { .. }
             | Kind::WentDown { .. }
@@ -206,6 +216,10 @@ impl fmt::Display for Error {
                 Ok(())
             }
             Kind::Unreachable { node, problem } => write!(f, "node `{node}` did not answer: {problem}"),
+            Kind::NotPrimary { node } => write!(
+                f,
+                "node `{node}` is configured as the primary and says that it is a replica; promote it, or name the primary with `swap_primary`"
+            ),
             Kind::NotReadOnly { node } => write!(
                 f,
                 "a session opened read-only on node `{node}` accepts writes; something between the \

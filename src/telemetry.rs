@@ -100,6 +100,16 @@ pub(crate) fn lag_changed(node: &str, is_over: bool, lag: Option<Duration>, byte
     }
 }
 
+/// Plain reads wait for replicas, or go to the primary, because other tasks of this process write; said once in ten minutes.
+pub(crate) fn writes_delay_reads() {
+    info!(
+        target: "sea_orm_resolver::route",
+        "plain reads wait for replicas or go to the primary, because other tasks of this process write more than the \
+         replicas can be known to have; a session for each request or job, `CausalLayer`, or `Consistency::Eventual` for \
+         reads that may be stale makes them independent"
+    );
+}
+
 /// A causal token is of no use here: its session reads from the primary. Fields: `why`.
 pub(crate) fn token_unrelated(why: &str) {
     warn!(target: "sea_orm_resolver::route", why, "a causal token cannot be compared; its session reads from the primary");

@@ -76,6 +76,11 @@ pub struct Config {
     /// Default: not at all.
     #[serde(with = "duration")]
     pub wait_for_replica: Duration,
+    /// The share of the routed reads (0 to 1) that staleness may send to the primary while more than half of the
+    /// primary's read connections are busy. A read above it waits up to 50 ms for a replica that is expected to have the
+    /// write by then; after that, or with no such replica, the primary serves the read. Bursts of 100 reads are free.
+    /// `strong` reads do not count. Default: 0.5.
+    pub primary_staleness_cap: f64,
     /// A replica that is further behind than this takes no reads, until it is behind by less than half of it
     /// at three probes in a row. For replicas with positions; none (`"off"` in a file) means no limit. Default: 10 s.
     #[serde(with = "duration::or_off")]
@@ -141,6 +146,7 @@ impl Default for Config {
             policy: PolicyKind::default(),
             consistency: Consistency::default(),
             wait_for_replica: Duration::ZERO,
+            primary_staleness_cap: 0.5,
             max_lag: Some(Duration::from_secs(10)),
             max_lag_bytes: None,
             report_stale_reads: false,

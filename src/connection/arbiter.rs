@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use sea_orm::DbErr;
 
 use super::{
-    run::{Among, Operation, ReadRoute},
+    operation::{Among, Operation, ReadRoute},
     shared::Shared,
 };
 use crate::{
@@ -112,8 +112,8 @@ impl Shared {
     }
 
     /// The primary ran what another session refused.
-    pub(super) fn was_overruled(&self, sql: &str, refused: &RejectedRead) {
-        self.overruled.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn was_rerun(&self, sql: &str, refused: &RejectedRead) {
+        self.rerun_on_primary.fetch_add(1, Ordering::Relaxed);
         telemetry::read_overruled(refused.lease.node().name());
         // Only now it is certain that the standby was the reason, and not the statement.
         if refused.refusal == Refusal::NotOnStandby {

@@ -7,7 +7,7 @@ use tokio::time;
 
 use super::{
     facade::DatabaseConnection,
-    session::{Handle, Session, SessionRef},
+    session::{HandleSession, Session, SessionRef},
     shared::{Context, Shared},
 };
 use crate::{
@@ -55,16 +55,15 @@ impl DatabaseConnection {
     /// life, a warning says so, and [`explain`](Self::explain) too.
     #[must_use]
     pub fn session_after(&self, token: &CausalToken) -> Self {
-        self.with_session(Handle::Session(Arc::new(self.shared().session_after(token))))
+        self.with_session(HandleSession::Explicit(Arc::new(self.shared().session_after(token))))
     }
 }
 
 impl Shared {
     async fn token(&self, context: &Context) -> Result<CausalToken, DbErr> {
-        let floor = self.floors.at_most(&context.session);
-        let begun_after = match &context.session {
-            SessionRef::Explicit(session) => session.awaited(),
-            SessionRef::Task(_) | SessionRef::Process => None,
+        let (floor, begun_after) = match &context.session {
+            SessionRef::Explicit(session) => (session.written_and_read(), session.awaited()),
+            SessionRef::Process => (self.process_floor.get(), None),
         };
         // It may have seen nothing newer yet than what it began after, or it read that from the primary.
         let begun_after = begun_after.map(|position| (*position).clone());
@@ -81,7 +80,7 @@ impl Shared {
         let open_for = if open_until == Tick::NEVER { Duration::ZERO } else { open_until.since(now) };
         let sticks_for = match written_at {
             Tick(0) => Duration::ZERO,
-            written_at => written_at.after(self.floors.stick_after_write()).since(now),
+            written_at => written_at.after(self.settings().stick_after_write).since(now),
         };
         Ok(CausalToken::new(position, open_for, sticks_for).merge(&begun_after))
     }
@@ -128,7 +127,7 @@ impl Shared {
             floor = floor.join(Floor::open(now, now.at.after(token.open_for())));
         }
         if !token.sticks_for().is_zero() {
-            floor = floor.join(Floor::sticking(now.at, token.sticks_for(), self.floors.stick_after_write()));
+            floor = floor.join(Floor::sticking(now.at, token.sticks_for(), self.settings().stick_after_write));
             if token.position().is_none() {
                 // It has no place that a replica with positions could be compared with: for those it is a write that
                 // may still arrive.

@@ -125,6 +125,12 @@ impl Builder {
         self
     }
 
+    /// See [`Config::primary_staleness_cap`]. Default: 0.5.
+    pub fn primary_staleness_cap(mut self, cap: f64) -> Self {
+        self.config.primary_staleness_cap = cap;
+        self
+    }
+
     /// See [`Config::max_lag`]. Default: 10 s.
     pub fn max_lag(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.config.max_lag = limit.into();

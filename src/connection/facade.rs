@@ -11,10 +11,11 @@ use sea_orm::{AccessMode, IsolationLevel, Statement, TransactionOptions};
 use super::{
     database::Builder,
     lent::{self, Lent},
+    marks::WriteEffect,
+    operation::{ReadRoute, RetryableStatement},
     read::ReadConn,
     record::RouteLog,
-    run::{ReadRoute, RetryableStatement, WriteEffect},
-    session::{self, Handle},
+    session::{self, HandleSession},
     shared::{Context, SessionOptions, Shared},
     surface::{self, Route, Routed, implement_seaorm_traits},
     write::WriteConn,
@@ -23,7 +24,7 @@ use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
     monitor::SwapReport,
-    routing::{Intent, ReadRequest, RouteDecision, StatementClass},
+    routing::{Intent, ReadPlan, RouteDecision, StatementClass},
     topology::{Lane, Topology},
 };
 
@@ -42,7 +43,7 @@ pub struct DatabaseConnection {
 impl DatabaseConnection {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let options =
-            SessionOptions { session: Handle::Implicit, consistency: shared.settings().consistency, log: None };
+            SessionOptions { session: HandleSession::Implicit, consistency: shared.settings().consistency, log: None };
         Self { shared, options, lent: Lent::default() }
     }
 
@@ -67,7 +68,7 @@ impl DatabaseConnection {
     /// and never reads an older state of the database than it has read before.
     #[must_use]
     pub fn session(&self) -> Self {
-        self.with_session(Handle::Session(Arc::default()))
+        self.with_session(HandleSession::Explicit(Arc::default()))
     }
 
     /// Runs a future so that plain handles of this connection inside it belong to `session`: what a
@@ -77,8 +78,8 @@ impl DatabaseConnection {
     /// That of the future.
     pub async fn scope<F: Future>(&self, session: &Self, future: F) -> F::Output {
         let entered = match &session.options.session {
-            Handle::Session(session) => Arc::clone(session),
-            Handle::Implicit => Arc::default(),
+            HandleSession::Explicit(session) => Arc::clone(session),
+            HandleSession::Implicit => Arc::default(),
         };
         session::scope(self.shared.id, entered, future).await
     }
@@ -122,12 +123,10 @@ impl DatabaseConnection {
         let decision = match self.route(&context, &class) {
             Ok(Route::Read(route)) => {
                 let now = shared.now();
-                let (kept, seen) = route.kept.map(|kept| kept.get()).unwrap_or_default();
-                let requirement = shared.requirement_but_for_read_backs(&context, now);
-                let stick_after_write = shared.floors.stick_after_write();
-                let request =
-                    ReadRequest { requirement, tried: None, kept, seen, stick_after_write, alone: route.alone };
-                RouteDecision::of_read(&topology, shared.policy.as_ref(), &request, Some(class), now)
+                let affinity = route.affinity.map(|affinity| affinity.state()).unwrap_or_default();
+                let request = shared.request(shared.requirement_but_for_read_backs(&context), None, route, &affinity);
+                let mut plan = ReadPlan::of(&topology, &request, now);
+                RouteDecision::of_plan(&topology, &mut plan, shared.policy.as_ref(), Some(class), now)
             }
             _ => RouteDecision::of_write(&topology, Some(class)),
         };
@@ -140,7 +139,8 @@ impl DatabaseConnection {
     /// Migrations and schema sync take `&db` as it is, and access control has the methods of SeaORM;
     /// [`drop_in`](crate::drop_in) shows them.
     pub fn primary(&self) -> sea_orm::DatabaseConnection {
-        self.shared.cell().load().primary.node.driver(Lane::Write).seaorm().cloned().unwrap_or_default()
+        let primary = self.shared.cell().load().primary.node.driver(Lane::Write);
+        lent::lent(&self.shared, &self.options.session, primary.seaorm())
     }
 
     /// What this process believes about the nodes now. `Display` prints a table.
@@ -153,7 +153,7 @@ impl DatabaseConnection {
     /// statement is tried again after ten minutes, so a number that grows faster means many shapes: send
     /// them to the primary by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
     pub fn reads_rerun_on_primary(&self) -> u64 {
-        self.shared.overruled.load(Ordering::Relaxed)
+        self.shared.rerun_on_primary.load(Ordering::Relaxed)
     }
 
     /// Makes `nodes` the replicas, atomically: new nodes are connected and have to answer first,
@@ -245,8 +245,18 @@ impl DatabaseConnection {
         self.shared.monitor.resume(name.as_ref())
     }
 
+    /// The same explicit session, which from now on also sees every write that this process has acknowledged so far.
+    #[cfg(feature = "tower")]
+    #[must_use]
+    pub(super) fn joining_process(self) -> Self {
+        if let HandleSession::Explicit(session) = &self.options.session {
+            session.join(self.shared.process_floor.get());
+        }
+        self
+    }
+
     /// The same connection with another session.
-    pub(super) fn with_session(&self, session: Handle) -> Self {
+    pub(super) fn with_session(&self, session: HandleSession) -> Self {
         let options = SessionOptions { session, ..self.options.clone() };
         Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
@@ -261,14 +271,8 @@ impl DatabaseConnection {
     }
 
     /// SeaORM's handle of the primary for as long as this handle lives.
-    pub(super) fn lent(&self) -> &sea_orm::DatabaseConnection {
-        self.lent.primary(&self.shared, &self.options.session)
-    }
-
-    /// As [`lent`](Self::lent), to somebody who may write through it.
     pub(super) fn lend(&self) -> &sea_orm::DatabaseConnection {
-        lent::written_out_of_sight(&self.shared, &self.options.session);
-        self.lent()
+        self.lent.primary(&self.shared, &self.options.session)
     }
 }
 
@@ -283,7 +287,7 @@ impl Routed for DatabaseConnection {
 
     fn route<'a>(&'a self, context: &'a Context, class: &StatementClass) -> Result<Route<'a>, Error> {
         Ok(match class.intent {
-            Intent::Read => Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }),
+            Intent::Read => Route::Read(ReadRoute { affinity: context.session.affinity(), ..ReadRoute::anywhere() }),
             Intent::Write if self.shared.backend.support_returning() => Route::Primary(WriteEffect::Written),
             Intent::Write => Route::Primary(WriteEffect::WrittenWithoutReturning),
         })
@@ -301,7 +305,7 @@ impl Routed for DatabaseConnection {
             // No standby can run it, and the primary runs it as it would without us.
             return Ok(Route::Primary(WriteEffect::Nothing));
         }
-        Ok(Route::Read(ReadRoute { kept: context.session.kept(), ..ReadRoute::anywhere() }))
+        Ok(Route::Read(ReadRoute { affinity: context.session.affinity(), ..ReadRoute::anywhere() }))
     }
 }
 

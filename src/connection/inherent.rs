@@ -151,7 +151,7 @@ impl DatabaseConnection {
     /// As SeaORM's, when the nodes are not MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     pub fn get_mysql_connection_pool(&self) -> &sqlx::MySqlPool {
-        self.lent().get_mysql_connection_pool()
+        self.lend().get_mysql_connection_pool()
     }
 
     /// The read-write pool of the node that is the primary now. What is written through it raises
@@ -161,7 +161,7 @@ impl DatabaseConnection {
     /// As SeaORM's, when the nodes are not PostgreSQL.
     #[cfg(feature = "postgres")]
     pub fn get_postgres_connection_pool(&self) -> &sqlx::PgPool {
-        self.lent().get_postgres_connection_pool()
+        self.lend().get_postgres_connection_pool()
     }
 
     /// The read-write pool of the node that is the primary now. What is written through it raises
@@ -171,7 +171,7 @@ impl DatabaseConnection {
     /// As SeaORM's, when the nodes are not SQLite.
     #[cfg(feature = "sqlite")]
     pub fn get_sqlite_connection_pool(&self) -> &sqlx::SqlitePool {
-        self.lent().get_sqlite_connection_pool()
+        self.lend().get_sqlite_connection_pool()
     }
 }
 
@@ -183,7 +183,7 @@ impl DatabaseConnection {
     /// # Panics
     /// As SeaORM's, when the primary is no mock.
     pub fn as_mock_connection(&self) -> &sea_orm::MockDatabaseConnection {
-        self.lent().as_mock_connection()
+        self.lend().as_mock_connection()
     }
 
     /// What ran on the mock that is the primary, and empties its log. (The log of a mock that is a

@@ -4,14 +4,19 @@
 //! gives a reference out of it (a pool). The primary may change, a reference may not; so a handle
 //! of ours keeps each that it lent until it is dropped.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
-    run::{Certainty, WriteEffect, WriteMark},
-    session::Handle,
+    session::{HandleSession, SessionRef},
     shared::Shared,
 };
-use crate::topology::{Lane, NodeId};
+use crate::topology::{Floor, Lane, NodeId, Tick};
+
+/// How often is looked whether the connections of lent handles have come back.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// An append-only list: one SeaORM handle for each primary that was lent. Clones start empty.
 ///
@@ -34,26 +39,13 @@ struct Link {
 impl Lent {
     /// The handle of the node that is the primary now.
     ///
-    /// What is written through it goes round the session. As far as SeaORM tells of it (all
-    /// statements but unprepared ones, those inside transactions too), the session hears of it all
-    /// the same, as of a write whose commit it does not see.
+    /// What is written through the handle goes round the session. As far as SeaORM tells of it (all statements but
+    /// unprepared ones, those inside transactions too), the floors rise all the same.
     ///
     /// A scripted node has no handle; what stands in for it is not connected.
-    pub(super) fn primary(&self, shared: &Arc<Shared>, session: &Handle) -> &sea_orm::DatabaseConnection {
+    pub(super) fn primary(&self, shared: &Arc<Shared>, session: &HandleSession) -> &sea_orm::DatabaseConnection {
         let node = Arc::clone(&shared.cell().load().primary.node);
-        self.of(node.id(), || {
-            let mut connection = node.driver(Lane::Write).seaorm().cloned().unwrap_or_default();
-            let metric = shared.monitor.writer().metric().clone();
-            // Weak: what was copied out of a handle must not keep its monitor alive.
-            let (shared, session) = (Arc::downgrade(shared), session.clone());
-            connection.set_metric_callback(move |info| {
-                metric.tell(info);
-                if let Some(shared) = shared.upgrade() {
-                    heard(&shared, &session, &info.statement.sql);
-                }
-            });
-            connection
-        })
+        self.of(node.id(), || lent(shared, session, node.driver(Lane::Write).seaorm()))
     }
 
     fn of(&self, node: NodeId, make: impl Fn() -> sea_orm::DatabaseConnection) -> &sea_orm::DatabaseConnection {
@@ -68,16 +60,63 @@ impl Lent {
     }
 }
 
-fn heard(shared: &Arc<Shared>, session: &Handle, sql: &str) {
-    if !shared.class(sql).intent.is_read() {
-        written_out_of_sight(shared, session);
+/// A SeaORM handle whose writes raise the floors of this connection, as far as SeaORM tells of them.
+pub(super) fn lent(
+    shared: &Arc<Shared>,
+    session: &HandleSession,
+    handle: Option<&sea_orm::DatabaseConnection>,
+) -> sea_orm::DatabaseConnection {
+    let mut connection = handle.cloned().unwrap_or_default();
+    let metric = shared.monitor.writer().metric().clone();
+    // Weak: what was copied out of a handle must not keep its monitor alive.
+    let (shared, session) = (Arc::downgrade(shared), session.clone());
+    connection.set_metric_callback(move |info| {
+        metric.tell(info);
+        if let Some(shared) = shared.upgrade()
+            && !shared.class(&info.statement.sql).intent.is_read()
+        {
+            shared.was_written_through_lent_handle(&session.current(shared.id));
+        }
+    });
+    connection
+}
+
+impl Shared {
+    /// SeaORM told of a write through a handle of its own, which may be inside a transaction.
+    fn was_written_through_lent_handle(self: &Arc<Self>, session: &SessionRef) {
+        self.raise(session, Floor::written(self.stamp()));
+        self.watch_lent_connections();
+    }
+
+    /// Raises the process's floor again when the connections that holders of SeaORM's handles have in use now have come
+    /// back: a COMMIT is told to nobody. At the latest after `unknown_outcome_hold`.
+    pub(super) fn watch_lent_connections(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        self.lent_written_at.store(self.now().0, Ordering::Release);
+        if !self.watches_lent.swap(true, Ordering::AcqRel) {
+            runtime.spawn(watch(Arc::downgrade(self), self.settings().unknown_outcome_hold));
+        }
     }
 }
 
-/// Something is, or will be, written that we cannot see the end of: the session reads from the
-/// primary for `unknown_outcome_hold`.
-pub(super) fn written_out_of_sight(shared: &Arc<Shared>, session: &Handle) {
-    drop(WriteMark::begin(Arc::clone(shared), session.current(shared.id), WriteEffect::Written, Certainty::Unknown));
+/// Waits until no connection of the primary is in use through a lent handle. One such task runs at a time.
+async fn watch(shared: Weak<Shared>, hold: Duration) {
+    let mut in_use = usize::MAX;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let before = in_use;
+        in_use = shared.cell().load().primary.node.driver(Lane::Write).untracked_connections();
+        let told_at = Tick(shared.lent_written_at.load(Ordering::Acquire));
+        if in_use == 0 || shared.now().since(told_at) >= hold {
+            // First the mark: a write that is told from now on starts another task, and this raise covers those before.
+            shared.watches_lent.store(false, Ordering::Release);
+            return shared.raise_process();
+        }
+        if in_use < before {
+            shared.raise_process(); // A connection came back, perhaps after a COMMIT.
+        }
+    }
 }
 
 impl Clone for Lent {

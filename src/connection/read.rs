@@ -7,15 +7,15 @@ use sea_orm::{AccessMode, DbBackend, DbErr, IsolationLevel, TransactionOptions};
 use super::{
     arbiter::{IfRefused, Unserved, refused_before},
     inherent::implement_inherent_methods,
-    run::{Among, Operation, ReadRoute, RetryableStatement},
-    session::KeptNode,
+    operation::{Among, Operation, ReadRoute, RetryableStatement},
+    session::Affinity,
     shared::{Context, SessionOptions, Shared},
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
 use crate::{
     Error,
     error::Kind,
-    routing::{DecidedBy, Intent, ReadRequest, StatementClass, select_read},
+    routing::{DecidedBy, How, Intent, StatementClass},
     topology::Lane,
 };
 
@@ -33,37 +33,38 @@ use crate::{
 pub struct ReadConn {
     shared: Arc<Shared>,
     options: SessionOptions,
-    kept: Arc<KeptNode>,
+    affinity: Arc<Affinity>,
 }
 
 impl ReadConn {
     pub(super) fn draw(shared: Arc<Shared>, context: &Context) -> Self {
-        let conn =
-            Self { shared, options: SessionOptions::of(context), kept: Arc::new(KeptNode::of_read_connection()) };
+        let conn = Self { shared, options: SessionOptions::of(context), affinity: Arc::default() };
         let shared = &conn.shared;
+        let (operation, route) = (Operation::bare(context), conn.anywhere());
+        let mut journey = shared.journey(context, route.among);
+        let affinity = conn.affinity().state();
+        // With no member that may serve it, the first statement waits for one.
         let now = shared.now();
-        let (kept, seen) = conn.kept().get();
-        let requirement = shared.requirement(context, now);
-        let stick_after_write = shared.floors.stick_after_write();
-        let request = ReadRequest { requirement, tried: None, kept, seen, stick_after_write, alone: Lane::Read };
-        // With nobody eligible the first statement waits for somebody.
-        if let Ok(selected) =
-            select_read(&shared.cell().load(), shared.policy.as_ref(), &request, now, &mut shared.draws.draw())
+        if let Some((selected, _)) = shared.select(&operation, &mut journey, route, &affinity, now)
+            && affinity.kept.is_none()
         {
-            conn.kept().went_to(selected.node.id(), selected.life, selected.how);
+            match selected.how {
+                How::Drawn => conn.affinity().keep(selected.node.id(), selected.life),
+                _ => conn.affinity().went_to(selected.node.id()),
+            }
         }
         conn
     }
 
     /// An explicit session has one node, however it reads: two would show it an older state after
     /// a newer one.
-    fn kept(&self) -> &Arc<KeptNode> {
-        self.options.session.kept().unwrap_or(&self.kept)
+    fn affinity(&self) -> &Arc<Affinity> {
+        self.options.session.affinity().unwrap_or(&self.affinity)
     }
 
     /// The name of the node it keeps to now; `None` while no node is eligible.
     pub fn node(&self) -> Option<String> {
-        let id = self.kept().node()?;
+        let id = self.affinity().state().last?;
         Some(self.shared.cell().load().member_of(id)?.name().to_owned())
     }
 
@@ -75,8 +76,8 @@ impl ReadConn {
         let context = self.context();
         let route = self.anywhere();
         let operation = Operation::bare(&context);
-        let asked = self.shared.ask(&operation, route);
-        let answered = self.shared.read(&asked, route, |driver, _| driver.ping()).await;
+        let mut journey = self.shared.journey(&context, route.among);
+        let answered = self.shared.read(&operation, &mut journey, route, |driver, _| driver.ping()).await;
         let (answered, _lease) = answered.map_err(Unserved::into_error)?;
         Ok(answered)
     }
@@ -87,7 +88,7 @@ impl ReadConn {
 
     fn anywhere(&self) -> ReadRoute<'_> {
         let if_refused = IfRefused::StayReadOnly;
-        ReadRoute { kept: Some(self.kept()), alone: Lane::Read, among: Among::All, if_refused }
+        ReadRoute { affinity: Some(self.affinity()), alone: Lane::Read, among: Among::All, if_refused }
     }
 }
 

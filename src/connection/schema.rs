@@ -10,7 +10,8 @@ use sea_schema::{Connection, sea_query::SelectStatement, sqlx_types::SqlxRow};
 
 use super::{
     facade::DatabaseConnection,
-    run::{Certainty, Operation, WriteEffect, WriteMark},
+    marks::{WriteEffect, WriteMark},
+    operation::Operation,
     surface::Routed,
     transaction::DatabaseTransaction,
     write::WriteConn,
@@ -22,12 +23,12 @@ macro_rules! implement_schema_connection {
         #[async_trait::async_trait]
         impl Connection for $handle {
             async fn query_all(&self, select: SelectStatement) -> Result<Vec<SqlxRow>, sqlx::Error> {
-                let asked = Asked::by(self).await;
+                let asked = SchemaQuestion::by(self).await?;
                 Connection::query_all(asked.primary()?, select).await
             }
 
             async fn query_all_raw(&self, sql: String) -> Result<Vec<SqlxRow>, sqlx::Error> {
-                let asked = Asked::by(self).await;
+                let asked = SchemaQuestion::by(self).await?;
                 Connection::query_all_raw(asked.primary()?, sql).await
             }
         }
@@ -39,18 +40,19 @@ implement_schema_connection!(WriteConn);
 
 /// A question that runs on the primary. What it found, the session has to see from then on: to a
 /// replica, a table may be as new as if the session had made it.
-struct Asked {
+struct SchemaQuestion {
     lease: Lease,
     _found: WriteMark,
 }
 
-impl Asked {
-    async fn by(handle: &impl Routed) -> Self {
+impl SchemaQuestion {
+    async fn by(handle: &impl Routed) -> Result<Self, sqlx::Error> {
         let shared = handle.shared();
         let context = handle.context();
-        let lease = shared.choose_primary(Operation::bare(&context)).await.lease;
-        let session = context.session;
-        Self { lease, _found: WriteMark::begin(Arc::clone(shared), session, WriteEffect::Written, Certainty::Known) }
+        let chosen = shared.choose_primary(Operation::bare(&context)).await;
+        let lease = chosen.map_err(|error| sqlx::Error::Configuration(Box::new(error)))?.lease;
+        let found = WriteMark::of_transaction(shared, &context.session, WriteEffect::Written);
+        Ok(Self { lease, _found: found })
     }
 
     /// SeaORM's handle, whose way of reading an error takes it apart and panics when there is a copy:

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,9 +13,11 @@ use sea_orm::{DbBackend, DbErr};
 
 use super::{
     budget::RetryBudget,
+    floors::{self, AtomicFloor},
+    operation::Operation,
     record::RouteLog,
-    run::Operation,
-    session::{ConnectionId, Floors, Handle, SessionRef},
+    session::{ConnectionId, HandleSession, SessionRef},
+    staleness_budget::StalenessBudget,
 };
 use crate::{
     config::{Consistency, Settings},
@@ -26,29 +31,40 @@ use crate::{
 /// How often the suspicion of one node is worth an event.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often it is worth an event that the writes of others delay reads.
+const SAY_DELAYED_AGAIN: Duration = Duration::from_secs(600);
+
 /// The shared part of every handle. Dropped with the last one, and with it the monitor.
 pub(crate) struct Shared {
     pub(super) id: ConnectionId,
     pub(super) monitor: Monitor,
     pub(super) policy: Arc<dyn Policy>,
     pub(super) draws: DrawSource,
-    pub(super) floors: Floors,
-    pub(super) budget: RetryBudget,
-    pub(super) overruled: AtomicU64,
+    /// What a plain read must see: every acknowledged write of this process, through whatever handle.
+    pub(super) process_floor: AtomicFloor,
+    pub(super) retry_budget: RetryBudget,
+    pub(super) staleness_budget: StalenessBudget,
+    /// When the last event said that the writes of others delay reads; zero for never.
+    delay_said_at: AtomicU64,
+    /// Whether a task waits for the connections of lent handles to come back.
+    pub(super) watches_lent: AtomicBool,
+    /// When a lent handle last told of a write.
+    pub(super) lent_written_at: AtomicU64,
+    pub(super) rerun_on_primary: AtomicU64,
     pub(super) backend: DbBackend,
 }
 
-/// Whose operation it is and what it must see: taken when the operation begins.
+/// The session of an operation and its consistency: taken when the operation begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(super) session: SessionRef,
     pub(super) consistency: Consistency,
-    /// Where the decisions about it are written down.
+    /// The log that records the decisions about the operation.
     pub(super) log: Option<RouteLog>,
 }
 
 impl Context {
-    /// Whether somebody wants to know where the operation goes.
+    /// Whether a log or a subscriber records the decisions about the operation.
     pub(super) fn is_watched(&self) -> bool {
         self.log.is_some() || telemetry::wants_routes()
     }
@@ -57,43 +73,47 @@ impl Context {
 /// What a handle says about every operation.
 #[derive(Clone, Debug)]
 pub(super) struct SessionOptions {
-    pub(super) session: Handle,
+    pub(super) session: HandleSession,
     pub(super) consistency: Consistency,
     pub(super) log: Option<RouteLog>,
 }
 
 impl SessionOptions {
-    /// For a handle that is made by an operation's code.
+    /// For a handle that is made by the code of an operation.
     pub(super) fn of(context: &Context) -> Self {
         Self {
-            session: Handle::made_by(context.session.clone()),
+            session: HandleSession::inherited(context.session.clone()),
             consistency: context.consistency,
             log: context.log.clone(),
         }
     }
 
     /// For an operation that begins now.
-    pub(super) fn context(&self, shared: ConnectionId) -> Context {
-        Context { session: self.session.current(shared), consistency: self.consistency, log: self.log.clone() }
+    pub(super) fn context(&self, connection: ConnectionId) -> Context {
+        Context { session: self.session.current(connection), consistency: self.consistency, log: self.log.clone() }
     }
 }
 
 impl Shared {
     pub(super) fn new(writer: Arc<Writer>, policy: Arc<dyn Policy>, seed: u64, backend: DbBackend) -> Self {
-        let stick_after_write = writer.settings.stick_after_write;
+        let staleness_budget = StalenessBudget::new(writer.settings.primary_staleness_cap);
         Self {
             id: ConnectionId::unique(),
             monitor: Monitor::new(writer),
             policy,
             draws: DrawSource::new(seed),
-            floors: Floors::new(stick_after_write),
-            budget: RetryBudget::new(),
-            overruled: AtomicU64::new(0),
+            process_floor: AtomicFloor::default(),
+            retry_budget: RetryBudget::new(),
+            staleness_budget,
+            delay_said_at: AtomicU64::new(0),
+            watches_lent: AtomicBool::new(false),
+            lent_written_at: AtomicU64::new(0),
+            rerun_on_primary: AtomicU64::new(0),
             backend,
         }
     }
 
-    /// The text of a statement, if somebody wants to know where it goes.
+    /// The text of a statement, when a log or a subscriber records decisions.
     pub(super) fn text_for_record(&self, context: &Context, sql: &str) -> Option<Box<str>> {
         (context.is_watched() || self.reports_stale_reads(context)).then(|| sql.into())
     }
@@ -105,7 +125,7 @@ impl Shared {
 
     /// Whether the primary answers.
     pub(super) async fn ping_primary(&self, context: &Context) -> Result<(), DbErr> {
-        let lease = self.choose_primary(Operation::bare(context)).await.lease;
+        let lease = self.choose_primary(Operation::bare(context)).await?.lease;
         lease.driver().ping().await.inspect_err(|error| self.suspect(lease.node(), Fault::of(error)))
     }
 
@@ -125,7 +145,7 @@ impl Shared {
         &self.monitor.writer().router
     }
 
-    /// Where a statement belongs.
+    /// The class of a statement.
     pub(super) fn class(&self, sql: &str) -> StatementClass {
         self.router().class(sql, || self.now())
     }
@@ -147,59 +167,74 @@ impl Shared {
         self.monitor.writer().clock.stamp()
     }
 
-    /// What a read in this context asks of its node.
+    /// What a read in this context requires of its node.
     pub(super) fn requirement(&self, context: &Context, now: Tick) -> Requirement {
-        // SeaORM's own read-back of a row it just wrote must find it whatever was asked for, and
-        // however short a session sticks.
-        if context.consistency != Consistency::Strong && self.floors.take_read_back(&context.session, now) {
-            return self.past(Floor::never());
+        // SeaORM's own read-back of a row that it just wrote must find the row under every consistency.
+        if context.consistency != Consistency::Strong
+            && floors::take_read_back(&self.process_floor, &context.session, now)
+        {
+            return Requirement::past(Floor::never());
         }
         if let Consistency::BoundedStaleness(within) = context.consistency {
             self.monitor.writer().demand.within(within, now);
         }
-        self.requirement_but_for_read_backs(context, now)
+        self.requirement_but_for_read_backs(context)
     }
 
     /// As [`requirement`](Self::requirement), and takes no read-back.
-    pub(super) fn requirement_but_for_read_backs(&self, context: &Context, now: Tick) -> Requirement {
+    pub(super) fn requirement_but_for_read_backs(&self, context: &Context) -> Requirement {
         match context.consistency {
             Consistency::Strong => Requirement::Primary,
-            // A session that came with a token has seen what nobody here wrote.
-            Consistency::Process => self.past(self.floors.of_process().join(self.floor(context, now))),
-            Consistency::Session => self.past(self.floor(context, now)),
+            Consistency::Session => Requirement::past(self.floor(context)),
+            Consistency::Process => Requirement::past(self.process_floor.get().join(self.floor(context))),
             Consistency::BoundedStaleness(within) => {
-                Requirement::Past { floor: self.floor(context, now), within: StalenessBound::of(within) }
+                // The bound stands for the writes of others; a plain read has none of its own.
+                let floor = match &context.session {
+                    SessionRef::Explicit(_) => self.floor(context),
+                    SessionRef::Process => Floor::default(),
+                };
+                Requirement::Past { floor, within: StalenessBound::of(within) }
             }
             Consistency::Eventual => Requirement::Any,
         }
     }
 
-    /// What a read in this context must see of its session's writes.
-    pub(super) fn floor(&self, context: &Context, now: Tick) -> Floor {
-        if let SessionRef::Explicit(session) = &context.session
-            && session.awaited().is_some()
-        {
-            self.look_for_awaited(session);
-            if session.awaited().is_some() {
-                return Floor::never();
+    /// What a read in this context must see: the writes of its explicit session, or all of this process.
+    pub(super) fn floor(&self, context: &Context) -> Floor {
+        match &context.session {
+            SessionRef::Process => self.process_floor.get(),
+            SessionRef::Explicit(session) => {
+                if session.awaited().is_some() {
+                    self.look_for_awaited(session);
+                    if session.awaited().is_some() {
+                        return Floor::never();
+                    }
+                }
+                session.written()
             }
         }
-        self.floors.of_session(&context.session, now, self.monitor.writer().settled())
-    }
-
-    pub(super) fn past(&self, floor: Floor) -> Requirement {
-        Requirement::Past { floor, within: StalenessBound::NONE }
     }
 
     /// An operation failed on a node in a way that says something about the node.
     pub(super) fn suspect(&self, node: &Node, fault: Fault) {
         if fault.casts_suspicion() {
             let now = self.stamp();
-            // Whatever ran on a lost node fails at the same time; one line says it.
+            // All that ran on a lost node fails at the same time; one line says it.
             if now.at.since(node.suspected_at()) > SAY_AGAIN || node.suspected_at() == Tick::default() {
                 telemetry::suspected(node.name(), fault);
             }
             node.suspect(now);
+        }
+    }
+
+    /// Says, once in ten minutes, that plain reads wait or go to the primary because other tasks write.
+    #[cold]
+    pub(super) fn writes_of_others_delay_reads(&self, now: Tick) {
+        let said_at = self.delay_said_at.load(Ordering::Relaxed);
+        let is_due = said_at == 0 || now.since(Tick(said_at)) >= SAY_DELAYED_AGAIN;
+        let exchange = || self.delay_said_at.compare_exchange(said_at, now.0, Ordering::Relaxed, Ordering::Relaxed);
+        if is_due && exchange().is_ok() {
+            telemetry::writes_delay_reads();
         }
     }
 

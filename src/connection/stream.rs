@@ -13,18 +13,18 @@ use tracing::Instrument;
 
 use super::{
     arbiter::{AfterRefusal, RejectedRead, Unserved},
-    run::{
-        Asked, Certainty, Chosen, Failed, Operation, ReadRoute, SeenMark, WriteEffect, WriteMark, has_another_pool,
-        until_down,
-    },
-    session::KeptNode,
+    journey::{Chosen, Journey, Next},
+    marks::{SeenMark, WriteEffect, WriteMark},
+    operation::{Operation, ReadRoute},
+    run::Failed,
+    session::{Affinity, ReadRecord},
     shared::{Context, Shared},
 };
 use crate::{
-    driver::{Fault, Rows},
-    routing::{Refusal, Requirement, StatementClass},
+    driver::{Fault, Rows, WriteProgress},
+    routing::{Refusal, StatementClass},
     telemetry,
-    topology::{Lane, Lease, Node, NodeId},
+    topology::{Lane, Lease, Node},
 };
 
 /// The rows of one statement.
@@ -39,12 +39,15 @@ pub struct RowStream<'a> {
     state: State<'a>,
 }
 
+/// What a stream yields.
+type Item = Option<Result<QueryResult, DbErr>>;
+
 /// Another attempt on its way.
 type Reopening = BoxFuture<'static, Result<State<'static>, DbErr>>;
 
 enum State<'a> {
-    /// A routed read that can still lose its node without anybody noticing.
-    BeforeFirstRow(Box<Hopeful>),
+    /// A routed read that can still lose its node without the reader noticing.
+    BeforeFirstRow(Box<Unread>),
     /// Another attempt is being opened.
     Reopening(Reopening),
     /// Nothing runs again from here on.
@@ -53,7 +56,7 @@ enum State<'a> {
 }
 
 /// A routed read before its first row. It moves on when its node goes down.
-struct Hopeful {
+struct Unread {
     rows: Rows<'static>,
     lease: Lease,
     down: BoxFuture<'static, ()>,
@@ -65,12 +68,10 @@ struct Hopeful {
 struct Again {
     context: Context,
     class: Option<StatementClass>,
-    requirement: Requirement,
+    journey: Journey,
     route: ReadRoute<'static>,
-    kept: Option<Arc<KeptNode>>,
+    affinity: Option<Arc<Affinity>>,
     statement: Statement,
-    /// Whether the node of this attempt is the first one.
-    is_first: bool,
     /// What a server refused before this attempt.
     refused: Option<RejectedRead>,
 }
@@ -80,8 +81,9 @@ impl Again {
         Operation { context: &self.context, class: self.class, text: Some(&self.statement.sql) }
     }
 
-    fn route(&self) -> ReadRoute<'_> {
-        ReadRoute { kept: self.kept.as_ref(), ..self.route }
+    fn seen_mark(&self, shared: &Arc<Shared>, lease: &Lease) -> Option<SeenMark> {
+        let read = ReadRecord::new(lease, self.journey.how, self.journey.is_open());
+        self.affinity.as_ref().map(|affinity| SeenMark::begin(shared, affinity, read))
     }
 }
 
@@ -115,34 +117,16 @@ impl RowStream<'static> {
         route: ReadRoute<'_>,
         statement: Statement,
     ) -> Result<Self, DbErr> {
-        let mut first = Some(statement.clone());
-        let mut attempts = 0;
-        let asked = shared.ask(&operation, route);
-        let read = shared.read(&asked, route, |driver, _| {
-            attempts += 1;
-            driver.stream(first.take().unwrap_or_else(|| statement.clone()), None)
-        });
-        let (rows, lease) = read.await.map_err(Unserved::into_error)?;
-        let shared = Arc::clone(shared);
-        let state = if lease.lane() == Lane::Write {
-            let _seen = route.kept.cloned().map(|kept| SeenMark::begin(&shared, kept, &lease));
-            State::Flowing(Box::new(Flow { _seen, ..Flow::new(rows, shared, lease, None) }))
-        } else {
-            let kept = route.kept.cloned();
-            let route = ReadRoute { kept: None, ..route };
-            let again = Again {
-                kept,
-                context: operation.context.clone(),
-                class: operation.class,
-                requirement: asked.requirement,
-                route,
-                statement,
-                is_first: attempts == 1,
-                refused: None,
-            };
-            State::BeforeFirstRow(Box::new(Hopeful::new(rows, shared, lease, again)))
+        let again = Again {
+            context: operation.context.clone(),
+            class: operation.class,
+            journey: shared.journey(operation.context, route.among),
+            route: ReadRoute { affinity: None, ..route },
+            affinity: route.affinity.cloned(),
+            statement,
+            refused: None,
         };
-        Ok(Self { state })
+        Ok(Self { state: open(Arc::clone(shared), again).await? })
     }
 
     /// Opens something that is not a plain read: it runs once, on the primary.
@@ -181,61 +165,73 @@ impl<'a> RowStream<'a> {
     }
 }
 
-impl Hopeful {
+impl Unread {
     fn new(rows: Rows<'static>, shared: Arc<Shared>, lease: Lease, again: Again) -> Self {
         let node = Arc::clone(lease.node());
         let down = async move { node.down().wait().await }.boxed();
         Self { rows, lease, down, shared, again }
     }
 
-    /// Gives this attempt up and opens another, if that may be.
-    fn once_more(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
-        self.shared.suspect(self.lease.node(), fault);
-        match Shared::refusal(&self.lease, fault) {
-            Some(refusal) => self.after_refusal(error, refusal),
-            None => self.retry(error, fault),
+    /// What follows when the first row, the end of the rows, or an error in their place has come: the next state, and what
+    /// the stream yields now, if anything.
+    fn ended(mut self, item: Result<Option<QueryResult>, Failed>) -> (State<'static>, Option<Item>) {
+        let (result, fault) = match item {
+            Ok(row) => (Ok(row), None),
+            Err(failed) => {
+                let (error, fault) = failed.on(self.lease.node());
+                (Err(error), Some(fault))
+            }
+        };
+        match (self.shared.ended(&mut self.again.journey, &self.lease, fault), result) {
+            (Next::Again, _) => {
+                let Self { rows, lease, shared, again, .. } = self;
+                drop((rows, lease));
+                (State::Reopening(open(shared, again).boxed()), None)
+            }
+            (_, Ok(row)) => (self.flow(), Some(row.map(Ok))),
+            (Next::Refused(refusal), Err(error)) => self.after_refusal(error, refusal),
+            (_, Err(error)) => (State::Done, Some(Some(Err(error)))),
         }
     }
 
-    /// On another node.
-    fn retry(self, error: DbErr, fault: Fault) -> Result<Reopening, DbErr> {
+    /// The first row was read: the others follow.
+    fn flow(self) -> State<'static> {
         let Self { rows, lease, shared, again, .. } = self;
-        if fault == Fault::Closed && has_another_pool(&lease) {
-            return Ok(reopen(shared, again, None).boxed()); // It did not run, and this is not the node's doing.
+        if let Some(refused) = &again.refused {
+            shared.was_rerun(&again.statement.sql, refused);
         }
-        if shared.topology().is_single() || !again.is_first || !shared.may_retry(fault) {
-            return Err(error);
+        let seen = again.seen_mark(&shared, &lease);
+        if let Some(seen) = &seen {
+            seen.now();
         }
-        telemetry::read_retried(lease.node().name(), fault);
-        drop(rows);
-        let tried = lease.node().id();
-        drop(lease);
-        Ok(reopen(shared, Again { is_first: false, ..again }, Some(tried)).boxed())
+        let routed = Some((again.statement.sql, again.route));
+        State::Flowing(Box::new(Flow { routed, _seen: seen, ..Flow::new(rows, shared, lease, None) }))
     }
 
     /// Where a statement runs that a server refused.
-    fn after_refusal(self, error: DbErr, refusal: Refusal) -> Result<Reopening, DbErr> {
+    fn after_refusal(self, error: DbErr, refusal: Refusal) -> (State<'static>, Option<Item>) {
         let Self { rows, lease, shared, mut again, .. } = self;
         drop(rows);
         let refused = RejectedRead { error, refusal, lease };
-        match shared.after_refusal(again.route, &refused, &again.statement.sql) {
-            AfterRefusal::RunOnPrimary => Ok(async move {
+        let reopening = match shared.after_refusal(again.route, &refused, &again.statement.sql) {
+            AfterRefusal::RunOnPrimary => async move {
                 let operation = again.operation().overruled(refused.refusal);
                 let flow = open_write(&shared, operation, WriteEffect::Written, again.statement.clone()).await?;
                 Ok(State::Flowing(Box::new(Flow { refused: Some((refused, again.statement.sql)), ..flow })))
             }
-            .boxed()),
+            .boxed(),
             AfterRefusal::ReadOnPrimary(route) => {
-                again.requirement = shared.ask(&again.operation(), route).requirement;
+                again.journey = shared.journey(&again.context, route.among);
                 again.route = route;
                 again.refused = Some(refused);
-                Ok(reopen(shared, again, None).boxed())
+                open(shared, again).boxed()
             }
-            AfterRefusal::Fail => Err(refused.into_error(again.route)),
-        }
+            AfterRefusal::Fail => return (State::Done, Some(Some(Err(refused.into_error(again.route))))),
+        };
+        (State::Reopening(reopening), None)
     }
 
-    /// A row, the end, or what became of this attempt.
+    /// A row, the end, or why this attempt has none.
     fn poll(&mut self, cx: &mut Wake<'_>) -> Poll<Result<Option<QueryResult>, Failed>> {
         match self.rows.poll_next_unpin(cx) {
             Poll::Ready(item) => Poll::Ready(item.transpose().map_err(Failed::Itself)),
@@ -244,17 +240,33 @@ impl Hopeful {
     }
 }
 
+/// Opens the next attempt of a routed read.
+async fn open(shared: Arc<Shared>, mut again: Again) -> Result<State<'static>, DbErr> {
+    let mut journey = again.journey;
+    let route = ReadRoute { affinity: again.affinity.as_ref(), ..again.route };
+    let operation = again.operation();
+    let opened = shared.read(&operation, &mut journey, route, |driver, _| driver.stream(again.statement.clone(), None));
+    let (rows, lease) = opened.await.map_err(Unserved::into_error)?;
+    again.journey = journey;
+    if lease.lane() == Lane::Read {
+        return Ok(State::BeforeFirstRow(Box::new(Unread::new(rows, shared, lease, again))));
+    }
+    // The read-write lane serves the read as SeaORM alone would.
+    let seen = again.seen_mark(&shared, &lease);
+    Ok(State::Flowing(Box::new(Flow { _seen: seen, ..Flow::new(rows, shared, lease, None) })))
+}
+
 async fn open_write(
     shared: &Arc<Shared>,
     operation: Operation<'_>,
     effect: WriteEffect,
     statement: Statement,
 ) -> Result<Flow<'static>, DbErr> {
-    let session = operation.context.session.clone();
-    let mark = WriteMark::begin(Arc::clone(shared), session, effect, Certainty::Unknown);
-    let Chosen { lease, record, .. } = shared.choose_primary(operation).await;
+    let Chosen { lease, record } = shared.choose_primary(operation).await?;
+    let progress = WriteProgress::queued();
+    let mark = WriteMark::following(shared, &operation.context.session, effect, progress.clone());
     let span = telemetry::route_span(record.as_deref());
-    match lease.driver().stream(statement, None).instrument(span).await {
+    match lease.driver().stream(statement, Some(progress)).instrument(span).await {
         Ok(rows) => {
             lease.served();
             Ok(Flow::new(rows, Arc::clone(shared), lease, Some(mark)))
@@ -264,30 +276,6 @@ async fn open_write(
             let error = Err(error);
             mark.ended(&error);
             error
-        }
-    }
-}
-
-/// Opens another attempt of a routed read.
-async fn reopen(shared: Arc<Shared>, again: Again, tried: Option<NodeId>) -> Result<State<'static>, DbErr> {
-    let operation = again.operation();
-    let asked = Asked { operation: &operation, at: shared.now(), requirement: again.requirement };
-    loop {
-        let Chosen { lease, record, .. } = shared.choose(asked, again.route(), tried).await?;
-        let span = telemetry::route_span(record.as_deref());
-        match until_down(&lease, lease.driver().stream(again.statement.clone(), None)).instrument(span).await {
-            Ok(rows) => {
-                lease.served();
-                return Ok(State::BeforeFirstRow(Box::new(Hopeful::new(rows, shared, lease, again))));
-            }
-            Err(failed) => {
-                let (error, fault) = failed.on(lease.node());
-                shared.suspect(lease.node(), fault);
-                if fault == Fault::Closed && has_another_pool(&lease) {
-                    continue; // It did not run, and this is not the node's doing.
-                }
-                return Err(error);
-            }
         }
     }
 }
@@ -320,7 +308,7 @@ impl<'a> Flow<'a> {
             Poll::Ready(Some(Err(error))) => Some(Fault::of(error)),
             Poll::Ready(Some(Ok(_)) | None) => {
                 if let Some((refused, sql)) = self.refused.take() {
-                    self.shared.was_overruled(&sql, &refused);
+                    self.shared.was_rerun(&sql, &refused);
                 }
                 if let Poll::Ready(Some(_)) = item {
                     return item;
@@ -350,38 +338,17 @@ impl Stream for RowStream<'_> {
         loop {
             match std::mem::replace(&mut self.state, State::Done) {
                 State::Done => return Poll::Ready(None),
-                State::BeforeFirstRow(mut hopeful) => match hopeful.poll(cx) {
-                    Poll::Pending => {
-                        self.state = State::BeforeFirstRow(hopeful);
+                State::BeforeFirstRow(mut unread) => {
+                    let Poll::Ready(item) = unread.poll(cx) else {
+                        self.state = State::BeforeFirstRow(unread);
                         return Poll::Pending;
+                    };
+                    let (next, yielded) = unread.ended(item);
+                    self.state = next;
+                    if let Some(item) = yielded {
+                        return Poll::Ready(item);
                     }
-                    Poll::Ready(Ok(_)) if hopeful.lease.is_shaken() => {
-                        let Hopeful { lease, shared, again, .. } = *hopeful;
-                        drop(lease);
-                        self.state = State::Reopening(reopen(shared, again, None).boxed());
-                    }
-                    Poll::Ready(Ok(row)) => {
-                        let Hopeful { rows, lease, shared, again, .. } = *hopeful;
-                        if let Some(refused) = &again.refused {
-                            shared.was_overruled(&again.statement.sql, refused);
-                        }
-                        let _seen = again.kept.map(|kept| SeenMark::begin(&shared, kept, &lease));
-                        if let Some(seen) = &_seen {
-                            seen.now();
-                        }
-                        let routed = Some((again.statement.sql, again.route));
-                        let flow = Flow { routed, _seen, ..Flow::new(rows, shared, lease, None) };
-                        self.state = State::Flowing(Box::new(flow));
-                        return Poll::Ready(row.map(Ok));
-                    }
-                    Poll::Ready(Err(failed)) => {
-                        let (error, fault) = failed.on(hopeful.lease.node());
-                        match hopeful.once_more(error, fault) {
-                            Ok(reopening) => self.state = State::Reopening(reopening),
-                            Err(error) => return Poll::Ready(Some(Err(error))),
-                        }
-                    }
-                },
+                }
                 State::Reopening(mut reopening) => match reopening.poll_unpin(cx) {
                     Poll::Pending => {
                         self.state = State::Reopening(reopening);

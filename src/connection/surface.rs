@@ -13,14 +13,16 @@ use sea_orm::{
 use super::stream::RowStream;
 use super::{
     arbiter::{AfterRefusal, RejectedRead, Unserved},
-    run::{Attempts, Certainty, Operation, ReadRoute, RetryableStatement, WriteEffect, WriteMark},
+    marks::{SeenMark, WriteEffect, WriteMark},
+    operation::{Attempts, Operation, ReadRoute, RetryableStatement},
+    session::ReadRecord,
     shared::{Context, Shared},
     transaction::{DatabaseTransaction, TransactionAccess},
 };
 use crate::{
     Error,
     driver::{Driver, WriteProgress},
-    routing::StatementClass,
+    routing::{How, StatementClass},
 };
 
 /// Where an operation goes.
@@ -59,8 +61,10 @@ async fn run<R: Routed, T>(
     let this = Operation { context: &context, class: Some(class), text: text.as_deref() };
     match handle.route(&context, &class).map_err(refuse)? {
         Route::Read(route) => {
-            let asked = shared.ask(&this, route);
-            match shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more), None)).await {
+            let mut journey = shared.journey(&context, route.among);
+            let read =
+                shared.read(&this, &mut journey, route, |driver, more| operation(driver, retryable.next(more), None));
+            match read.await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
                 // Boxed, so that the future of every read is not as large as that of the rare one.
@@ -70,7 +74,8 @@ async fn run<R: Routed, T>(
                 }
             }
         }
-        Route::Primary(effect) => {
+        Route::Primary(written) => {
+            let effect = WriteEffect::of(&class, retryable.sql(), written);
             let statement = retryable.next(Attempts::Last);
             // Boxed, so that the future of every read is not as large as that of a write.
             let run = Box::pin(
@@ -98,16 +103,17 @@ async fn run_refused<T>(
                     operation(driver, statement, Some(write))
                 });
             let (value, _lease) = written.await?;
-            shared.was_overruled(&sql, &refused);
+            shared.was_rerun(&sql, &refused);
             Ok(value)
         }
         AfterRefusal::ReadOnPrimary(route) => {
             let sql = statement.sql.clone();
             let mut retryable = RetryableStatement::Raw(Some(statement));
-            let asked = shared.ask(&this, route);
-            let read = shared.read(&asked, route, |driver, more| operation(driver, retryable.next(more), None));
+            let mut journey = shared.journey(this.context, route.among);
+            let read =
+                shared.read(&this, &mut journey, route, |driver, more| operation(driver, retryable.next(more), None));
             let (value, _lease) = read.await.map_err(Unserved::into_error)?;
-            shared.was_overruled(&sql, &refused);
+            shared.was_rerun(&sql, &refused);
             Ok(value)
         }
         AfterRefusal::Fail => Err(refused.into_error(route)),
@@ -157,7 +163,10 @@ pub(super) async fn stream<R: Routed>(handle: &R, statement: Statement) -> Resul
     let this = Operation { context: &context, class: Some(class), text: text.as_deref() };
     match handle.route(&context, &class).map_err(Error::into_query)? {
         Route::Read(route) => RowStream::open_read(shared, this, route, statement).await,
-        Route::Primary(effect) => RowStream::open_write(shared, this, effect, statement).await,
+        Route::Primary(written) => {
+            let effect = WriteEffect::of(&class, &statement.sql, written);
+            RowStream::open_write(shared, this, effect, statement).await
+        }
     }
 }
 
@@ -171,24 +180,25 @@ pub(super) async fn begin<R: Routed>(
     let this = Operation::bare(&context);
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
-            let asked = shared.ask(&this, route);
-            let begun = shared.read(&asked, route, |driver, _| driver.begin(options)).await;
+            let mut journey = shared.journey(&context, route.among);
+            let begun = shared.read(&this, &mut journey, route, |driver, _| driver.begin(options)).await;
             let (inner, lease) = begun.map_err(Unserved::into_error)?;
+            let seen = route.affinity.map(|affinity| {
+                SeenMark::begin(shared, affinity, ReadRecord::new(&lease, journey.how, journey.is_open()))
+            });
             let (shared, log) = (Arc::clone(shared), context.log.clone());
-            Ok(DatabaseTransaction::new(inner, lease, TransactionAccess::ReadOnly, None, shared, log)
-                .read_for(route.kept))
+            Ok(DatabaseTransaction::new(inner, lease, TransactionAccess::ReadOnly, None, shared, log).seen_by(seen))
         }
         Route::Primary(effect) => {
             // Begun is not written: the floor rises when the transaction ends.
             let (inner, lease) =
                 shared.write(this, WriteEffect::Nothing, |driver: &dyn Driver, _| driver.begin(options)).await?;
-            let mark = WriteMark::begin(Arc::clone(shared), context.session.clone(), effect, Certainty::Known);
+            let mark = WriteMark::of_transaction(shared, &context.session, effect);
+            let seen = context.session.affinity().filter(|_| effect == WriteEffect::Nothing);
+            let seen =
+                seen.map(|affinity| SeenMark::begin(shared, affinity, ReadRecord::new(&lease, How::Forced, false)));
             let (shared, log) = (Arc::clone(shared), context.log.clone());
-            let transaction = DatabaseTransaction::new(inner, lease, access, Some(mark), shared, log);
-            Ok(match effect {
-                WriteEffect::Nothing => transaction.read_for(context.session.kept()),
-                WriteEffect::Written | WriteEffect::WrittenWithoutReturning => transaction,
-            })
+            Ok(DatabaseTransaction::new(inner, lease, access, Some(mark), shared, log).seen_by(seen))
         }
     }
 }

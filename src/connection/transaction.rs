@@ -12,9 +12,8 @@ use tracing::Instrument;
 #[cfg(feature = "stream")]
 use super::stream::{Inside, RowStream};
 use super::{
+    marks::{SeenMark, WriteMark},
     record::RouteLog,
-    run::{SeenMark, WriteMark},
-    session::KeptNode,
     shared::Shared,
     surface::{options, run_transaction},
 };
@@ -73,10 +72,9 @@ impl DatabaseTransaction {
         Self { inner, lease, access, mark, seen: None, shared, log }
     }
 
-    /// What is read in it counts as read by those who keep to `kept`.
-    pub(super) fn read_for(mut self, kept: Option<&Arc<KeptNode>>) -> Self {
-        self.seen = kept.map(|kept| SeenMark::begin(&self.shared, Arc::clone(kept), &self.lease));
-        self
+    /// Reads in this transaction advance what a session has seen.
+    pub(super) fn seen_by(self, seen: Option<SeenMark>) -> Self {
+        Self { seen, ..self }
     }
 
     /// The record of a statement, which also goes into the log, if somebody wants to know.
@@ -165,9 +163,9 @@ impl DatabaseTransaction {
     /// # Panics
     /// On a scripted node of a simulator, which has none.
     pub(super) fn into_seaorm(self) -> sea_orm::DatabaseTransaction {
-        let Self { inner, mut mark, .. } = self;
-        if let Some(mark) = &mut mark {
-            mark.is_uncertain_now();
+        let Self { inner, mark, .. } = self;
+        if let Some(mark) = mark {
+            mark.is_given_away();
         }
         inner.into_seaorm().expect("only scripted nodes are without a SeaORM transaction")
     }

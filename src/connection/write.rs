@@ -6,8 +6,9 @@ use sea_orm::{DbErr, TransactionOptions};
 
 use super::{
     inherent::implement_inherent_methods,
-    lent::{self, Lent},
-    run::{RetryableStatement, WriteEffect},
+    lent::Lent,
+    marks::WriteEffect,
+    operation::RetryableStatement,
     shared::{Context, SessionOptions, Shared},
     surface::{self, Route, Routed, implement_seaorm_traits},
 };
@@ -34,10 +35,8 @@ impl WriteConn {
         self.shared.ping_primary(&self.context()).await
     }
 
-    /// SeaORM's handle of the primary for as long as this handle lives, for somebody who may write
-    /// through it.
+    /// SeaORM's handle of the primary for as long as this handle lives.
     pub(super) fn lend(&self) -> &sea_orm::DatabaseConnection {
-        lent::written_out_of_sight(&self.shared, &self.options.session);
         self.lent.primary(&self.shared, &self.options.session)
     }
 }

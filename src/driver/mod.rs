@@ -146,6 +146,12 @@ pub trait Driver: Debug + Send + Sync {
         None
     }
 
+    /// How many connections of the pool are in use by holders of SeaORM's own handle, as far as the pool tells; connections
+    /// on their way back to the pool count too.
+    fn untracked_connections(&self) -> usize {
+        0
+    }
+
     /// Has every statement of this pool told to the connection's metric callback from now on, as
     /// SeaORM tells them. Called again for the same pool without effect. Mocks and scripted nodes
     /// tell nothing, as with SeaORM.

@@ -290,6 +290,24 @@ impl Driver for SeaOrmDriver {
         self.read_only
     }
 
+    fn untracked_connections(&self) -> usize {
+        match &self.connection().inner {
+            #[cfg(feature = "postgres")]
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                count_in_use(self.connection().get_postgres_connection_pool())
+            }
+            #[cfg(feature = "mysql")]
+            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+                count_in_use(self.connection().get_mysql_connection_pool())
+            }
+            #[cfg(feature = "sqlite")]
+            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+                count_in_use(self.connection().get_sqlite_connection_pool())
+            }
+            _ => 0,
+        }
+    }
+
     fn max_connections(&self) -> Option<u32> {
         match &self.connection().inner {
             #[cfg(feature = "postgres")]
@@ -517,6 +535,12 @@ fn close_idle<DB: Database>(pool: &Pool<DB>) {
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn idle<DB: Database>(pool: &Pool<DB>) -> Vec<PoolConnection<DB>> {
     (0..count_idle(pool)).map_while(|_| pool.try_acquire()).collect()
+}
+
+/// How many connections of a pool are in use, or on their way back.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) fn count_in_use<DB: Database>(pool: &Pool<DB>) -> usize {
+    (pool.size() as usize).saturating_sub(count_idle(pool))
 }
 
 /// How many connections are idle. sqlx counts what it is given back after it can be taken, so for a moment its count may

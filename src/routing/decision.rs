@@ -3,14 +3,13 @@
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use super::{
-    Candidate, DecidedBy, Intent, Policy, ReadRequest, Reason, Requirement,
+    DecidedBy, Intent, Policy, Reason,
     router::StatementClass,
-    select::{Rejected, Selected, fit_for, fit_kept, is_of_replicas},
+    select::{ReadPlan, Rejected, Requirement, Selected},
 };
-use crate::topology::{Lane, Member, Role, Tick, Topology};
+use crate::topology::{Lane, Member, Tick, Topology};
 
 /// Which node runs a statement, and why.
 ///
@@ -139,42 +138,39 @@ impl RouteDecision {
         &self.rejected
     }
 
-    /// Where a read would go.
-    pub(crate) fn of_read(
+    /// The decision about a read that follows a plan; what a draw decides is left open.
+    pub(crate) fn of_plan(
         topology: &Topology,
+        plan: &mut ReadPlan<'_>,
         policy: &dyn Policy,
-        request: &ReadRequest,
         class: Option<StatementClass>,
         now: Tick,
     ) -> Self {
-        let outlook = Outlook::of(topology, policy, request, now);
-        let name = |member: &&Member| member.name().to_owned();
+        plan.preview(policy);
+        let candidates = plan.candidates();
+        let rejection = |(id, why): &Rejected| {
+            let member = topology.member_of(*id)?;
+            Some(Rejection { node: member.name().to_owned(), why: member.says(*why) })
+        };
         Self {
-            node: outlook.likeliest().as_ref().map(name),
-            lag: outlook.likeliest().and_then(Member::lag),
-            sessions: outlook.lane.into(),
-            primary_probability: outlook.primary_probability,
-            candidates: outlook.candidates.iter().map(name).collect(),
-            rejected: outlook.rejections(topology),
-            floor: SessionFloor::of(request.requirement, now),
+            node: candidates.first().map(|member| member.name().to_owned()),
+            lag: candidates.first().and_then(|member| member.lag()),
+            sessions: plan.lane().into(),
+            primary_probability: plan.primary_probability(),
+            candidates: candidates.iter().map(|member| member.name().to_owned()).collect(),
+            rejected: plan.rejected().iter().filter_map(rejection).collect(),
+            floor: SessionFloor::of(plan.request().requirement, now),
             ..Self::new(topology, Intent::Read, class)
         }
     }
 
-    /// Where a read went.
-    pub(crate) fn of_selected(
-        topology: &Topology,
-        policy: &dyn Policy,
-        request: &ReadRequest,
-        class: Option<StatementClass>,
-        now: Tick,
-        selected: &Selected,
-    ) -> Self {
+    /// The same decision, once a node was drawn.
+    pub(crate) fn drawn(self, topology: &Topology, selected: &Selected) -> Self {
         Self {
             node: Some(selected.node.name().to_owned()),
             lag: topology.member_of(selected.node.id()).and_then(Member::lag),
             sessions: selected.lane.into(),
-            ..Self::of_read(topology, policy, request, class, now)
+            ..self
         }
     }
 
@@ -222,74 +218,6 @@ impl RouteDecision {
             candidates: Vec::new(),
             rejected: Vec::new(),
         }
-    }
-}
-
-/// What [`select_read`](super::select_read) will do with a request, as far as that is certain.
-struct Outlook<'a> {
-    primary_probability: f64,
-    lane: Lane,
-    /// Of the likelier tier, in order.
-    candidates: SmallVec<[&'a Member; 8]>,
-    rejected: SmallVec<[Rejected; 4]>,
-}
-
-impl<'a> Outlook<'a> {
-    fn of(topology: &'a Topology, policy: &dyn Policy, request: &ReadRequest, now: Tick) -> Self {
-        let primary = &topology.primary;
-        let mut outlook =
-            Self { primary_probability: 1.0, lane: Lane::Read, candidates: SmallVec::new(), rejected: SmallVec::new() };
-        if topology.is_single() || request.requirement == Requirement::Primary {
-            outlook.lane = request.alone;
-            outlook.candidates.push(primary);
-            return outlook;
-        }
-        let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
-        if let Some((kept, role)) = fit_kept(topology, request, now) {
-            outlook.primary_probability = if role == Role::Primary { 1.0 } else { 0.0 };
-            outlook.candidates.push(kept);
-            return outlook;
-        }
-        let mut replicas: SmallVec<[Candidate<'_>; 8]> = SmallVec::new();
-        for replica in &topology.replicas {
-            match fit(replica, Role::Replica) {
-                Ok(()) => replicas.push(Candidate::new(replica)),
-                Err(why) => outlook.rejected.push((replica.node.id(), why)),
-            }
-        }
-        let share = if is_of_replicas(topology, request, now) { 0.0 } else { topology.primary_read_share };
-        let draws_primary = share > 0.0 && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted();
-        let once_more = ReadRequest { tried: None, ..*request };
-        let fallback = fit_for(topology, primary, Role::Primary, &once_more, now);
-        match (replicas.is_empty(), draws_primary, fallback) {
-            (false, ..) => {
-                policy.preview(&mut replicas);
-                outlook.primary_probability = if draws_primary { share } else { 0.0 };
-                if outlook.primary_probability > 0.5 {
-                    outlook.candidates.push(primary);
-                } else {
-                    outlook.candidates.extend(replicas.iter().map(Candidate::member));
-                }
-            }
-            (true, true, _) | (true, false, Ok(())) => outlook.candidates.push(primary),
-            (true, false, Err(why)) => {
-                outlook.primary_probability = 0.0;
-                outlook.rejected.insert(0, (primary.node.id(), why));
-            }
-        }
-        outlook
-    }
-
-    fn likeliest(&self) -> Option<&'a Member> {
-        self.candidates.first().copied()
-    }
-
-    fn rejections(&self, topology: &Topology) -> Vec<Rejection> {
-        let named = |(id, why): &Rejected| {
-            let member = topology.member_of(*id)?;
-            Some(Rejection { node: member.name().to_owned(), why: member.says(*why) })
-        };
-        self.rejected.iter().filter_map(named).collect()
     }
 }
 
@@ -395,7 +323,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        routing::{Draw, Kept, StalenessBound, WeightedRandom, select_read},
+        routing::{Draw, Kept, ReadRequest, WeightedRandom},
         topology::{Floor, Health, Rotation, Seq, Stamp, fixture},
     };
 
@@ -403,7 +331,7 @@ mod tests {
     const STICK: Duration = Duration::from_secs(1);
 
     fn past(floor: Floor) -> Requirement {
-        Requirement::Past { floor, within: StalenessBound::NONE }
+        Requirement::past(floor)
     }
 
     fn requirement() -> impl Strategy<Value = Requirement> {
@@ -438,7 +366,8 @@ mod tests {
             let (tried, alone) = (id(tried), Lane::Write);
             let request = ReadRequest { requirement, tried, kept, seen, stick_after_write: STICK, alone };
 
-            let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, None, NOW);
+            let mut plan = ReadPlan::of(&topology, &request, NOW);
+            let said = RouteDecision::of_plan(&topology, &mut plan, &WeightedRandom, None, NOW);
             let mut expected = BTreeSet::new();
             if said.primary_probability() > 0.0 {
                 expected.insert(Some("primary".to_owned()));
@@ -457,7 +386,8 @@ mod tests {
             let mut happened = BTreeSet::new();
             let mut lanes = BTreeSet::new();
             for seed in 0..200 {
-                let selected = select_read(&topology, &WeightedRandom, &request, NOW, &mut Draw::seeded(seed)).ok();
+                let mut plan = ReadPlan::of(&topology, &request, NOW);
+                let selected = plan.draw(&WeightedRandom, &mut Draw::seeded(seed));
                 lanes.extend(selected.as_ref().map(|selected| selected.lane == Lane::Read));
                 happened.insert(selected.map(|selected| selected.node.name().to_owned()));
             }
@@ -481,7 +411,8 @@ mod tests {
             alone: Lane::Write,
         };
         let class = StatementClass { intent: Intent::Read, reason: Reason::PlainRead, decided_by: DecidedBy::Text };
-        let said = RouteDecision::of_read(&topology, &WeightedRandom, &request, Some(class), NOW);
+        let mut plan = ReadPlan::of(&topology, &request, NOW);
+        let said = RouteDecision::of_plan(&topology, &mut plan, &WeightedRandom, Some(class), NOW);
         assert_eq!(
             said.to_string(),
             "node        replica-0 (read-only sessions)\n\

@@ -19,4 +19,4 @@ pub(crate) use draw::DrawSource;
 pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
 pub use router::DecidedBy;
 pub(crate) use router::{BadRule, Refusal, StatementClass, StatementRouter};
-pub(crate) use select::{How, Kept, ReadRequest, Rejected, Requirement, Selected, StalenessBound, select_read};
+pub(crate) use select::{How, Kept, ReadPlan, ReadRequest, Rejections, Requirement, Selected, StalenessBound};

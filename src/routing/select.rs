@@ -1,4 +1,5 @@
-//! From a snapshot and a request to the one node that runs a read.
+//! The plan of one read: which members may serve it, in which order and with which probability. A draw makes it the one
+//! node that runs the read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,19 +8,32 @@ use smallvec::SmallVec;
 use super::{Candidate, Draw, Policy};
 use crate::topology::{Floor, Freshness, Lane, Member, Node, NodeId, Role, Seq, Tick, Topology, Unfit};
 
-/// What a read asks of the node that serves it.
+/// What a read requires of the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
-    /// Any member will do.
+    /// Any state of the database.
     Any,
-    /// A member that has what the session must see.
+    /// A state that has what the read must see.
     Past {
         floor: Floor,
-        /// It must also have everything that was acknowledged until so long ago.
+        /// The state must also have everything that was acknowledged until so long ago.
         within: StalenessBound,
     },
     /// The primary itself, on its read-write sessions.
     Primary,
+}
+
+impl Requirement {
+    /// Requires the floor and nothing else.
+    pub(crate) fn past(floor: Floor) -> Self {
+        Self::Past { floor, within: StalenessBound::NONE }
+    }
+
+    /// Whether only the primary can have what the read must see, however soon the replicas are asked: a write may still
+    /// happen.
+    pub(crate) fn is_open(&self, now: Tick) -> bool {
+        matches!(self, Self::Past { floor, .. } if now < floor.parts().2)
+    }
 }
 
 /// How old the state of the database may be. One word, because the future of every read holds it.
@@ -27,7 +41,7 @@ pub(crate) enum Requirement {
 pub(crate) struct StalenessBound(u64);
 
 impl StalenessBound {
-    /// As old as it likes.
+    /// No bound.
     pub(crate) const NONE: Self = Self(u64::MAX);
 
     pub(crate) fn of(within: Duration) -> Self {
@@ -43,30 +57,30 @@ impl StalenessBound {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadRequest {
     pub(crate) requirement: Requirement,
-    /// A node the operation has failed on already.
+    /// The node on which the read has failed already.
     pub(crate) tried: Option<NodeId>,
-    /// The node a session or read connection keeps to while it stays eligible.
+    /// The node that the session or read connection keeps to while that node may serve the read.
     pub(crate) kept: Option<Kept>,
-    /// What it has read already: another node than the kept one must have that too.
+    /// The end of the last read of the session or read connection: another node than the kept one must have that too.
     pub(crate) seen: Seq,
-    /// How long after a write a replica without known position is taken to have it.
+    /// How long after a write a replica without positions is taken to have it.
     pub(crate) stick_after_write: Duration,
-    /// Where nobody but the primary comes into question: whether the read still asks for a session
-    /// that is read-only in the database (`db.read()`), or for what SeaORM alone would do (`&db`).
+    /// The primary's lane while there is no replica to choose: the read-only lane for `db.read()`, the lane that SeaORM
+    /// alone would use for `&db`.
     pub(crate) alone: Lane,
 }
 
-/// The node a session or read connection keeps to.
+/// The node that a session or read connection keeps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) node: NodeId,
-    /// The life of the server that it read from there.
+    /// The life of the server from which was read.
     pub(crate) life: Seq,
-    /// What it has read elsewhere since.
+    /// The end of the last read on another node since.
     pub(crate) seen_elsewhere: Seq,
 }
 
-/// The node that runs the read, and on which of its pools.
+/// The node that runs the read, and its lane.
 #[derive(Clone, Debug)]
 pub(crate) struct Selected {
     pub(crate) node: Arc<Node>,
@@ -75,23 +89,23 @@ pub(crate) struct Selected {
     pub(crate) how: How,
     /// The life of the server, where that can be told.
     pub(crate) life: Seq,
-    /// The answer of the node that the choice relies on: a read during which the node was withdrawn
-    /// proves nothing. `None` where the choice relies on none.
+    /// The answer of the node on which the choice relies: a read during which the node was withdrawn proves nothing.
+    /// `None` where the choice relies on none.
     pub(crate) relies_on: Option<Seq>,
 }
 
 /// How a node came to be selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum How {
-    /// It is the one that was kept, or it was drawn among those that may serve the read.
+    /// The node was kept, or was drawn among those that may serve the read.
     Drawn,
-    /// The primary, because nobody else may serve this read now.
+    /// The primary, because no other member may serve this read now.
     Forced,
-    /// As above, and a replica could have served it if it were fresher.
+    /// As `Forced`, and a replica could have served the read if the replica were fresher.
     ForcedByStaleness,
-    /// As above, and a replica that has what the session wrote is about to have what it has read.
+    /// As `ForcedByStaleness`, and a replica that has what the session wrote is about to have what the session has read.
     ForcedByReads,
-    /// The primary, because there is nobody else.
+    /// The primary, because there is no other member.
     Alone,
 }
 
@@ -104,7 +118,7 @@ impl How {
         }
     }
 
-    /// Whether a replica could have served the read if it were fresher.
+    /// Whether a replica could have served the read if the replica were fresher.
     pub(crate) fn is_by_staleness(self) -> bool {
         matches!(self, Self::ForcedByStaleness | Self::ForcedByReads)
     }
@@ -113,7 +127,7 @@ impl How {
 impl Selected {
     fn drawn(member: &Member, role: Role, request: &ReadRequest) -> Self {
         let fresh = member.freshness.fresh().filter(|_| role == Role::Replica);
-        let relies_on = fresh.filter(|_| request.asks_something()).map(|fresh| fresh.asked);
+        let relies_on = fresh.filter(|_| request.requires_freshness()).map(|fresh| fresh.asked);
         let node = Arc::clone(&member.node);
         Self { node, lane: Lane::Read, role, how: How::Drawn, life: member.life(), relies_on }
     }
@@ -125,8 +139,8 @@ impl Selected {
 }
 
 impl ReadRequest {
-    /// Whether not any state of the database will do.
-    fn asks_something(&self) -> bool {
+    /// Whether some states of the database are too old for the read.
+    fn requires_freshness(&self) -> bool {
         match self.requirement {
             Requirement::Any => false,
             Requirement::Past { floor, within, .. } => {
@@ -140,76 +154,150 @@ impl ReadRequest {
 /// A member that may not serve the read, and why.
 pub(crate) type Rejected = (NodeId, Unfit);
 
-/// Chooses the node for one read, or says of every member why it is not eligible.
-pub(crate) fn select_read(
-    topology: &Topology,
-    policy: &dyn Policy,
-    request: &ReadRequest,
-    now: Tick,
-    draw: &mut Draw,
-) -> Result<Selected, SmallVec<[Rejected; 4]>> {
-    let primary = &topology.primary;
-    if topology.is_single() {
-        // Nothing to choose from: even a primary that is believed to be down is the only chance.
-        return Ok(Selected::forced(primary, request.alone, How::Alone));
-    }
-    if request.requirement == Requirement::Primary {
-        // On the read-write pool, but for a read connection, which stays on read-only sessions.
-        return Ok(Selected::forced(primary, request.alone, How::Forced));
-    }
-    let fit = |member: &Member, role| fit_for(topology, member, role, request, now);
+/// Every member that may not serve the read.
+pub(crate) type Rejections = SmallVec<[Rejected; 4]>;
 
-    if let Some((member, role)) = fit_kept(topology, request, now) {
-        return Ok(Selected::drawn(member, role, request));
+/// The way of one read through one snapshot. A read draws from its plan, and `explain` prints the same plan.
+#[derive(Debug)]
+pub(crate) struct ReadPlan<'a> {
+    request: &'a ReadRequest,
+    primary: &'a Member,
+    /// The kept member, while it may serve the read: then nothing is drawn.
+    kept: Option<(&'a Member, Role)>,
+    /// The probability with which the primary is drawn before the replicas.
+    primary_first: f64,
+    /// The replicas that may serve the read.
+    replicas: SmallVec<[Candidate<'a>; 8]>,
+    /// How the primary serves the read when no replica may, if the primary may.
+    fallback: Option<(Lane, How)>,
+    rejected: Rejections,
+}
+
+impl<'a> ReadPlan<'a> {
+    /// Plans a read on a snapshot.
+    pub(crate) fn of(topology: &'a Topology, request: &'a ReadRequest, now: Tick) -> Self {
+        let primary = &topology.primary;
+        let mut plan = Self {
+            request,
+            primary,
+            kept: None,
+            primary_first: 0.0,
+            replicas: SmallVec::new(),
+            fallback: None,
+            rejected: SmallVec::new(),
+        };
+        if topology.is_single() {
+            // Even a primary that is believed to be down is the only chance.
+            plan.fallback = Some((request.alone, How::Alone));
+            return plan;
+        }
+        if request.requirement == Requirement::Primary {
+            // On the read-write lane, but for a read connection, which stays on read-only sessions.
+            if primary.contradicts(Role::Primary, now, topology.believed_for) {
+                plan.rejected.push((primary.node.id(), Unfit::RoleContradicts(Role::Replica)));
+            } else {
+                plan.fallback = Some((request.alone, How::Forced));
+            }
+            return plan;
+        }
+        plan.kept = fit_kept(topology, request, now);
+        if plan.kept.is_some() {
+            return plan;
+        }
+        let on_primary = fit_for(topology, primary, Role::Primary, request, now);
+        // A session that keeps to a replica which is only not fresh enough now has drawn its tier already. Another draw
+        // after each write would bring all sessions to the primary in the end. And while all read connections of the
+        // primary are busy its turn is skipped: writes come first.
+        if on_primary.is_ok() && !primary.node.is_read_exhausted() && !keeps_to_a_replica(topology, request, now) {
+            plan.primary_first = topology.primary_read_share;
+        }
+        for replica in &topology.replicas {
+            match fit_for(topology, replica, Role::Replica, request, now) {
+                Ok(()) => plan.replicas.push(Candidate::new(replica)),
+                Err(why) => plan.rejected.push((replica.node.id(), why)),
+            }
+        }
+        if plan.replicas.is_empty() {
+            // The primary may be the node that failed the read: one of its connections broke, and the idle ones have been
+            // checked since.
+            let on_primary = match on_primary {
+                Err(Unfit::Tried) => Ok(()),
+                result => result,
+            };
+            match on_primary {
+                Ok(()) => {
+                    let how = plan.rejected.iter().map(|(_, why)| How::forced_by(*why)).max().unwrap_or(How::Forced);
+                    plan.fallback = Some((Lane::Read, how));
+                }
+                Err(why) => plan.rejected.insert(0, (primary.node.id(), why)),
+            }
+        }
+        plan
     }
 
-    // One that keeps to a replica which is only not fresh enough now has drawn its tier already. Drawing again after
-    // each write would bring all sessions to the primary in the end.
-    let share = if is_of_replicas(topology, request, now) { 0.0 } else { topology.primary_read_share };
-    let on_primary = share > 0.0 && draw.unit() < share;
-    // When its read connections are all busy the primary's draw is skipped: writes come first.
-    if on_primary && fit(primary, Role::Primary).is_ok() && !primary.node.is_read_exhausted() {
-        return Ok(Selected::drawn(primary, Role::Primary, request));
+    /// Draws the node that runs the read. With no member that may serve it, the rejections say why.
+    pub(crate) fn draw(&mut self, policy: &dyn Policy, draw: &mut Draw) -> Option<Selected> {
+        if let Some((member, role)) = self.kept {
+            return Some(Selected::drawn(member, role, self.request));
+        }
+        if self.primary_first > 0.0 && draw.unit() < self.primary_first {
+            return Some(Selected::drawn(self.primary, Role::Primary, self.request));
+        }
+        if self.replicas.len() > 1 {
+            policy.order(&mut self.replicas, draw);
+        }
+        if let Some(first) = self.replicas.first() {
+            return Some(Selected::drawn(first.member(), Role::Replica, self.request));
+        }
+        let (lane, how) = self.fallback?;
+        Some(Selected::forced(self.primary, lane, how))
     }
 
-    let mut rejected = SmallVec::new();
-    let mut candidates: SmallVec<[Candidate<'_>; 8]> = SmallVec::new();
-    for replica in &topology.replicas {
-        match fit(replica, Role::Replica) {
-            Ok(()) => candidates.push(Candidate::new(replica)),
-            Err(why) => rejected.push((replica.node.id(), why)),
+    /// Puts the replicas into the order that the policy prefers, as far as that can be told without a draw.
+    pub(crate) fn preview(&mut self, policy: &dyn Policy) {
+        policy.preview(&mut self.replicas);
+    }
+
+    /// How likely the read goes to the primary.
+    pub(crate) fn primary_probability(&self) -> f64 {
+        match (self.kept, self.replicas.is_empty(), self.fallback) {
+            (Some((_, Role::Primary)), ..) | (None, true, Some(_)) => 1.0,
+            (Some((_, Role::Replica)), ..) => 0.0,
+            (None, ..) => self.primary_first,
         }
     }
-    if candidates.len() > 1 {
-        policy.order(&mut candidates, draw);
-    }
-    if let Some(first) = candidates.first() {
-        return Ok(Selected::drawn(first.member(), Role::Replica, request));
+
+    /// The lane that serves the read.
+    pub(crate) fn lane(&self) -> Lane {
+        self.fallback.map_or(Lane::Read, |(lane, _)| lane)
     }
 
-    // Fallback: no replica can serve this, so the primary's read connections do, waiting for a
-    // free one if they must.
-    // It may be the one that failed the read: a connection of it broke, and its idle ones have been
-    // checked since.
-    let once_more = ReadRequest { tried: None, ..*request };
-    match fit_for(topology, primary, Role::Primary, &once_more, now) {
-        Ok(()) => {
-            let how = rejected.iter().map(|(_, why)| How::forced_by(*why)).max().unwrap_or(How::Forced);
-            Ok(Selected::forced(primary, Lane::Read, how))
+    /// The members of the likelier tier that may serve the read.
+    pub(crate) fn candidates(&self) -> SmallVec<[&'a Member; 8]> {
+        match self.kept {
+            Some((member, _)) => SmallVec::from_iter([member]),
+            None if self.primary_probability() > 0.5 => SmallVec::from_iter([self.primary]),
+            None => self.replicas.iter().map(Candidate::member).collect(),
         }
-        Err(why) => {
-            rejected.insert(0, (primary.node.id(), why));
-            Err(rejected)
-        }
+    }
+
+    /// The members that may not serve the read, and why.
+    pub(crate) fn rejected(&self) -> &Rejections {
+        &self.rejected
+    }
+
+    /// What the read must see.
+    pub(crate) fn request(&self) -> &'a ReadRequest {
+        self.request
     }
 }
 
-/// The kept node and its role, while it may serve the read.
-pub(super) fn fit_kept<'a>(topology: &'a Topology, request: &ReadRequest, now: Tick) -> Option<(&'a Member, Role)> {
+/// The kept member and its role, while it may serve the read.
+fn fit_kept<'a>(topology: &'a Topology, request: &ReadRequest, now: Tick) -> Option<(&'a Member, Role)> {
     let kept = request.kept?;
     let member = topology.member_of(kept.node)?;
     let role = topology.configured_role(kept.node);
-    // What was read from this very server it still has; of another life of it nobody knows.
+    // The server still has what was read from this very life of it. What another life has is not known.
     let is_same_life = member.life() == kept.life && !member.is_in_doubt();
     let seen = if is_same_life { kept.seen_elsewhere } else { request.seen };
     fit_for(topology, member, role, &ReadRequest { seen, ..*request }, now).ok()?;
@@ -217,7 +305,7 @@ pub(super) fn fit_kept<'a>(topology: &'a Topology, request: &ReadRequest, now: T
 }
 
 /// Whether the kept node is a replica that could serve other reads now.
-pub(super) fn is_of_replicas(topology: &Topology, request: &ReadRequest, now: Tick) -> bool {
+fn keeps_to_a_replica(topology: &Topology, request: &ReadRequest, now: Tick) -> bool {
     let member = request.kept.and_then(|kept| topology.member_of(kept.node));
     member.is_some_and(|member| {
         topology.configured_role(member.node.id()) == Role::Replica
@@ -226,13 +314,7 @@ pub(super) fn is_of_replicas(topology: &Topology, request: &ReadRequest, now: Ti
     })
 }
 
-pub(super) fn fit_for(
-    topology: &Topology,
-    member: &Member,
-    role: Role,
-    request: &ReadRequest,
-    now: Tick,
-) -> Result<(), Unfit> {
+fn fit_for(topology: &Topology, member: &Member, role: Role, request: &ReadRequest, now: Tick) -> Result<(), Unfit> {
     member.fitness(role, now, topology.believed_for)?;
     if request.tried == Some(member.node.id()) {
         return Err(Unfit::Tried);
@@ -280,7 +362,7 @@ mod tests {
     const NOW: Tick = Tick(10_000_000_000);
 
     fn past(floor: Floor) -> Requirement {
-        Requirement::Past { floor, within: StalenessBound::NONE }
+        Requirement::past(floor)
     }
 
     fn claims_primary(at: Tick) -> Observed {
@@ -289,8 +371,9 @@ mod tests {
         Observed { role, incarnation: "x".into(), position, round_trip: Duration::ZERO, asked }
     }
 
-    fn pick(topology: &Topology, request: &ReadRequest, seed: u64) -> Result<Selected, SmallVec<[Rejected; 4]>> {
-        select_read(topology, &LeastInFlight, request, NOW, &mut Draw::seeded(seed))
+    fn pick(topology: &Topology, request: &ReadRequest, seed: u64) -> Result<Selected, Rejections> {
+        let mut plan = ReadPlan::of(topology, request, NOW);
+        plan.draw(&LeastInFlight, &mut Draw::seeded(seed)).ok_or_else(|| plan.rejected().clone())
     }
 
     fn shares(topology: &Topology, request: &ReadRequest, rounds: u64) -> BTreeMap<String, u64> {

@@ -191,12 +191,22 @@ impl Member {
             return Err(Unfit::Down);
         }
         match self.believed_role(now, believed_for) {
-            Some(role) if role != configured && self.settings.role_check == RoleCheck::On => {
-                Err(Unfit::RoleContradicts(role))
-            }
+            Some(role) if self.contradicts(configured, now, believed_for) => Err(Unfit::RoleContradicts(role)),
             _ if self.lag.is_over && configured == Role::Replica => Err(Unfit::Lagging),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the server says that it has another role than the topology gives the member.
+    pub(crate) fn contradicts(&self, configured: Role, now: Tick, believed_for: Duration) -> bool {
+        self.settings.role_check == RoleCheck::On
+            && self.observed_role().is_some_and(|role| role != configured)
+            && self.believed_role(now, believed_for).is_some()
+    }
+
+    /// How soon a replica is expected to be known to have a write that ends now.
+    pub(crate) fn expected_delay(&self) -> Option<Duration> {
+        self.round_trip()
     }
 
     /// Why it may not serve a read, with how far behind it is where that is the reason.

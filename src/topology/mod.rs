@@ -126,6 +126,11 @@ impl Topology {
         }
     }
 
+    /// How soon one of the replicas is expected to be known to have a write that ends now.
+    pub(crate) fn expected_delay(&self) -> Option<Duration> {
+        self.replicas.iter().filter_map(Member::expected_delay).min()
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         self.members().map(|member| member.name().to_owned()).collect()
     }

@@ -190,6 +190,11 @@ impl Node {
         self.traffic.reads_in_flight.load(Ordering::Relaxed)
     }
 
+    /// Whether more than half of the node's read-only sessions are busy.
+    pub(crate) fn is_read_busy(&self) -> bool {
+        self.reads_in_flight() > self.read_capacity / 2
+    }
+
     /// Whether every read-only session of the node is busy.
     pub(crate) fn is_read_exhausted(&self) -> bool {
         self.reads_in_flight() >= self.read_capacity

@@ -91,13 +91,21 @@ use crate::CausalToken;
 pub struct CausalLayer {
     db: DatabaseConnection,
     carriers: Arc<Carriers>,
+    joins: JoinProcess,
+}
+
+/// Whether a request sees what other requests to this process wrote, though it brings a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JoinProcess {
+    Never,
+    Always,
 }
 
 impl CausalLayer {
     /// Carries tokens in the header `x-causal-token` and in the cookie `causal_token`.
     #[must_use]
     pub fn new(db: &DatabaseConnection) -> Self {
-        Self { db: db.clone(), carriers: Arc::default() }
+        Self { db: db.clone(), carriers: Arc::default(), joins: JoinProcess::Never }
     }
 
     /// Carries tokens in this header. Each database of a service needs its own.
@@ -131,6 +139,20 @@ impl CausalLayer {
         self.with(|carriers| carriers.cookie = None)
     }
 
+    /// Whether a request that brings a token also sees every write that this process has acknowledged by then. Default:
+    /// no. A request without a token always does.
+    ///
+    /// ```
+    /// # use sea_orm_resolver::{DatabaseConnection, tower::CausalLayer};
+    /// # let db = DatabaseConnection::default();
+    /// let layer = CausalLayer::new(&db).join_process(true);
+    /// # let _: CausalLayer = layer;
+    /// ```
+    #[must_use]
+    pub fn join_process(self, joins: bool) -> Self {
+        Self { joins: if joins { JoinProcess::Always } else { JoinProcess::Never }, ..self }
+    }
+
     fn with(self, change: impl FnOnce(&mut Carriers)) -> Self {
         let mut carriers = Carriers::clone(&self.carriers);
         change(&mut carriers);
@@ -142,6 +164,6 @@ impl<S> Layer<S> for CausalLayer {
     type Service = CausalService<S>;
 
     fn layer(&self, inner: S) -> CausalService<S> {
-        CausalService::new(inner, self.db.clone(), Arc::clone(&self.carriers))
+        CausalService::new(inner, self.db.clone(), Arc::clone(&self.carriers), self.joins)
     }
 }

@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use super::{
     super::{facade::DatabaseConnection, session::SessionRef},
+    JoinProcess,
     carry::Carriers,
 };
 use crate::{telemetry, topology::CausalToken};
@@ -42,11 +43,12 @@ pub struct CausalService<S> {
     inner: S,
     db: DatabaseConnection,
     carriers: Arc<Carriers>,
+    joins: JoinProcess,
 }
 
 impl<S> CausalService<S> {
-    pub(super) fn new(inner: S, db: DatabaseConnection, carriers: Arc<Carriers>) -> Self {
-        Self { inner, db, carriers }
+    pub(super) fn new(inner: S, db: DatabaseConnection, carriers: Arc<Carriers>, joins: JoinProcess) -> Self {
+        Self { inner, db, carriers, joins }
     }
 
     /// The service inside.
@@ -79,11 +81,13 @@ where
         // The one that is ready is taken: its clone may not be.
         let clone = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, clone);
-        let (db, carriers) = (self.db.clone(), Arc::clone(&self.carriers));
+        let (db, carriers, joins) = (self.db.clone(), Arc::clone(&self.carriers), self.joins);
         Box::pin(async move {
-            let session = match carriers.take(request.headers()) {
-                Some(token) => db.session_after(&token),
-                None => db.session(),
+            let session = match (carriers.take(request.headers()), joins) {
+                (Some(token), JoinProcess::Never) => db.session_after(&token),
+                (Some(token), JoinProcess::Always) => db.session_after(&token).joining_process(),
+                // The client may have written in this process before, and has nothing to show for it.
+                (None, _) => db.session().joining_process(),
             };
             request.extensions_mut().insert(RequestSession(session.clone()));
             // Within the scope from its first step on: a service may begin to work when it is called.

@@ -290,6 +290,10 @@ where
         self.pool.is_read_only()
     }
 
+    fn untracked_connections(&self) -> usize {
+        self.warm_pool.untracked()
+    }
+
     fn max_connections(&self) -> Option<u32> {
         self.pool.max_connections()
     }

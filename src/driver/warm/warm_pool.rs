@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::driver::seaorm::count_idle;
+use crate::driver::seaorm::{count_idle, count_in_use};
 
 /// How long giving back may take: sqlx's ping has no time-out, and on a frozen server none would end.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -209,6 +209,13 @@ impl<DB: Database> WarmPool<DB> {
     fn has_for(&self, comers: usize) -> bool {
         let may_open = self.pool.options().get_max_connections().saturating_sub(self.pool.size());
         count_idle(&self.pool) + may_open as usize >= comers
+    }
+
+    /// How many connections are in use by holders of SeaORM's own handle, or on their way back to the pool.
+    pub(super) fn untracked(&self) -> usize {
+        let most = (self.pool.options().get_max_connections() as usize).min(Semaphore::MAX_PERMITS);
+        let checked_out = most.saturating_sub(self.permits.available_permits());
+        count_in_use(&self.pool).saturating_sub(checked_out + self.idle_list().connections.len())
     }
 
     /// From now on there may be strangers in the pool, who are not counted.
