@@ -8,7 +8,11 @@ use futures_util::TryStreamExt;
 use sea_orm::{AccessMode, ConnectionTrait, EntityTrait, PaginatorTrait, Statement, StreamTrait, TransactionTrait};
 use sea_orm_resolver::{DatabaseConnection, Error};
 
-use crate::{item, servers::Servers, wait::wait_until};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    wait::wait_until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,7 +71,7 @@ async fn answer(db: &impl ConnectionTrait, sql: &str) -> Result<i32> {
 
 /// Runs it a thousand times from ten tasks, as one shape or as a hundred; on replicas, or on the primary's
 /// read-only sessions.
-pub(crate) async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: Servers) -> Result<()> {
+async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: Servers) -> Result<()> {
     const TASKS: usize = 10;
     const RUNS: usize = 100;
     let db = servers.connect().await?;
@@ -101,18 +105,10 @@ pub(crate) async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: 
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_hidden_write_is_done_as_often_as_it_is_asked_for() -> Result<()> {
-    a_hidden_write_is_done_as_often_as_it_is_asked_for(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_hidden_write_is_done_as_often_as_it_is_asked_for() -> Result<()> {
-    a_hidden_write_is_done_as_often_as_it_is_asked_for(Servers::mariadb().await?).await
-}
+on_each_database!(a_hidden_write_is_done_as_often_as_it_is_asked_for, [postgres, mariadb, mysql]);
 
 /// What is refused for good, to read connections and in READ ONLY transactions, leaves nothing behind either.
-pub(crate) async fn what_stays_refused_leaves_no_lock(servers: Servers) -> Result<()> {
+async fn what_stays_refused_leaves_no_lock(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     create_hidden_writer(&servers, &db).await?;
     for (run, share) in [0.0, 1.0].into_iter().enumerate() {
@@ -171,25 +167,9 @@ async fn a_write_hidden_in_a_read_of_a_write_connection_counts(servers: Servers)
     servers.resume_replay().await
 }
 
-#[tokio::test]
-async fn postgres_a_write_hidden_in_a_read_of_a_write_connection_counts() -> Result<()> {
-    a_write_hidden_in_a_read_of_a_write_connection_counts(Servers::postgres().await?).await
-}
+on_each_database!(a_write_hidden_in_a_read_of_a_write_connection_counts, [postgres, mariadb]);
 
-#[tokio::test]
-async fn mariadb_a_write_hidden_in_a_read_of_a_write_connection_counts() -> Result<()> {
-    a_write_hidden_in_a_read_of_a_write_connection_counts(Servers::mariadb().await?).await
-}
-
-#[tokio::test]
-async fn postgres_what_stays_refused_leaves_no_lock() -> Result<()> {
-    what_stays_refused_leaves_no_lock(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_what_stays_refused_leaves_no_lock() -> Result<()> {
-    what_stays_refused_leaves_no_lock(Servers::mariadb().await?).await
-}
+on_each_database!(what_stays_refused_leaves_no_lock, [postgres, mariadb, mysql]);
 
 #[tokio::test]
 async fn postgres_an_unlogged_table_is_read_from_the_primary() -> Result<()> {

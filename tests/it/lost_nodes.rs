@@ -16,7 +16,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     item,
-    servers::{Servers, in_flight, served_reads},
+    servers::{Servers, in_flight, on_each_database, served_reads},
     wait::wait_until,
     who::Who,
 };
@@ -94,7 +94,7 @@ async fn becomes(db: &DatabaseConnection, name: &str, wanted: Health, limit: Dur
     wait_until(&format!("{name} to be {wanted:?}"), limit, async || Ok(health(db, name) == wanted)).await
 }
 
-async fn a_killed_replica_costs_no_read(servers: Servers) -> Result<()> {
+async fn a_replica_that_is_killed_and_restarted_costs_no_read(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().probe_interval(PROBE_INTERVAL)).await?;
     let readers = Readers::start(&db, &servers.who());
     readers.more(400).await?;
@@ -122,15 +122,7 @@ async fn a_killed_replica_costs_no_read(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_a_replica_that_is_killed_and_restarted_costs_no_read() -> Result<()> {
-    a_killed_replica_costs_no_read(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_a_replica_that_is_killed_and_restarted_costs_no_read() -> Result<()> {
-    a_killed_replica_costs_no_read(Servers::mariadb().await?).await
-}
+on_each_database!(a_replica_that_is_killed_and_restarted_costs_no_read, [postgres, mariadb], worker_threads = 2);
 
 async fn a_replica_that_is_restarted_in_order_costs_no_read(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().probe_interval(PROBE_INTERVAL)).await?;
@@ -143,21 +135,13 @@ async fn a_replica_that_is_restarted_in_order_costs_no_read(servers: Servers) ->
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_a_replica_that_is_restarted_in_order_costs_no_read() -> Result<()> {
-    a_replica_that_is_restarted_in_order_costs_no_read(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_a_replica_that_is_restarted_in_order_costs_no_read() -> Result<()> {
-    a_replica_that_is_restarted_in_order_costs_no_read(Servers::mariadb().await?).await
-}
+on_each_database!(a_replica_that_is_restarted_in_order_costs_no_read, [postgres, mariadb], worker_threads = 2);
 
 fn watchful(builder: Builder) -> Builder {
     builder.probe_interval(Duration::from_millis(200)).probe_timeout(Duration::from_millis(200))
 }
 
-async fn reads_leave_a_frozen_replica(servers: Servers) -> Result<()> {
+async fn reads_leave_a_frozen_replica_and_come_back(servers: Servers) -> Result<()> {
     let db = servers.open(watchful(servers.builder())).await?;
     let readers = Readers::start(&db, &servers.who());
     readers.more(200).await?;
@@ -173,15 +157,7 @@ async fn reads_leave_a_frozen_replica(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_reads_leave_a_frozen_replica_and_come_back() -> Result<()> {
-    reads_leave_a_frozen_replica(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_reads_leave_a_frozen_replica_and_come_back() -> Result<()> {
-    reads_leave_a_frozen_replica(Servers::mariadb().await?).await
-}
+on_each_database!(reads_leave_a_frozen_replica_and_come_back, [postgres, mariadb], worker_threads = 2);
 
 async fn a_replica_that_is_down_at_start_serves_when_it_comes(servers: Servers) -> Result<()> {
     item::create_table(&servers.plain().await?).await?;
@@ -210,15 +186,7 @@ async fn a_replica_that_is_down_at_start_serves_when_it_comes(servers: Servers) 
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_replica_that_is_down_at_start_serves_when_it_comes() -> Result<()> {
-    a_replica_that_is_down_at_start_serves_when_it_comes(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_replica_that_is_down_at_start_serves_when_it_comes() -> Result<()> {
-    a_replica_that_is_down_at_start_serves_when_it_comes(Servers::mariadb().await?).await
-}
+on_each_database!(a_replica_that_is_down_at_start_serves_when_it_comes, [postgres, mariadb]);
 
 async fn a_primary_that_is_down_at_start_is_an_error_unless_lazy(servers: Servers) -> Result<()> {
     item::create_table(&servers.plain().await?).await?;
@@ -243,15 +211,7 @@ async fn a_primary_that_is_down_at_start_is_an_error_unless_lazy(servers: Server
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_primary_that_is_down_at_start_is_an_error_unless_lazy() -> Result<()> {
-    a_primary_that_is_down_at_start_is_an_error_unless_lazy(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_primary_that_is_down_at_start_is_an_error_unless_lazy() -> Result<()> {
-    a_primary_that_is_down_at_start_is_an_error_unless_lazy(Servers::mariadb().await?).await
-}
+on_each_database!(a_primary_that_is_down_at_start_is_an_error_unless_lazy, [postgres, mariadb]);
 
 #[tokio::test]
 async fn a_frozen_primary_at_start_is_an_error_within_the_connect_timeout() -> Result<()> {
@@ -286,7 +246,7 @@ async fn count_failures(db: &DatabaseConnection, writes: i32) -> u32 {
     failures
 }
 
-async fn a_restarted_primary_costs_one_statement_at_most(servers: Servers) -> Result<()> {
+async fn a_restarted_primary_costs_one_statement_of_sixteen_idle_connections_at_most(servers: Servers) -> Result<()> {
     let pooled = || servers.primary_node().max_connections(16);
     let alone = DatabaseConnection::builder().primary(pooled()).connect().await?;
     item::create_table(&alone).await?;
@@ -316,15 +276,7 @@ async fn a_restarted_primary_costs_one_statement_at_most(servers: Servers) -> Re
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_restarted_primary_costs_one_statement_of_sixteen_idle_connections_at_most() -> Result<()> {
-    a_restarted_primary_costs_one_statement_at_most(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_restarted_primary_costs_one_statement_of_sixteen_idle_connections_at_most() -> Result<()> {
-    a_restarted_primary_costs_one_statement_at_most(Servers::mariadb().await?).await
-}
+on_each_database!(a_restarted_primary_costs_one_statement_of_sixteen_idle_connections_at_most, [postgres, mariadb]);
 
 #[tokio::test]
 async fn reads_go_on_while_the_primary_is_gone_and_writes_wait_for_it() -> Result<()> {
@@ -480,12 +432,4 @@ async fn a_node_of_the_wrong_role_gets_no_reads(servers: Servers) -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_node_of_the_wrong_role_gets_no_reads() -> Result<()> {
-    a_node_of_the_wrong_role_gets_no_reads(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_node_of_the_wrong_role_gets_no_reads() -> Result<()> {
-    a_node_of_the_wrong_role_gets_no_reads(Servers::mariadb().await?).await
-}
+on_each_database!(a_node_of_the_wrong_role_gets_no_reads, [postgres, mariadb]);

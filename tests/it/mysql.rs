@@ -9,21 +9,13 @@ use sea_orm_resolver::{Builder, CausalToken, DatabaseConnection, Member, NodeCon
 use tokio::task::JoinSet;
 
 use crate::{
-    arbiter, item, read_only,
-    servers::{Servers, served_reads},
-    sessions,
+    item, read_only,
+    servers::{Servers, on_each_database, run_on::mysql as on_mysql, served_reads},
     wait::wait_until,
     who::Who,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn on_mysql(test: impl AsyncFnOnce(Servers) -> Result<()>) -> Result<()> {
-    match Servers::mysql().await? {
-        Some(servers) => test(servers).await,
-        None => Ok(()),
-    }
-}
 
 /// Sticking by time would have every session back on the replicas at once.
 fn by_position_alone(servers: &Servers) -> Builder {
@@ -65,41 +57,6 @@ async fn mysql_ten_held_read_connections_refuse_writes() -> Result<()> {
         read_only::ten_held_connections_refuse_writes(&servers, &node).await
     })
     .await
-}
-
-#[tokio::test]
-async fn mysql_a_hidden_write_is_done_as_often_as_it_is_asked_for() -> Result<()> {
-    on_mysql(arbiter::a_hidden_write_is_done_as_often_as_it_is_asked_for).await
-}
-
-#[tokio::test]
-async fn mysql_what_stays_refused_leaves_no_lock() -> Result<()> {
-    on_mysql(arbiter::what_stays_refused_leaves_no_lock).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mysql_finds_what_a_task_inserted() -> Result<()> {
-    on_mysql(sessions::in_tasks).await
-}
-
-#[tokio::test]
-async fn mysql_finds_what_a_session_or_scope_inserted() -> Result<()> {
-    on_mysql(sessions::in_sessions_and_scopes).await
-}
-
-#[tokio::test]
-async fn mysql_every_write_raises_the_floor_of_its_session() -> Result<()> {
-    on_mysql(sessions::every_write_counts).await
-}
-
-#[tokio::test]
-async fn mysql_each_consistency_sees_what_it_promises() -> Result<()> {
-    on_mysql(sessions::consistencies).await
-}
-
-#[tokio::test]
-async fn mysql_an_eventual_insert_still_gives_its_row_back() -> Result<()> {
-    on_mysql(sessions::eventual_still_reads_back).await
 }
 
 #[tokio::test]
@@ -208,7 +165,7 @@ async fn mysql_the_topology_shows_how_far_a_replica_is_behind() -> Result<()> {
 }
 
 /// Of a server that has executed nothing it is known that it has nothing.
-async fn an_empty_cluster(servers: Servers) -> Result<()> {
+async fn replicas_of_an_empty_primary_have_nothing(servers: Servers) -> Result<()> {
     let db = by_position_alone(&servers).connect().await?;
     servers.pause_replay().await?;
     let session = db.session();
@@ -226,15 +183,7 @@ async fn an_empty_cluster(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn mysql_replicas_of_an_empty_primary_have_nothing() -> Result<()> {
-    on_mysql(an_empty_cluster).await
-}
-
-#[tokio::test]
-async fn mariadb_replicas_of_an_empty_primary_have_nothing() -> Result<()> {
-    an_empty_cluster(Servers::mariadb().await?).await
-}
+on_each_database!(replicas_of_an_empty_primary_have_nothing, [mariadb, mysql]);
 
 /// A primary that gives no GTIDs any more keeps the set of those it gave: the replicas, which have them all,
 /// must not seem to have what is written since.

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use sea_orm_resolver::{DatabaseConnection, Error};
 use tokio::time::Instant;
 
-use crate::servers::Servers;
+use crate::servers::{Servers, on_each_database};
 
 /// Long enough that nobody takes it for the time-out that is tested, on the slowest machine.
 const SECONDS: u64 = 5;
@@ -44,15 +44,7 @@ async fn the_statement_timeout_holds_on_both_lanes(servers: Servers) -> Result<(
     is_cut_off(&db.read()).await
 }
 
-#[tokio::test]
-async fn postgres_the_statement_timeout_holds_on_both_lanes() -> Result<()> {
-    the_statement_timeout_holds_on_both_lanes(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_the_statement_timeout_holds_on_both_lanes() -> Result<()> {
-    the_statement_timeout_holds_on_both_lanes(Servers::mariadb().await?).await
-}
+on_each_database!(the_statement_timeout_holds_on_both_lanes, [postgres, mariadb]);
 
 async fn the_acquire_timeout_ends_a_read_that_finds_no_connection(servers: Servers) -> Result<()> {
     let acquire_timeout = Duration::from_millis(200);
@@ -90,12 +82,4 @@ async fn the_acquire_timeout_ends_a_read_that_finds_no_connection(servers: Serve
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_the_acquire_timeout_ends_a_read_that_finds_no_connection() -> Result<()> {
-    the_acquire_timeout_ends_a_read_that_finds_no_connection(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_the_acquire_timeout_ends_a_read_that_finds_no_connection() -> Result<()> {
-    the_acquire_timeout_ends_a_read_that_finds_no_connection(Servers::mariadb().await?).await
-}
+on_each_database!(the_acquire_timeout_ends_a_read_that_finds_no_connection, [postgres, mariadb]);

@@ -17,7 +17,11 @@ use sea_orm::{
 };
 use sea_orm_resolver::{DatabaseConnection, DatabaseTransaction, Error, NodeConfig};
 
-use crate::{files::SharedFile, item, servers::Servers};
+use crate::{
+    files::SharedFile,
+    item,
+    servers::{Servers, on_each_database},
+};
 
 const HELD: usize = 10;
 const INSERT: &str = "INSERT INTO item (name, amount) VALUES ('lost', 1)";
@@ -131,15 +135,11 @@ pub(crate) async fn ten_held_connections_refuse_writes(servers: &Servers, node: 
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_ten_held_read_connections_refuse_writes() -> Result<()> {
-    ten_held_connections_refuse_writes(&Servers::postgres().await?, &|url| url.into()).await
+async fn ten_held_read_connections_refuse_writes(servers: Servers) -> Result<()> {
+    ten_held_connections_refuse_writes(&servers, &|url| url.into()).await
 }
 
-#[tokio::test]
-async fn mariadb_ten_held_read_connections_refuse_writes() -> Result<()> {
-    ten_held_connections_refuse_writes(&Servers::mariadb().await?, &|url| url.into()).await
-}
+on_each_database!(ten_held_read_connections_refuse_writes, [postgres, mariadb]);
 
 #[tokio::test]
 async fn postgres_read_connections_with_statements_on_connect_refuse_writes() -> Result<()> {

@@ -17,7 +17,11 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt, registry::LookupSpan};
 
-use crate::{item, servers::Servers, wait::wait_until};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    wait::wait_until,
+};
 
 /// Of the test kit's users.
 const PASSWORD: &str = "s3cret-shop";
@@ -201,25 +205,17 @@ async fn what_an_operator_changes_is_told_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_life_from_urls_shows_no_password() -> Result<()> {
-    a_life_shows_no_password(Servers::postgres().await?, &|url| url.into()).await
+async fn a_life_from_urls_shows_no_password(servers: Servers) -> Result<()> {
+    a_life_shows_no_password(servers, &|url| url.into()).await
 }
 
-#[tokio::test]
-async fn mariadb_a_life_from_urls_shows_no_password() -> Result<()> {
-    a_life_shows_no_password(Servers::mariadb().await?, &|url| url.into()).await
+on_each_database!(a_life_from_urls_shows_no_password, [postgres, mariadb]);
+
+async fn a_life_from_connect_options_shows_no_password(servers: Servers) -> Result<()> {
+    a_life_shows_no_password(servers, &|url| ConnectOptions::new(url).into()).await
 }
 
-#[tokio::test]
-async fn postgres_a_life_from_connect_options_shows_no_password() -> Result<()> {
-    a_life_shows_no_password(Servers::postgres().await?, &|url| ConnectOptions::new(url).into()).await
-}
-
-#[tokio::test]
-async fn mariadb_a_life_from_connect_options_shows_no_password() -> Result<()> {
-    a_life_shows_no_password(Servers::mariadb().await?, &|url| ConnectOptions::new(url).into()).await
-}
+on_each_database!(a_life_from_connect_options_shows_no_password, [postgres, mariadb]);
 
 #[tokio::test]
 async fn an_adopted_connection_shows_no_password() -> Result<()> {

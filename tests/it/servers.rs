@@ -2,12 +2,79 @@
 
 use std::{collections::BTreeMap, ops::Deref};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sea_orm::{ConnectOptions, DbBackend};
 use sea_orm_resolver::{Builder, DatabaseConnection, NodeConfig};
 use testkit::{Cluster, MariaDbCluster, MySqlCluster, PostgresCluster, Server};
 
 use crate::{item, who::Who};
+
+/// Makes a module of tests from one function: the test `name::postgres` starts a PostgreSQL cluster and calls
+/// `name` with it.
+///
+/// ```ignore
+/// async fn a_row_is_found(servers: Servers) -> Result<()> { .. }
+/// on_each_database!(a_row_is_found, [postgres, mariadb, mysql]);
+/// // On a runtime of two threads, instead of one:
+/// on_each_database!(a_row_is_found, [postgres, mariadb], worker_threads = 2);
+/// // With `&Stage` in the place of `Servers`, from `Stage::postgres()`, `Stage::sqlite()`:
+/// on_each_database!(a_row_is_found, Stage: [postgres, sqlite]);
+/// ```
+macro_rules! on_each_database {
+    ($test:ident, [$($database:ident),+]) => {
+        mod $test {
+            $(
+                #[tokio::test]
+                async fn $database() -> anyhow::Result<()> {
+                    crate::servers::run_on::$database(super::$test).await
+                }
+            )+
+        }
+    };
+    ($test:ident, [$($database:ident),+], worker_threads = $threads:tt) => {
+        mod $test {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = $threads)]
+                async fn $database() -> anyhow::Result<()> {
+                    crate::servers::run_on::$database(super::$test).await
+                }
+            )+
+        }
+    };
+    ($test:ident, $stage:ident: [$($database:ident),+]) => {
+        mod $test {
+            $(
+                #[tokio::test]
+                async fn $database() -> anyhow::Result<()> {
+                    super::$test(&super::$stage::$database().await?).await
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_each_database;
+
+/// Calls a test with a cluster of the database that the function is named after.
+pub(crate) mod run_on {
+    use anyhow::Result;
+
+    use super::Servers;
+
+    pub(crate) async fn postgres(test: impl AsyncFnOnce(Servers) -> Result<()>) -> Result<()> {
+        test(Servers::postgres().await?).await
+    }
+
+    pub(crate) async fn mariadb(test: impl AsyncFnOnce(Servers) -> Result<()>) -> Result<()> {
+        test(Servers::mariadb().await?).await
+    }
+
+    pub(crate) async fn mysql(test: impl AsyncFnOnce(Servers) -> Result<()>) -> Result<()> {
+        match Servers::mysql().await? {
+            Some(servers) => test(servers).await,
+            None => Ok(()),
+        }
+    }
+}
 
 /// A real cluster of any kind: what is true of one must be true of the others.
 pub(crate) enum Servers {
@@ -40,6 +107,15 @@ impl Servers {
     /// `None`, and loud about it, where MySQL is not installed.
     pub(crate) async fn mysql() -> Result<Option<Self>> {
         Ok(MySqlCluster::start_if_installed(2).await?.map(Self::MySql))
+    }
+
+    /// A second cluster of the same database.
+    pub(crate) async fn another(&self) -> Result<Self> {
+        match self {
+            Self::Postgres(_) => Self::postgres().await,
+            Self::MariaDb(_) => Self::mariadb().await,
+            Self::MySql(_) => Self::mysql().await?.context("MySQL was installed a moment ago"),
+        }
     }
 
     pub(crate) fn backend(&self) -> DbBackend {

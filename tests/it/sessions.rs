@@ -11,7 +11,11 @@ use sea_orm::{
 use sea_orm_resolver::{Consistency, DatabaseConnection};
 use tokio::task::JoinSet;
 
-use crate::{item, servers::Servers, who::Who};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    who::Who,
+};
 
 const ROUNDS: i32 = 25;
 
@@ -42,13 +46,13 @@ async fn insert_then_find(db: &DatabaseConnection) -> Result<()> {
     Ok(())
 }
 
-async fn in_main(servers: Servers) -> Result<()> {
+async fn finds_what_main_inserted(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     assert!(tokio::task::try_id().is_none(), "the main future of a runtime is no task");
     insert_then_find(&db).await
 }
 
-pub(crate) async fn in_tasks(servers: Servers) -> Result<()> {
+async fn finds_what_a_task_inserted(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
@@ -61,7 +65,7 @@ pub(crate) async fn in_tasks(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn in_sessions_and_scopes(servers: Servers) -> Result<()> {
+async fn finds_what_a_session_or_scope_inserted(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     insert_then_find(&db.session()).await?;
     let session = db.session();
@@ -87,42 +91,14 @@ pub(crate) async fn in_sessions_and_scopes(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn postgres_finds_what_main_inserted() -> Result<()> {
-    block_on(async { in_main(Servers::postgres().await?).await })
-}
+on_each_database!(finds_what_main_inserted, [postgres, mariadb], worker_threads = 2);
 
-#[test]
-fn mariadb_finds_what_main_inserted() -> Result<()> {
-    block_on(async { in_main(Servers::mariadb().await?).await })
-}
+on_each_database!(finds_what_a_task_inserted, [postgres, mariadb, mysql], worker_threads = 2);
 
-fn block_on(future: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_finds_what_a_task_inserted() -> Result<()> {
-    in_tasks(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_finds_what_a_task_inserted() -> Result<()> {
-    in_tasks(Servers::mariadb().await?).await
-}
-
-#[tokio::test]
-async fn postgres_finds_what_a_session_or_scope_inserted() -> Result<()> {
-    in_sessions_and_scopes(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_finds_what_a_session_or_scope_inserted() -> Result<()> {
-    in_sessions_and_scopes(Servers::mariadb().await?).await
-}
+on_each_database!(finds_what_a_session_or_scope_inserted, [postgres, mariadb, mysql]);
 
 /// Every way to write counts: the first read afterwards goes to the primary.
-pub(crate) async fn every_write_counts(servers: Servers) -> Result<()> {
+async fn every_write_raises_the_floor_of_its_session(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let seed = item::new("seed", 0).insert(&db.primary()).await?;
     let count = async |db: &DatabaseConnection| item::Entity::find().count(db).await;
@@ -175,17 +151,9 @@ pub(crate) async fn every_write_counts(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_every_write_raises_the_floor_of_its_session() -> Result<()> {
-    every_write_counts(Servers::postgres().await?).await
-}
+on_each_database!(every_write_raises_the_floor_of_its_session, [postgres, mariadb, mysql]);
 
-#[tokio::test]
-async fn mariadb_every_write_raises_the_floor_of_its_session() -> Result<()> {
-    every_write_counts(Servers::mariadb().await?).await
-}
-
-pub(crate) async fn consistencies(servers: Servers) -> Result<()> {
+async fn each_consistency_sees_what_it_promises(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let who = servers.who();
     let eventual = db.with_consistency(Consistency::Eventual);
@@ -210,18 +178,10 @@ pub(crate) async fn consistencies(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_each_consistency_sees_what_it_promises() -> Result<()> {
-    consistencies(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_each_consistency_sees_what_it_promises() -> Result<()> {
-    consistencies(Servers::mariadb().await?).await
-}
+on_each_database!(each_consistency_sees_what_it_promises, [postgres, mariadb, mysql]);
 
 /// SeaORM reads back what it inserted where the database has no RETURNING.
-pub(crate) async fn eventual_still_reads_back(servers: Servers) -> Result<()> {
+async fn an_eventual_insert_still_gives_its_row_back(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?.with_consistency(Consistency::Eventual);
     for n in 0..ROUNDS {
         for db in [&db, &db.session()] {
@@ -239,15 +199,7 @@ pub(crate) async fn eventual_still_reads_back(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_an_eventual_insert_still_gives_its_row_back() -> Result<()> {
-    eventual_still_reads_back(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_an_eventual_insert_still_gives_its_row_back() -> Result<()> {
-    eventual_still_reads_back(Servers::mariadb().await?).await
-}
+on_each_database!(an_eventual_insert_still_gives_its_row_back, [postgres, mariadb, mysql]);
 
 #[tokio::test]
 async fn the_writes_of_one_task_do_not_drive_the_reads_of_another_to_the_primary() -> Result<()> {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::{
     files::{NamedFiles, SharedFile},
     item,
-    servers::{Servers, served_reads},
+    servers::{Servers, on_each_database, served_reads},
     who::Who,
 };
 
@@ -85,19 +85,12 @@ async fn a_tenth_of_the_reads_is_the_primarys(db: &DatabaseConnection, who: &Who
     Ok(())
 }
 
-#[tokio::test]
-async fn on_postgres_a_tenth_of_20_000_reads_is_the_primarys() -> Result<()> {
-    let servers = Servers::postgres().await?;
+async fn a_tenth_of_20_000_reads_is_the_primarys(servers: Servers) -> Result<()> {
     let db = servers.open(seeded(servers.builder())).await?;
     a_tenth_of_the_reads_is_the_primarys(&db, &servers.who()).await
 }
 
-#[tokio::test]
-async fn on_mariadb_a_tenth_of_20_000_reads_is_the_primarys() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    let db = servers.open(seeded(servers.builder())).await?;
-    a_tenth_of_the_reads_is_the_primarys(&db, &servers.who()).await
-}
+on_each_database!(a_tenth_of_20_000_reads_is_the_primarys, [postgres, mariadb]);
 
 #[tokio::test]
 async fn on_sqlite_a_tenth_of_20_000_reads_is_the_primarys() -> Result<()> {

@@ -19,7 +19,7 @@ use sea_orm_resolver::{DatabaseConnection, DatabaseTransaction, Error};
 use crate::{
     files::{NamedFiles, SharedFile},
     item,
-    servers::{Servers, in_flight, served_reads},
+    servers::{Servers, in_flight, on_each_database, served_reads},
     who::Who,
 };
 
@@ -52,7 +52,7 @@ fn everywhere(name: &str) -> Places {
 }
 
 /// The share is 0, so that whatever is routed is seen on a replica.
-async fn rows_come_from_where_they_belong(db: &DatabaseConnection, who: &Who) -> Result<()> {
+async fn check_origins_of_rows(db: &DatabaseConnection, who: &Who) -> Result<()> {
     for (method, place) in places(db, who).await? {
         assert!(place.starts_with("replica"), "&db, {method}: {place}");
     }
@@ -90,25 +90,18 @@ fn read_only_mode(db: &DatabaseConnection) -> Option<AccessMode> {
     (db.get_database_backend() != DbBackend::Sqlite).then_some(AccessMode::ReadOnly)
 }
 
-#[tokio::test]
-async fn postgres_rows_come_from_where_they_belong() -> Result<()> {
-    let servers = Servers::postgres().await?;
+async fn rows_come_from_where_they_belong(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
-    rows_come_from_where_they_belong(&db, &servers.who()).await
+    check_origins_of_rows(&db, &servers.who()).await
 }
 
-#[tokio::test]
-async fn mariadb_rows_come_from_where_they_belong() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
-    rows_come_from_where_they_belong(&db, &servers.who()).await
-}
+on_each_database!(rows_come_from_where_they_belong, [postgres, mariadb]);
 
 #[tokio::test]
 async fn sqlite_rows_come_from_where_they_belong() -> Result<()> {
     let files = NamedFiles::new().await?;
     let db = files.builder().primary_read_share(0.0).connect().await?;
-    rows_come_from_where_they_belong(&db, &files.who()).await
+    check_origins_of_rows(&db, &files.who()).await
 }
 
 /// What a shop is asked in all the ways SeaORM has.
@@ -166,7 +159,7 @@ async fn answers<C: ConnectionTrait + StreamTrait>(db: &C) -> Result<Answers, Db
     })
 }
 
-async fn every_read_answers_as_seaorm_does(db: &DatabaseConnection) -> Result<()> {
+async fn check_answers(db: &DatabaseConnection) -> Result<()> {
     let expected = answers(&db.primary()).await?;
     assert_eq!((expected.all.len(), expected.pages.len()), (24, 4));
     assert!(expected.bought.iter().any(|products| products.len() > 1), "the seed has orders of several products");
@@ -189,23 +182,15 @@ async fn every_read_answers_as_seaorm_does(db: &DatabaseConnection) -> Result<()
     Ok(())
 }
 
-async fn with_a_shop(servers: Servers) -> Result<()> {
+async fn every_read_answers_as_seaorm_does(servers: Servers) -> Result<()> {
     let plain = servers.plain().await?;
     entity::create_schema(&plain).await?;
     entity::seed(&plain, 24).await?;
     servers.wait_caught_up().await?;
-    every_read_answers_as_seaorm_does(&servers.builder().primary_read_share(0.2).connect().await?).await
+    check_answers(&servers.builder().primary_read_share(0.2).connect().await?).await
 }
 
-#[tokio::test]
-async fn postgres_every_read_answers_as_seaorm_does() -> Result<()> {
-    with_a_shop(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_every_read_answers_as_seaorm_does() -> Result<()> {
-    with_a_shop(Servers::mariadb().await?).await
-}
+on_each_database!(every_read_answers_as_seaorm_does, [postgres, mariadb]);
 
 #[tokio::test]
 async fn sqlite_every_read_answers_as_seaorm_does() -> Result<()> {
@@ -213,7 +198,7 @@ async fn sqlite_every_read_answers_as_seaorm_does() -> Result<()> {
     let db = file.builder().primary_read_share(0.2).connect().await?;
     entity::create_schema(&db.primary()).await?;
     entity::seed(&db.primary(), 24).await?;
-    every_read_answers_as_seaorm_does(&db).await
+    check_answers(&db).await
 }
 
 /// Everything that writes, through one handle; what SeaORM gives back must be what is there.
@@ -256,7 +241,7 @@ async fn amounts(db: &sea_orm::DatabaseConnection, name: &str) -> Result<Vec<i32
     Ok(found.into_iter().map(|item| item.amount).collect())
 }
 
-async fn every_write_arrives_on_the_primary(db: &DatabaseConnection) -> Result<()> {
+async fn check_writes(db: &DatabaseConnection) -> Result<()> {
     let plain = db.primary();
     write_everything(&plain, "seaorm").await?;
     let expected = amounts(&plain, "seaorm").await?;
@@ -281,22 +266,16 @@ async fn every_write_arrives_on_the_primary(db: &DatabaseConnection) -> Result<(
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_every_write_arrives_on_the_primary() -> Result<()> {
-    let servers = Servers::postgres().await?;
-    every_write_arrives_on_the_primary(&servers.connect().await?).await
+async fn every_write_arrives_on_the_primary(servers: Servers) -> Result<()> {
+    check_writes(&servers.connect().await?).await
 }
 
-#[tokio::test]
-async fn mariadb_every_write_arrives_on_the_primary() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    every_write_arrives_on_the_primary(&servers.connect().await?).await
-}
+on_each_database!(every_write_arrives_on_the_primary, [postgres, mariadb]);
 
 #[tokio::test]
 async fn sqlite_every_write_arrives_on_the_primary() -> Result<()> {
     let file = SharedFile::new().await?;
-    every_write_arrives_on_the_primary(&file.builder().connect().await?).await
+    check_writes(&file.builder().connect().await?).await
 }
 
 /// Inserts one row and fails or not.
@@ -378,7 +357,7 @@ where
     Ok(())
 }
 
-async fn every_transaction_ends_as_it_should(db: &DatabaseConnection) -> Result<()> {
+async fn check_transactions(db: &DatabaseConnection) -> Result<()> {
     let plain = db.primary();
     transactions_end_as_they_should(db, &plain, IsolationLevel::Serializable).await?;
     transactions_end_as_they_should(&db.write(), &plain, IsolationLevel::RepeatableRead).await?;
@@ -395,22 +374,16 @@ async fn every_transaction_ends_as_it_should(db: &DatabaseConnection) -> Result<
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_every_transaction_ends_as_it_should() -> Result<()> {
-    let servers = Servers::postgres().await?;
-    every_transaction_ends_as_it_should(&servers.connect().await?).await
+async fn every_transaction_ends_as_it_should(servers: Servers) -> Result<()> {
+    check_transactions(&servers.connect().await?).await
 }
 
-#[tokio::test]
-async fn mariadb_every_transaction_ends_as_it_should() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    every_transaction_ends_as_it_should(&servers.connect().await?).await
-}
+on_each_database!(every_transaction_ends_as_it_should, [postgres, mariadb]);
 
 #[tokio::test]
 async fn sqlite_every_transaction_ends_as_it_should() -> Result<()> {
     let file = SharedFile::new().await?;
-    every_transaction_ends_as_it_should(&file.builder().connect().await?).await
+    check_transactions(&file.builder().connect().await?).await
 }
 
 fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, DbErr>) {
@@ -425,7 +398,7 @@ fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, DbErr>) {
 }
 
 /// Every server is frozen: what is refused although nobody answers was refused before the wire.
-async fn read_connections_refuse_what_is_no_plain_read(servers: Servers) -> Result<()> {
+async fn read_connections_refuse_what_is_no_plain_read_before_the_wire(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     item::Entity::insert(item::new("kept", 1)).exec(&db.primary()).await?;
     servers.wait_caught_up().await?;
@@ -490,15 +463,7 @@ async fn read_connections_refuse_what_is_no_plain_read(servers: Servers) -> Resu
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_read_connections_refuse_what_is_no_plain_read_before_the_wire() -> Result<()> {
-    read_connections_refuse_what_is_no_plain_read(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_read_connections_refuse_what_is_no_plain_read_before_the_wire() -> Result<()> {
-    read_connections_refuse_what_is_no_plain_read(Servers::mariadb().await?).await
-}
+on_each_database!(read_connections_refuse_what_is_no_plain_read_before_the_wire, [postgres, mariadb]);
 
 async fn a_read_transaction_is_read_only_in_the_database(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
@@ -529,15 +494,7 @@ async fn a_read_transaction_is_read_only_in_the_database(servers: Servers) -> Re
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_read_transaction_is_read_only_in_the_database() -> Result<()> {
-    a_read_transaction_is_read_only_in_the_database(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_read_transaction_is_read_only_in_the_database() -> Result<()> {
-    a_read_transaction_is_read_only_in_the_database(Servers::mariadb().await?).await
-}
+on_each_database!(a_read_transaction_is_read_only_in_the_database, [postgres, mariadb]);
 
 #[tokio::test]
 async fn the_inherent_methods_of_seaorm_are_there() -> Result<()> {

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::{
     files::SharedFile,
     item,
-    servers::{Servers, in_flight, served_reads},
+    servers::{Servers, in_flight, on_each_database, served_reads},
     wait::wait_until,
 };
 
@@ -155,7 +155,7 @@ async fn swap_200_times(db: &DatabaseConnection, replicas: [NodeConfig; 2]) -> R
     Ok(())
 }
 
-async fn nothing_fails_in_200_swaps(servers: Servers) -> Result<()> {
+async fn nothing_fails_in_200_swaps_under_load(servers: Servers) -> Result<()> {
     let plain = servers.plain().await?;
     item::create_table(&plain).await?;
     fill(&plain).await?;
@@ -168,15 +168,7 @@ async fn nothing_fails_in_200_swaps(servers: Servers) -> Result<()> {
         .await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_nothing_fails_in_200_swaps_under_load() -> Result<()> {
-    nothing_fails_in_200_swaps(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_nothing_fails_in_200_swaps_under_load() -> Result<()> {
-    nothing_fails_in_200_swaps(Servers::mariadb().await?).await
-}
+on_each_database!(nothing_fails_in_200_swaps_under_load, [postgres, mariadb], worker_threads = 2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_nothing_fails_in_200_swaps_under_load() -> Result<()> {
@@ -187,7 +179,7 @@ async fn sqlite_nothing_fails_in_200_swaps_under_load() -> Result<()> {
 }
 
 /// The primary through new pools, a replica that leaves and comes back in both ways, and other shares.
-async fn nothing_fails_whatever_is_changed(servers: Servers) -> Result<()> {
+async fn nothing_fails_whatever_is_changed_under_load(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     fill(&db.primary()).await?;
     servers.wait_caught_up().await?;
@@ -214,15 +206,7 @@ async fn nothing_fails_whatever_is_changed(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_nothing_fails_whatever_is_changed_under_load() -> Result<()> {
-    nothing_fails_whatever_is_changed(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_nothing_fails_whatever_is_changed_under_load() -> Result<()> {
-    nothing_fails_whatever_is_changed(Servers::mariadb().await?).await
-}
+on_each_database!(nothing_fails_whatever_is_changed_under_load, [postgres, mariadb], worker_threads = 2);
 
 #[tokio::test]
 async fn a_promoted_replica_becomes_the_primary_and_leaves_the_replicas() -> Result<()> {
@@ -240,7 +224,7 @@ async fn a_promoted_replica_becomes_the_primary_and_leaves_the_replicas() -> Res
     Ok(())
 }
 
-async fn an_unchanged_node_keeps_its_pools(servers: Servers) -> Result<()> {
+async fn an_unchanged_node_keeps_its_pools_and_its_counts(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
     for _ in 0..40 {
         item::Entity::find().all(&db).await?;
@@ -276,17 +260,9 @@ async fn an_unchanged_node_keeps_its_pools(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_an_unchanged_node_keeps_its_pools_and_its_counts() -> Result<()> {
-    an_unchanged_node_keeps_its_pools(Servers::postgres().await?).await
-}
+on_each_database!(an_unchanged_node_keeps_its_pools_and_its_counts, [postgres, mariadb]);
 
-#[tokio::test]
-async fn mariadb_an_unchanged_node_keeps_its_pools_and_its_counts() -> Result<()> {
-    an_unchanged_node_keeps_its_pools(Servers::mariadb().await?).await
-}
-
-async fn a_removed_node_finishes_and_is_closed(servers: Servers) -> Result<()> {
+async fn a_removed_node_finishes_what_runs_and_is_closed(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().primary_read_share(0.0).drain_timeout(PATIENCE)).await?;
     fill(&db.primary()).await?;
     servers.wait_caught_up().await?;
@@ -324,15 +300,7 @@ async fn a_removed_node_finishes_and_is_closed(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_removed_node_finishes_what_runs_and_is_closed() -> Result<()> {
-    a_removed_node_finishes_and_is_closed(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_removed_node_finishes_what_runs_and_is_closed() -> Result<()> {
-    a_removed_node_finishes_and_is_closed(Servers::mariadb().await?).await
-}
+on_each_database!(a_removed_node_finishes_what_runs_and_is_closed, [postgres, mariadb]);
 
 #[tokio::test]
 async fn a_node_whose_operations_do_not_end_says_so_and_lets_them_go_on() -> Result<()> {
@@ -380,7 +348,7 @@ async fn a_drained_node_gets_no_reads_until_it_is_resumed() -> Result<()> {
     Ok(())
 }
 
-async fn a_node_that_does_not_answer_is_reported(servers: Servers) -> Result<()> {
+async fn a_node_that_does_not_answer_is_reported_and_the_old_set_stays(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().connect_timeout(Duration::from_millis(500))).await?;
     let before = db.topology();
     servers.replica(1).kill().await?;
@@ -409,15 +377,7 @@ async fn a_node_that_does_not_answer_is_reported(servers: Servers) -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_node_that_does_not_answer_is_reported_and_the_old_set_stays() -> Result<()> {
-    a_node_that_does_not_answer_is_reported(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_node_that_does_not_answer_is_reported_and_the_old_set_stays() -> Result<()> {
-    a_node_that_does_not_answer_is_reported(Servers::mariadb().await?).await
-}
+on_each_database!(a_node_that_does_not_answer_is_reported_and_the_old_set_stays, [postgres, mariadb]);
 
 #[tokio::test]
 async fn a_swap_that_is_dropped_before_it_is_ready_leaves_the_old_set() -> Result<()> {
@@ -504,7 +464,7 @@ async fn no_future_that_is_dropped_leaks(builder: Builder) -> Result<BTreeMap<&'
 }
 
 /// Every answer takes a while, so that every await is seen pending.
-async fn a_dropped_future_leaks_nothing(servers: Servers) -> Result<()> {
+async fn a_future_that_is_dropped_anywhere_leaks_nothing(servers: Servers) -> Result<()> {
     item::create_table(&servers.plain().await?).await?;
     servers.wait_caught_up().await?;
     let mut nodes = Vec::new();
@@ -526,15 +486,7 @@ async fn a_dropped_future_leaks_nothing(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_future_that_is_dropped_anywhere_leaks_nothing() -> Result<()> {
-    a_dropped_future_leaks_nothing(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_future_that_is_dropped_anywhere_leaks_nothing() -> Result<()> {
-    a_dropped_future_leaks_nothing(Servers::mariadb().await?).await
-}
+on_each_database!(a_future_that_is_dropped_anywhere_leaks_nothing, [postgres, mariadb]);
 
 #[tokio::test]
 async fn sqlite_a_future_that_is_dropped_anywhere_leaks_nothing() -> Result<()> {

@@ -26,7 +26,12 @@ use testkit::scripted::{Behaviour, ScriptedNode, Step, fault};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{files::SharedFile, item, secrets::record, servers::Servers};
+use crate::{
+    files::SharedFile,
+    item,
+    secrets::record,
+    servers::{Servers, on_each_database},
+};
 
 const HEADER: &str = "x-causal-token";
 
@@ -137,7 +142,7 @@ fn cookie_in(response: &Res) -> Option<String> {
 }
 
 /// What is written by a request here is read by the next one there, with only the cookie or only the header passed.
-async fn two_processes(servers: Servers) -> Result<()> {
+async fn a_client_reads_its_writes_in_another_process(servers: Servers) -> Result<()> {
     let open = || servers.builder().primary_read_share(0.0).stick_after_write(Duration::from_secs(60));
     let (here, there) = (servers.open(open()).await?, open().connect().await?);
     servers.pause_replay().await?;
@@ -156,15 +161,7 @@ async fn two_processes(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_client_reads_its_writes_in_another_process() -> Result<()> {
-    two_processes(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_client_reads_its_writes_in_another_process() -> Result<()> {
-    two_processes(Servers::mariadb().await?).await
-}
+on_each_database!(a_client_reads_its_writes_in_another_process, [postgres, mariadb]);
 
 /// A client that writes here and there by turns sees all of it: a new token covers the one it came with.
 #[tokio::test]

@@ -13,7 +13,12 @@ use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Ping, ReadConn};
 use testkit::{ChaosProxy, PostgresCluster};
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{files::SharedFile, item, servers::Servers, wait::wait_until};
+use crate::{
+    files::SharedFile,
+    item,
+    servers::{Servers, on_each_database},
+    wait::wait_until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longer than any test: what happens is not the monitor's doing.
@@ -60,22 +65,14 @@ async fn connections_of_one_task(servers: &Servers, keep_warm: Duration) -> Resu
     Ok(opened)
 }
 
-async fn one_task_reads_on_one_connection(servers: &Servers) -> Result<()> {
-    assert_eq!(connections_of_one_task(servers, Duration::from_secs(4)).await?, 0);
-    let cold = connections_of_one_task(servers, Duration::ZERO).await?;
+async fn one_task_reads_on_one_connection(servers: Servers) -> Result<()> {
+    assert_eq!(connections_of_one_task(&servers, Duration::from_secs(4)).await?, 0);
+    let cold = connections_of_one_task(&servers, Duration::ZERO).await?;
     assert!(cold > 0, "sqlx asks a connection that is given back no more? then nothing has to be kept warm");
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_one_task_reads_on_one_connection() -> Result<()> {
-    one_task_reads_on_one_connection(&Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_one_task_reads_on_one_connection() -> Result<()> {
-    one_task_reads_on_one_connection(&Servers::mariadb().await?).await
-}
+on_each_database!(one_task_reads_on_one_connection, [postgres, mariadb]);
 
 /// How many connections ten writes and ten reads of one task open on a lone primary that answers late.
 async fn connections_of_a_writer(servers: &Servers, keep_warm: Duration) -> Result<u64> {
@@ -96,22 +93,14 @@ async fn connections_of_a_writer(servers: &Servers, keep_warm: Duration) -> Resu
     Ok(opened)
 }
 
-async fn one_task_writes_on_one_connection(servers: &Servers) -> Result<()> {
+async fn one_task_writes_on_one_connection(servers: Servers) -> Result<()> {
     item::create_table(&servers.plain().await?).await?;
-    assert_eq!(connections_of_a_writer(servers, Duration::from_secs(4)).await?, 0);
-    assert!(connections_of_a_writer(servers, Duration::ZERO).await? > 0, "sqlx asks no more?");
+    assert_eq!(connections_of_a_writer(&servers, Duration::from_secs(4)).await?, 0);
+    assert!(connections_of_a_writer(&servers, Duration::ZERO).await? > 0, "sqlx asks no more?");
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_one_task_writes_on_one_connection() -> Result<()> {
-    one_task_writes_on_one_connection(&Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_one_task_writes_on_one_connection() -> Result<()> {
-    one_task_writes_on_one_connection(&Servers::mariadb().await?).await
-}
+on_each_database!(one_task_writes_on_one_connection, [postgres, mariadb]);
 
 /// How many pings ten reads of one task cost a replica, by the server's own count.
 async fn pings(servers: &Servers, replica: NodeConfig, ping_after_idle: Duration) -> Result<u64> {
@@ -159,7 +148,7 @@ async fn mariadb_a_connection_is_pinged_when_the_node_says_so() -> Result<()> {
 }
 
 /// Many tasks on few connections, whose reads are dropped at any moment.
-async fn no_read_gets_the_answer_of_a_dropped_one(db: &DatabaseConnection) -> Result<()> {
+async fn check_dropped_reads(db: &DatabaseConnection) -> Result<()> {
     let mut tasks = JoinSet::new();
     for task in 0..8 {
         let db = db.clone();
@@ -185,45 +174,33 @@ fn few(servers: &Servers) -> Result<sea_orm_resolver::Builder> {
     Ok(builder.replica(few(servers.replica_node(0))).read_selection_timeout(PATIENCE))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
-    let servers = Servers::postgres().await?;
-    no_read_gets_the_answer_of_a_dropped_one(&few(&servers)?.connect().await?).await
+async fn no_read_gets_the_answer_of_a_dropped_one(servers: Servers) -> Result<()> {
+    check_dropped_reads(&few(&servers)?.connect().await?).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    no_read_gets_the_answer_of_a_dropped_one(&few(&servers)?.connect().await?).await
-}
+on_each_database!(no_read_gets_the_answer_of_a_dropped_one, [postgres, mariadb], worker_threads = 2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
     let file = SharedFile::new().await?;
-    no_read_gets_the_answer_of_a_dropped_one(&file.builder().connect().await?).await?;
+    check_dropped_reads(&file.builder().connect().await?).await?;
     let alone = DatabaseConnection::builder().primary(file.node("alone").max_connections(3));
-    no_read_gets_the_answer_of_a_dropped_one(&alone.connect().await?).await
+    check_dropped_reads(&alone.connect().await?).await
 }
 
 fn few_alone(servers: &Servers) -> sea_orm_resolver::Builder {
     DatabaseConnection::builder().primary(servers.primary_node().max_connections(3).acquire_timeout(PATIENCE))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_nor_on_the_connections_for_writes() -> Result<()> {
-    let servers = Servers::postgres().await?;
-    no_read_gets_the_answer_of_a_dropped_one(&few_alone(&servers).connect().await?).await
+async fn nor_on_the_connections_for_writes(servers: Servers) -> Result<()> {
+    check_dropped_reads(&few_alone(&servers).connect().await?).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_nor_on_the_connections_for_writes() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    no_read_gets_the_answer_of_a_dropped_one(&few_alone(&servers).connect().await?).await
-}
+on_each_database!(nor_on_the_connections_for_writes, [postgres, mariadb], worker_threads = 2);
 
 /// Many tasks on few connections, whose writes are dropped at any moment: each is there once or not at all, and what
 /// was answered is there.
-async fn no_write_is_lost_or_comes_twice(db: &DatabaseConnection) -> Result<()> {
+async fn check_dropped_writes(db: &DatabaseConnection) -> Result<()> {
     let mut tasks = JoinSet::new();
     for task in 0..8 {
         let db = db.clone();
@@ -262,23 +239,16 @@ async fn no_write_is_lost_or_comes_twice(db: &DatabaseConnection) -> Result<()> 
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_no_write_is_lost_or_comes_twice() -> Result<()> {
-    let servers = Servers::postgres().await?;
+async fn no_write_is_lost_or_comes_twice(servers: Servers) -> Result<()> {
     item::create_table(&servers.plain().await?).await?;
-    no_write_is_lost_or_comes_twice(&few_alone(&servers).connect().await?).await
+    check_dropped_writes(&few_alone(&servers).connect().await?).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_no_write_is_lost_or_comes_twice() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    item::create_table(&servers.plain().await?).await?;
-    no_write_is_lost_or_comes_twice(&few_alone(&servers).connect().await?).await
-}
+on_each_database!(no_write_is_lost_or_comes_twice, [postgres, mariadb], worker_threads = 2);
 
 /// Reads, streams and transactions that share one connection: each waits for the one before, nobody for a connection
 /// that lies at hand.
-async fn one_connection_serves_all_kinds_of_reads(db: &DatabaseConnection) -> Result<()> {
+async fn check_reads_on_one_connection(db: &DatabaseConnection) -> Result<()> {
     let reads = (0..6).map(async |kind| {
         let read = on_replica(db)?;
         for turn in 0..20 {
@@ -309,21 +279,15 @@ fn one(servers: &Servers) -> sea_orm_resolver::Builder {
     builder.read_selection_timeout(PATIENCE)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_one_connection_serves_all_kinds_of_reads() -> Result<()> {
-    let servers = Servers::postgres().await?;
-    one_connection_serves_all_kinds_of_reads(&one(&servers).connect().await?).await
+async fn one_connection_serves_all_kinds_of_reads(servers: Servers) -> Result<()> {
+    check_reads_on_one_connection(&one(&servers).connect().await?).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_one_connection_serves_all_kinds_of_reads() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    one_connection_serves_all_kinds_of_reads(&one(&servers).connect().await?).await
-}
+on_each_database!(one_connection_serves_all_kinds_of_reads, [postgres, mariadb], worker_threads = 2);
 
 /// Writes, streams and transactions that share one connection with somebody who has SeaORM's own handle of it, now and
 /// then: nobody waits for what lies at hand.
-async fn one_connection_serves_all_kinds_of_writes(db: &DatabaseConnection) -> Result<()> {
+async fn check_writes_on_one_connection(db: &DatabaseConnection) -> Result<()> {
     let writers = (0..8).map(async |kind| {
         for turn in 0..20 {
             let number = kind * 100 + turn;
@@ -357,19 +321,12 @@ fn one_alone(servers: &Servers) -> sea_orm_resolver::Builder {
     DatabaseConnection::builder().primary(primary).ping_after_idle(keep)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_one_connection_serves_all_kinds_of_writes() -> Result<()> {
-    let servers = Servers::postgres().await?;
+async fn one_connection_serves_all_kinds_of_writes(servers: Servers) -> Result<()> {
     item::create_table(&servers.plain().await?).await?;
-    one_connection_serves_all_kinds_of_writes(&one_alone(&servers).connect().await?).await
+    check_writes_on_one_connection(&one_alone(&servers).connect().await?).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_one_connection_serves_all_kinds_of_writes() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    item::create_table(&servers.plain().await?).await?;
-    one_connection_serves_all_kinds_of_writes(&one_alone(&servers).connect().await?).await
-}
+on_each_database!(one_connection_serves_all_kinds_of_writes, [postgres, mariadb], worker_threads = 2);
 
 /// A refusal costs no connection for writes: what it holds, here all of the database, is meant to stay.
 #[tokio::test]

@@ -1,9 +1,9 @@
 use std::time::{Duration, Instant};
 
-use testkit::{Cluster, MariaDbCluster, PostgresCluster, Server};
+use testkit::{Cluster, Server};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{a_moment, insert, items, with_items};
+use crate::{a_moment, insert, items, on_each_database, with_items};
 
 async fn connects(server: &Server) -> bool {
     TcpStream::connect(("127.0.0.1", server.port())).await.is_ok()
@@ -43,15 +43,7 @@ async fn servers_come_back_with_their_data(cluster: &Cluster) -> anyhow::Result<
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_servers_come_back_with_their_data() -> anyhow::Result<()> {
-    servers_come_back_with_their_data(&*PostgresCluster::start(2).await?).await
-}
-
-#[tokio::test]
-async fn mariadb_servers_come_back_with_their_data() -> anyhow::Result<()> {
-    servers_come_back_with_their_data(&*MariaDbCluster::start(2).await?).await
-}
+on_each_database!(servers_come_back_with_their_data, [postgres, mariadb], replicas = 2);
 
 async fn a_frozen_server_is_silent_and_then_goes_on(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
@@ -75,17 +67,9 @@ async fn a_frozen_server_is_silent_and_then_goes_on(cluster: &Cluster) -> anyhow
     Ok(())
 }
 
-#[tokio::test]
-async fn a_frozen_postgres_is_silent_and_then_goes_on() -> anyhow::Result<()> {
-    a_frozen_server_is_silent_and_then_goes_on(&*PostgresCluster::start(2).await?).await
-}
+on_each_database!(a_frozen_server_is_silent_and_then_goes_on, [postgres, mariadb], replicas = 2);
 
-#[tokio::test]
-async fn a_frozen_mariadb_is_silent_and_then_goes_on() -> anyhow::Result<()> {
-    a_frozen_server_is_silent_and_then_goes_on(&*MariaDbCluster::start(2).await?).await
-}
-
-pub(crate) async fn a_paused_replica_shows_the_past(cluster: &Cluster) -> anyhow::Result<()> {
+async fn a_paused_replica_shows_the_past(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     let (paused, other) = (cluster.replica(0), cluster.replica(1));
     paused.pause_replay().await?;
@@ -99,19 +83,15 @@ pub(crate) async fn a_paused_replica_shows_the_past(cluster: &Cluster) -> anyhow
     Ok(())
 }
 
-#[tokio::test]
-async fn a_paused_postgres_replica_shows_the_past() -> anyhow::Result<()> {
-    a_paused_replica_shows_the_past(&*PostgresCluster::start(2).await?).await
-}
+on_each_database!(a_paused_replica_shows_the_past, [postgres, mariadb, mysql], replicas = 2);
 
-#[tokio::test]
-async fn a_paused_mariadb_replica_shows_the_past() -> anyhow::Result<()> {
-    a_paused_replica_shows_the_past(&*MariaDbCluster::start(2).await?).await
-}
-
-pub(crate) async fn a_delayed_replica_is_late_by_the_delay(cluster: &Cluster, delay: Duration) -> anyhow::Result<()> {
-    // MariaDB counts in whole seconds of the wall clock, which may be cut short by almost one.
-    let least = delay.saturating_sub(Duration::from_millis(if delay.subsec_nanos() == 0 { 1_000 } else { 50 }));
+async fn a_delayed_replica_is_late_by_the_delay(cluster: &Cluster) -> anyhow::Result<()> {
+    // MariaDB and MySQL count in whole seconds of the wall clock, which may be cut short by almost one.
+    let (delay, least) = if cluster.primary().url().starts_with("postgres") {
+        (Duration::from_millis(450), Duration::from_millis(400))
+    } else {
+        (Duration::from_secs(2), Duration::from_secs(1))
+    };
     with_items(cluster).await?;
     let replica = cluster.replica(0);
     replica.delay_replay(delay).await?;
@@ -130,14 +110,4 @@ pub(crate) async fn a_delayed_replica_is_late_by_the_delay(cluster: &Cluster, de
     Ok(())
 }
 
-#[tokio::test]
-async fn a_delayed_postgres_replica_is_late_by_the_delay() -> anyhow::Result<()> {
-    let cluster = PostgresCluster::start(1).await?;
-    a_delayed_replica_is_late_by_the_delay(&cluster, Duration::from_millis(450)).await
-}
-
-#[tokio::test]
-async fn a_delayed_mariadb_replica_is_late_by_the_delay() -> anyhow::Result<()> {
-    let cluster = MariaDbCluster::start(1).await?;
-    a_delayed_replica_is_late_by_the_delay(&cluster, Duration::from_secs(2)).await
-}
+on_each_database!(a_delayed_replica_is_late_by_the_delay, [postgres, mariadb, mysql], replicas = 1);

@@ -2,12 +2,48 @@
 
 mod faults;
 mod leftovers;
-mod mysql;
 mod promotion;
 mod proxy;
 mod replication;
 
 use testkit::{Cluster, Server};
+
+/// Makes a module of tests from one function: the test `name::postgres` starts a PostgreSQL cluster and calls
+/// `name` with it.
+macro_rules! on_each_database {
+    ($test:ident, [$($database:ident),+], replicas = $replicas:literal) => {
+        mod $test {
+            $(
+                #[tokio::test]
+                async fn $database() -> anyhow::Result<()> {
+                    crate::run_on::$database($replicas, super::$test).await
+                }
+            )+
+        }
+    };
+}
+use on_each_database;
+
+/// Calls a test with a cluster of the database that the function is named after.
+mod run_on {
+    use anyhow::Result;
+    use testkit::{Cluster, MariaDbCluster, MySqlCluster, PostgresCluster};
+
+    pub(crate) async fn postgres(replicas: usize, test: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
+        test(&*PostgresCluster::start(replicas).await?).await
+    }
+
+    pub(crate) async fn mariadb(replicas: usize, test: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
+        test(&*MariaDbCluster::start(replicas).await?).await
+    }
+
+    pub(crate) async fn mysql(replicas: usize, test: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
+        match MySqlCluster::start_if_installed(replicas).await? {
+            Some(cluster) => test(&cluster).await,
+            None => Ok(()),
+        }
+    }
+}
 
 /// A table with one row on the primary, and the replicas up to date.
 async fn with_items(cluster: &Cluster) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
-use testkit::{Cluster, MariaDbCluster, PostgresCluster};
+use testkit::Cluster;
 
-use crate::{insert, items, with_items};
+use crate::{insert, items, on_each_database, with_items};
 
-pub(crate) async fn a_promoted_replica_takes_over(cluster: &Cluster) -> anyhow::Result<()> {
+async fn a_promoted_replica_takes_over(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     let old = cluster.primary().clone();
     old.kill().await?;
@@ -26,17 +26,9 @@ pub(crate) async fn a_promoted_replica_takes_over(cluster: &Cluster) -> anyhow::
     Ok(())
 }
 
-#[tokio::test]
-async fn a_promoted_postgres_replica_takes_over() -> anyhow::Result<()> {
-    a_promoted_replica_takes_over(&*PostgresCluster::start(2).await?).await
-}
+on_each_database!(a_promoted_replica_takes_over, [postgres, mariadb, mysql], replicas = 2);
 
-#[tokio::test]
-async fn a_promoted_mariadb_replica_takes_over() -> anyhow::Result<()> {
-    a_promoted_replica_takes_over(&*MariaDbCluster::start(2).await?).await
-}
-
-pub(crate) async fn two_primaries_can_be_had(cluster: &Cluster) -> anyhow::Result<()> {
+async fn two_primaries_can_be_had(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     cluster.replica(1).kill().await?;
     let old = cluster.primary().clone();
@@ -51,15 +43,7 @@ pub(crate) async fn two_primaries_can_be_had(cluster: &Cluster) -> anyhow::Resul
     Ok(())
 }
 
-#[tokio::test]
-async fn two_postgres_primaries_can_be_had() -> anyhow::Result<()> {
-    two_primaries_can_be_had(&*PostgresCluster::start(2).await?).await
-}
-
-#[tokio::test]
-async fn two_mariadb_primaries_can_be_had() -> anyhow::Result<()> {
-    two_primaries_can_be_had(&*MariaDbCluster::start(2).await?).await
-}
+on_each_database!(two_primaries_can_be_had, [postgres, mariadb, mysql], replicas = 2);
 
 async fn a_promotion_keeps_what_was_received(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
@@ -72,12 +56,4 @@ async fn a_promotion_keeps_what_was_received(cluster: &Cluster) -> anyhow::Resul
     Ok(())
 }
 
-#[tokio::test]
-async fn a_promotion_keeps_what_postgres_received() -> anyhow::Result<()> {
-    a_promotion_keeps_what_was_received(&*PostgresCluster::start(1).await?).await
-}
-
-#[tokio::test]
-async fn a_promotion_keeps_what_mariadb_received() -> anyhow::Result<()> {
-    a_promotion_keeps_what_was_received(&*MariaDbCluster::start(1).await?).await
-}
+on_each_database!(a_promotion_keeps_what_was_received, [postgres, mariadb], replicas = 1);

@@ -1,12 +1,14 @@
 use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
-use testkit::{ChaosProxy, MariaDbCluster, PostgresCluster};
+use testkit::{ChaosProxy, Cluster};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
+
+use crate::on_each_database;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -16,7 +18,8 @@ async fn one_connection(url: String) -> anyhow::Result<DatabaseConnection> {
     Ok(Database::connect(options).await?)
 }
 
-async fn the_proxy_misbehaves_on_demand(server: &testkit::Server) -> anyhow::Result<()> {
+async fn the_proxy_misbehaves_on_demand(cluster: &Cluster) -> anyhow::Result<()> {
+    let server = cluster.primary();
     let proxy = ChaosProxy::start(server.port()).await?;
     let db = one_connection(proxy.url(server)).await?;
     assert_eq!(proxy.connections(), 1);
@@ -47,15 +50,7 @@ async fn the_proxy_misbehaves_on_demand(server: &testkit::Server) -> anyhow::Res
     Ok(())
 }
 
-#[tokio::test]
-async fn a_proxy_before_postgres_misbehaves_on_demand() -> anyhow::Result<()> {
-    the_proxy_misbehaves_on_demand(PostgresCluster::start(0).await?.primary()).await
-}
-
-#[tokio::test]
-async fn a_proxy_before_mariadb_misbehaves_on_demand() -> anyhow::Result<()> {
-    the_proxy_misbehaves_on_demand(MariaDbCluster::start(0).await?.primary()).await
-}
+on_each_database!(the_proxy_misbehaves_on_demand, [postgres, mariadb], replicas = 0);
 
 /// A server that answers every byte with the same byte.
 async fn echo() -> anyhow::Result<u16> {

@@ -2,9 +2,9 @@ use std::time::{Duration, Instant};
 
 use testkit::{ChaosProxy, Cluster, MariaDbCluster, PostgresCluster};
 
-use crate::{insert, items, with_items};
+use crate::{insert, items, on_each_database, with_items};
 
-pub(crate) async fn what_the_primary_writes_both_replicas_show(cluster: &Cluster) -> anyhow::Result<()> {
+async fn what_the_primary_writes_both_replicas_show(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
     for id in 2..=40 {
         insert(cluster.primary(), id).await?;
@@ -18,15 +18,7 @@ pub(crate) async fn what_the_primary_writes_both_replicas_show(cluster: &Cluster
     Ok(())
 }
 
-#[tokio::test]
-async fn what_postgres_writes_both_replicas_show() -> anyhow::Result<()> {
-    what_the_primary_writes_both_replicas_show(&*PostgresCluster::start(2).await?).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_mariadb_writes_both_replicas_show() -> anyhow::Result<()> {
-    what_the_primary_writes_both_replicas_show(&*MariaDbCluster::start(2).await?).await
-}
+on_each_database!(what_the_primary_writes_both_replicas_show, [postgres, mariadb, mysql], replicas = 2);
 
 #[tokio::test]
 async fn a_cluster_needs_no_replicas() -> anyhow::Result<()> {
@@ -118,15 +110,7 @@ async fn replicas_are_late(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_replicas_can_be_made_late() -> anyhow::Result<()> {
-    replicas_are_late(&*PostgresCluster::start(2).await?).await
-}
-
-#[tokio::test]
-async fn mariadb_replicas_can_be_made_late() -> anyhow::Result<()> {
-    replicas_are_late(&*MariaDbCluster::start(2).await?).await
-}
+on_each_database!(replicas_are_late, [postgres, mariadb], replicas = 2);
 
 async fn a_receiver_dies(cluster: &Cluster) -> anyhow::Result<()> {
     with_items(cluster).await?;
@@ -145,15 +129,7 @@ async fn a_receiver_dies(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_receiver_of_postgres_can_die() -> anyhow::Result<()> {
-    a_receiver_dies(&*PostgresCluster::start(2).await?).await
-}
-
-#[tokio::test]
-async fn the_receiver_of_mariadb_can_die() -> anyhow::Result<()> {
-    a_receiver_dies(&*MariaDbCluster::start(2).await?).await
-}
+on_each_database!(a_receiver_dies, [postgres, mariadb], replicas = 2);
 
 #[tokio::test]
 async fn the_application_may_be_let_see_the_timeline() -> anyhow::Result<()> {

@@ -9,7 +9,11 @@ use sea_orm::{ActiveModelTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTr
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait::async_trait};
 use sea_orm_resolver::{Builder, DatabaseConnection};
 
-use crate::{files::NamedFiles, item, servers::Servers};
+use crate::{
+    files::NamedFiles,
+    item,
+    servers::{Servers, on_each_database},
+};
 
 struct Migrator;
 
@@ -82,7 +86,7 @@ async fn state(db: &DatabaseConnection) -> Result<(u64, usize)> {
     Ok((item::Entity::find().count(db).await?, pending))
 }
 
-async fn migrations_run(db: &DatabaseConnection) -> Result<()> {
+async fn check_migrations(db: &DatabaseConnection) -> Result<()> {
     Migrator::up(db, Some(1)).await?;
     assert_eq!(state(db).await?, (0, 1));
     Migrator::up(db, None).await?;
@@ -109,24 +113,16 @@ async fn sqlite_migrations_run() -> Result<()> {
     let files = NamedFiles::new().await?;
     let db = reads_on_replicas(files.builder()).await?;
     db.execute_unprepared("DROP TABLE item").await?;
-    migrations_run(&db.session()).await
+    check_migrations(&db.session()).await
 }
 
-#[tokio::test]
-async fn postgres_migrations_run() -> Result<()> {
-    let servers = Servers::postgres().await?;
+async fn migrations_run(servers: Servers) -> Result<()> {
     let db = reads_on_replicas(servers.builder()).await?;
     servers.pause_replay().await?;
-    migrations_run(&db).await
+    check_migrations(&db).await
 }
 
-#[tokio::test]
-async fn mariadb_migrations_run() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    let db = reads_on_replicas(servers.builder()).await?;
-    servers.pause_replay().await?;
-    migrations_run(&db).await
-}
+on_each_database!(migrations_run, [postgres, mariadb]);
 
 /// The replicas do not know the tables that are there, and a session that has written nothing
 /// could be sent to them.
@@ -154,21 +150,13 @@ async fn sqlite_schema_sync_compares_with_the_primary() -> Result<()> {
     the_schema_is_compared_with_the_primarys(&reads_on_replicas(files.builder()).await?).await
 }
 
-#[tokio::test]
-async fn postgres_schema_sync_compares_with_the_primary() -> Result<()> {
-    let servers = Servers::postgres().await?;
+async fn schema_sync_compares_with_the_primary(servers: Servers) -> Result<()> {
     let db = reads_on_replicas(servers.builder()).await?;
     servers.pause_replay().await?;
     the_schema_is_compared_with_the_primarys(&db).await
 }
 
-#[tokio::test]
-async fn mariadb_schema_sync_compares_with_the_primary() -> Result<()> {
-    let servers = Servers::mariadb().await?;
-    let db = reads_on_replicas(servers.builder()).await?;
-    servers.pause_replay().await?;
-    the_schema_is_compared_with_the_primarys(&db).await
-}
+on_each_database!(schema_sync_compares_with_the_primary, [postgres, mariadb]);
 
 /// What schema discovery asks; the text names a table.
 async fn discovered(db: &impl sea_schema::Connection, table: &str) -> Result<usize, String> {

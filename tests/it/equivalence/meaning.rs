@@ -14,6 +14,7 @@ use sea_orm::{
 use sea_orm_resolver::DatabaseConnection;
 
 use super::{play::Served, stage::Stage};
+use crate::servers::on_each_database;
 
 /// Texts about a session, with an effect beyond rows, or of several statements. Each ends what it
 /// begins.
@@ -128,20 +129,7 @@ async fn what_is_no_read_goes_to_the_primary(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_what_is_no_read_goes_to_the_primary() -> Result<()> {
-    what_is_no_read_goes_to_the_primary(&Stage::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_what_is_no_read_goes_to_the_primary() -> Result<()> {
-    what_is_no_read_goes_to_the_primary(&Stage::mariadb().await?).await
-}
-
-#[tokio::test]
-async fn sqlite_what_is_no_read_goes_to_the_primary() -> Result<()> {
-    what_is_no_read_goes_to_the_primary(&Stage::sqlite().await?).await
-}
+on_each_database!(what_is_no_read_goes_to_the_primary, Stage: [postgres, mariadb, sqlite]);
 
 /// SeaORM's own locking selects, where SQLite has none.
 async fn locking_selects_go_to_the_primary(stage: &Stage) -> Result<()> {
@@ -166,15 +154,7 @@ async fn locking_selects_go_to_the_primary(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_locking_selects_go_to_the_primary() -> Result<()> {
-    locking_selects_go_to_the_primary(&Stage::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_locking_selects_go_to_the_primary() -> Result<()> {
-    locking_selects_go_to_the_primary(&Stage::mariadb().await?).await
-}
+on_each_database!(locking_selects_go_to_the_primary, Stage: [postgres, mariadb]);
 
 /// The replicas have stood still since before the first write.
 async fn a_transaction_sees_the_present(stage: &Stage) -> Result<()> {
@@ -208,17 +188,4 @@ async fn a_transaction_sees_the_present(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_transaction_sees_the_present() -> Result<()> {
-    a_transaction_sees_the_present(&Stage::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_transaction_sees_the_present() -> Result<()> {
-    a_transaction_sees_the_present(&Stage::mariadb().await?).await
-}
-
-#[tokio::test]
-async fn sqlite_a_transaction_sees_the_present() -> Result<()> {
-    a_transaction_sees_the_present(&Stage::sqlite().await?).await
-}
+on_each_database!(a_transaction_sees_the_present, Stage: [postgres, mariadb, sqlite]);

@@ -53,6 +53,7 @@ use self::{
     scenario::{Conn, Scenario},
     stage::Stage,
 };
+use crate::servers::on_each_database;
 
 fn reads<C: Conn>() -> Vec<Scenario<C>> {
     [selects::reads(), relations::reads(), loaders::reads(), pages::reads(), raw::reads()]
@@ -68,32 +69,14 @@ fn writes<C: Conn>() -> Vec<Scenario<C>> {
         .collect()
 }
 
-#[tokio::test]
-async fn postgres_writes_are_seaorms_and_run_on_the_primary() -> Result<()> {
-    play::writes(&Stage::postgres().await?).await
+async fn writes_are_seaorms_and_run_on_the_primary(stage: &Stage) -> Result<()> {
+    play::writes(stage).await
 }
 
-#[tokio::test]
-async fn mariadb_writes_are_seaorms_and_run_on_the_primary() -> Result<()> {
-    play::writes(&Stage::mariadb().await?).await
+on_each_database!(writes_are_seaorms_and_run_on_the_primary, Stage: [postgres, mariadb, sqlite]);
+
+async fn reads_are_seaorms_and_run_on_replicas(stage: &Stage) -> Result<()> {
+    play::reads(stage).await
 }
 
-#[tokio::test]
-async fn sqlite_writes_are_seaorms_and_run_on_the_primary() -> Result<()> {
-    play::writes(&Stage::sqlite().await?).await
-}
-
-#[tokio::test]
-async fn postgres_reads_are_seaorms_and_run_on_replicas() -> Result<()> {
-    play::reads(&Stage::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_reads_are_seaorms_and_run_on_replicas() -> Result<()> {
-    play::reads(&Stage::mariadb().await?).await
-}
-
-#[tokio::test]
-async fn sqlite_reads_are_seaorms_and_run_on_replicas() -> Result<()> {
-    play::reads(&Stage::sqlite().await?).await
-}
+on_each_database!(reads_are_seaorms_and_run_on_replicas, Stage: [postgres, mariadb, sqlite]);

@@ -18,6 +18,7 @@ use super::{
     scenario::Conn,
     stage::{CUSTOMERS, Stage},
 };
+use crate::servers::on_each_database;
 
 const ROUNDS: u16 = 8;
 
@@ -100,19 +101,15 @@ async fn what_is_written_comes_back(stage: &Stage, behind: Behind) -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
-async fn mariadb_what_is_written_comes_back_though_no_replica_has_it() -> Result<()> {
-    what_is_written_comes_back(&Stage::mariadb().await?, Behind::ForEver).await
+async fn what_is_written_comes_back_though_no_replica_has_it(stage: &Stage) -> Result<()> {
+    what_is_written_comes_back(stage, Behind::ForEver).await
 }
+
+on_each_database!(what_is_written_comes_back_though_no_replica_has_it, Stage: [postgres, mariadb]);
 
 #[tokio::test]
 async fn mariadb_what_is_written_comes_back_though_replicas_lag() -> Result<()> {
     what_is_written_comes_back(&Stage::mariadb().await?, Behind::ASecond).await
-}
-
-#[tokio::test]
-async fn postgres_what_is_written_comes_back_though_no_replica_has_it() -> Result<()> {
-    what_is_written_comes_back(&Stage::postgres().await?, Behind::ForEver).await
 }
 
 /// Writes and reads of one session at the same time, as a session shared by tasks makes them: each write reads

@@ -6,9 +6,12 @@ use sea_orm::ActiveModelTrait;
 use sea_orm_resolver::DatabaseConnection;
 
 use super::{finds_without_a_pause_until_served_by_a_replica, in_a_task};
-use crate::{item, servers::Servers};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+};
 
-async fn comes_back_to_the_replicas(servers: Servers) -> Result<()> {
+async fn a_busy_session_comes_back_to_the_replicas(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
     let busy = async |db: DatabaseConnection| {
         let id = item::new("x", 1).insert(&db).await?.id;
@@ -18,12 +21,4 @@ async fn comes_back_to_the_replicas(servers: Servers) -> Result<()> {
     in_a_task(async move { busy(db).await }).await?
 }
 
-#[tokio::test]
-async fn postgres_a_busy_session_comes_back_to_the_replicas() -> Result<()> {
-    comes_back_to_the_replicas(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_busy_session_comes_back_to_the_replicas() -> Result<()> {
-    comes_back_to_the_replicas(Servers::mariadb().await?).await
-}
+on_each_database!(a_busy_session_comes_back_to_the_replicas, [postgres, mariadb]);

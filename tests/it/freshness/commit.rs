@@ -11,7 +11,11 @@ use sea_orm_resolver::{DatabaseConnection, NodeConfig};
 use testkit::ChaosProxy;
 
 use super::{PATIENCE, in_a_task, served};
-use crate::{item, servers::Servers, wait::wait_until};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    wait::wait_until,
+};
 
 /// How long the commit may still happen, as the connection is told. It is released much sooner.
 const HOLD: Duration = Duration::from_secs(6);
@@ -101,38 +105,22 @@ async fn commit_and_look(servers: Servers, held: Held, is_explicit: bool) -> Res
 }
 
 /// An explicit session, and a task.
-async fn is_seen_once_and_for_all(held: Held, clusters: [Servers; 2]) -> Result<()> {
-    let [one, other] = clusters;
+async fn is_seen_once_and_for_all(held: Held, one: Servers) -> Result<()> {
+    let other = one.another().await?;
     let session = in_a_task(commit_and_look(one, held, true));
     let task = in_a_task(commit_and_look(other, held, false));
     let (session, task) = tokio::try_join!(session, task)?;
     session.and(task)
 }
 
-async fn postgres() -> Result<[Servers; 2]> {
-    Ok([Servers::postgres().await?, Servers::postgres().await?])
+async fn a_dropped_commit_that_arrives_late_is_seen_once_and_for_all(servers: Servers) -> Result<()> {
+    is_seen_once_and_for_all(Held::OnItsWay, servers).await
 }
 
-async fn mariadb() -> Result<[Servers; 2]> {
-    Ok([Servers::mariadb().await?, Servers::mariadb().await?])
+on_each_database!(a_dropped_commit_that_arrives_late_is_seen_once_and_for_all, [postgres, mariadb]);
+
+async fn a_dropped_commit_that_happened_is_seen_once_and_for_all(servers: Servers) -> Result<()> {
+    is_seen_once_and_for_all(Held::OnItsWayBack, servers).await
 }
 
-#[tokio::test]
-async fn postgres_a_dropped_commit_that_arrives_late_is_seen_once_and_for_all() -> Result<()> {
-    is_seen_once_and_for_all(Held::OnItsWay, postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_dropped_commit_that_arrives_late_is_seen_once_and_for_all() -> Result<()> {
-    is_seen_once_and_for_all(Held::OnItsWay, mariadb().await?).await
-}
-
-#[tokio::test]
-async fn postgres_a_dropped_commit_that_happened_is_seen_once_and_for_all() -> Result<()> {
-    is_seen_once_and_for_all(Held::OnItsWayBack, postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_dropped_commit_that_happened_is_seen_once_and_for_all() -> Result<()> {
-    is_seen_once_and_for_all(Held::OnItsWayBack, mariadb().await?).await
-}
+on_each_database!(a_dropped_commit_that_happened_is_seen_once_and_for_all, [postgres, mariadb]);

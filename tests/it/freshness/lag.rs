@@ -9,7 +9,11 @@ use testkit::ChaosProxy;
 use tokio::time::Instant;
 
 use super::{PATIENCE, served};
-use crate::{item, servers::Servers, wait::wait_until};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    wait::wait_until,
+};
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_LAG: Duration = Duration::from_secs(1);
@@ -93,7 +97,7 @@ async fn leaves_and_comes_back(servers: &Servers, db: &DatabaseConnection, fault
     Ok(())
 }
 
-async fn a_frozen_replica_leaves_and_comes_back(servers: Servers) -> Result<()> {
+async fn a_replica_that_falls_behind_leaves_the_rotation_and_comes_back(servers: Servers) -> Result<()> {
     let builder = servers.builder().primary_read_share(0.0).max_lag(Some(MAX_LAG));
     let db = servers.open(builder.probe_interval(PROBE_INTERVAL).probe_timeout(PROBE_INTERVAL)).await?;
     let proxy = ChaosProxy::start(servers.primary().port()).await?;
@@ -104,12 +108,8 @@ async fn a_frozen_replica_leaves_and_comes_back(servers: Servers) -> Result<()> 
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_a_replica_that_falls_behind_leaves_the_rotation_and_comes_back() -> Result<()> {
-    a_frozen_replica_leaves_and_comes_back(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_a_replica_that_falls_behind_leaves_the_rotation_and_comes_back() -> Result<()> {
-    a_frozen_replica_leaves_and_comes_back(Servers::mariadb().await?).await
-}
+on_each_database!(
+    a_replica_that_falls_behind_leaves_the_rotation_and_comes_back,
+    [postgres, mariadb],
+    worker_threads = 2
+);

@@ -9,7 +9,11 @@ use sea_orm_resolver::{DatabaseConnection, Health};
 use testkit::PostgresCluster;
 
 use super::{PATIENCE, comes_back_to_a_replica, finds, finds_until_served_by, in_a_task};
-use crate::{item, servers::Servers, wait::wait_until};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    wait::wait_until,
+};
 
 /// Longer than anything of a session that wrote, and whose replicas are past it, is remembered.
 const FORGOTTEN_AFTER: Duration = Duration::from_millis(2_500);
@@ -61,7 +65,7 @@ impl Writer {
     }
 }
 
-async fn a_late_joiner_is_not_trusted(servers: Servers) -> Result<()> {
+async fn a_replica_that_joins_late_is_not_trusted_early(servers: Servers) -> Result<()> {
     let builder = DatabaseConnection::builder()
         .primary(servers.primary_node())
         .replica(servers.replica_node(0))
@@ -80,17 +84,9 @@ async fn a_late_joiner_is_not_trusted(servers: Servers) -> Result<()> {
     .await?
 }
 
-#[tokio::test]
-async fn postgres_a_replica_that_joins_late_is_not_trusted_early() -> Result<()> {
-    a_late_joiner_is_not_trusted(Servers::postgres().await?).await
-}
+on_each_database!(a_replica_that_joins_late_is_not_trusted_early, [postgres, mariadb]);
 
-#[tokio::test]
-async fn mariadb_a_replica_that_joins_late_is_not_trusted_early() -> Result<()> {
-    a_late_joiner_is_not_trusted(Servers::mariadb().await?).await
-}
-
-async fn a_frozen_replica_is_not_trusted(servers: Servers) -> Result<()> {
+async fn a_replica_that_was_frozen_is_not_trusted_early(servers: Servers) -> Result<()> {
     let watchful = servers.builder().primary_read_share(0.0).probe_interval(Duration::from_millis(200));
     let db = servers.open(watchful.probe_timeout(Duration::from_millis(200))).await?;
     let frozen = servers.replica(1);
@@ -110,15 +106,7 @@ async fn a_frozen_replica_is_not_trusted(servers: Servers) -> Result<()> {
     .await?
 }
 
-#[tokio::test]
-async fn postgres_a_replica_that_was_frozen_is_not_trusted_early() -> Result<()> {
-    a_frozen_replica_is_not_trusted(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_a_replica_that_was_frozen_is_not_trusted_early() -> Result<()> {
-    a_frozen_replica_is_not_trusted(Servers::mariadb().await?).await
-}
+on_each_database!(a_replica_that_was_frozen_is_not_trusted_early, [postgres, mariadb]);
 
 /// It is told to be late by an hour, which it still is when it is back.
 #[tokio::test]

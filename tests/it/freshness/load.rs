@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::servers::{Servers, served_reads};
+use crate::servers::{Servers, on_each_database, served_reads};
 
 const SESSIONS: i32 = 64;
 const READS_PER_WRITE: i32 = 10;
@@ -198,7 +198,7 @@ async fn with_counters(servers: &Servers) -> Result<DatabaseConnection> {
     Ok(db)
 }
 
-async fn no_session_reads_a_stale_row(servers: Arc<Servers>) -> Result<()> {
+async fn check_freshness_under_load(servers: Arc<Servers>) -> Result<()> {
     let db = with_counters(&servers).await?;
     let seed = 4;
 
@@ -228,15 +228,11 @@ async fn no_session_reads_a_stale_row(servers: Arc<Servers>) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_no_session_reads_a_stale_row() -> Result<()> {
-    no_session_reads_a_stale_row(Arc::new(Servers::postgres().await?)).await
+async fn no_session_reads_a_stale_row(servers: Servers) -> Result<()> {
+    check_freshness_under_load(Arc::new(servers)).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_no_session_reads_a_stale_row() -> Result<()> {
-    no_session_reads_a_stale_row(Arc::new(Servers::mariadb().await?)).await
-}
+on_each_database!(no_session_reads_a_stale_row, [postgres, mariadb], worker_threads = 2);
 
 /// A transaction that writes and writes, and never commits: its records stand between those of others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,7 +250,7 @@ async fn postgres_no_session_reads_a_stale_row_while_a_transaction_writes() -> R
         }
         noise.commit().await
     });
-    no_session_reads_a_stale_row(Arc::clone(&servers)).await?;
+    check_freshness_under_load(Arc::clone(&servers)).await?;
     assert!(!noise.is_finished(), "it wrote until the end");
     noise.abort();
     Ok(())

@@ -11,7 +11,11 @@ use sea_orm_resolver::DatabaseConnection;
 use tokio::task::JoinSet;
 
 use super::{PATIENCE, comes_back_to_a_replica, served};
-use crate::{item, servers::Servers, wait::wait_until};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    wait::wait_until,
+};
 
 const LATE: Duration = Duration::from_millis(50);
 const ROUNDS: i32 = 30;
@@ -49,7 +53,7 @@ async fn insert_find_update_find(db: &DatabaseConnection, name: &str) -> Result<
     Ok(())
 }
 
-async fn an_unchanged_program_is_right(servers: Servers) -> Result<()> {
+async fn an_unchanged_program_is_right_on_late_replicas(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     let _lag = servers.lag(LATE).await?;
     let mut tasks = JoinSet::new();
@@ -71,12 +75,4 @@ async fn an_unchanged_program_is_right(servers: Servers) -> Result<()> {
     comes_back_to_a_replica(&db, &servers.who()).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_an_unchanged_program_is_right_on_late_replicas() -> Result<()> {
-    an_unchanged_program_is_right(Servers::postgres().await?).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_an_unchanged_program_is_right_on_late_replicas() -> Result<()> {
-    an_unchanged_program_is_right(Servers::mariadb().await?).await
-}
+on_each_database!(an_unchanged_program_is_right_on_late_replicas, [postgres, mariadb], worker_threads = 2);

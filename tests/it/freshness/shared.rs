@@ -8,7 +8,10 @@ use sea_orm_resolver::{Builder, DatabaseConnection, NodeConfig};
 use testkit::ChaosProxy;
 
 use super::finds;
-use crate::{item, servers::Servers};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+};
 
 /// Longer than the test.
 const STICKS: Duration = Duration::from_secs(120);
@@ -16,7 +19,7 @@ const WRITES: u32 = 40;
 
 /// One keeps up and one stands still, and connections go to the one and the other in turn: probes to the one, the first
 /// connection for reads to the other.
-async fn a_session_is_not_trusted_to_an_address_of_two(servers: Servers, first: usize) -> Result<()> {
+async fn reads_at_an_address_of_two_are_not_trusted(servers: Servers, first: usize) -> Result<()> {
     let replicas = servers.replicas();
     let proxy = ChaosProxy::start_in_turn(&[replicas[first].port(), replicas[1 - first].port()]).await?;
     let both = NodeConfig::new(proxy.url(&replicas[0])).name("both");
@@ -36,19 +39,15 @@ async fn a_session_is_not_trusted_to_an_address_of_two(servers: Servers, first: 
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_session_is_not_trusted_to_an_address_of_two() -> Result<()> {
-    a_session_is_not_trusted_to_an_address_of_two(Servers::postgres().await?, 0).await
+async fn a_session_is_not_trusted_to_an_address_of_two(servers: Servers) -> Result<()> {
+    reads_at_an_address_of_two_are_not_trusted(servers, 0).await
 }
+
+on_each_database!(a_session_is_not_trusted_to_an_address_of_two, [postgres, mariadb]);
 
 #[tokio::test]
 async fn postgres_a_session_is_not_trusted_to_an_address_of_two_the_other_way_round() -> Result<()> {
-    a_session_is_not_trusted_to_an_address_of_two(Servers::postgres().await?, 1).await
-}
-
-#[tokio::test]
-async fn mariadb_a_session_is_not_trusted_to_an_address_of_two() -> Result<()> {
-    a_session_is_not_trusted_to_an_address_of_two(Servers::mariadb().await?, 0).await
+    reads_at_an_address_of_two_are_not_trusted(Servers::postgres().await?, 1).await
 }
 
 /// How many connections it takes to connect to a primary and to begin asking it.
@@ -69,7 +68,8 @@ fn to_primary_at(proxy: &ChaosProxy, servers: &Servers) -> Builder {
 
 /// The address of the primary leads to another server from now on, and who asks the primary has a connection to the one
 /// before, whose replicas catch up with it. The first who meets the other server is a writer.
-async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers, others: Servers) -> Result<()> {
+async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers) -> Result<()> {
+    let others = servers.another().await?;
     let (db, _proxy) = connected_to_what_moves(&servers, &others, 0).await?;
     reads_what_it_writes(&db).await?;
     assert_eq!(items(&others).await?, WRITES, "they were written to the other server");
@@ -79,7 +79,8 @@ async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers
 
 /// As before, and a connection for writes to the server before is there too, until a second one is needed: then neither
 /// reads nor writes go back to where they were.
-async fn writers_do_not_go_back_to_who_was_the_primary(servers: Servers, others: Servers) -> Result<()> {
+async fn writers_do_not_go_back_to_who_was_the_primary(servers: Servers) -> Result<()> {
+    let others = servers.another().await?;
     let (db, _proxy) = connected_to_what_moves(&servers, &others, 1).await?;
     item::new("before", 1).insert(&db.session()).await?;
     assert_eq!(items(&servers).await?, 1);
@@ -133,26 +134,6 @@ async fn reads_what_it_writes(db: &DatabaseConnection) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_a_writer_meets_who_answers_in_the_place_of_the_primary() -> Result<()> {
-    let (servers, others) = (Servers::postgres().await?, Servers::postgres().await?);
-    a_writer_meets_who_answers_in_the_place_of_the_primary(servers, others).await
-}
+on_each_database!(a_writer_meets_who_answers_in_the_place_of_the_primary, [postgres, mariadb]);
 
-#[tokio::test]
-async fn mariadb_a_writer_meets_who_answers_in_the_place_of_the_primary() -> Result<()> {
-    let (servers, others) = (Servers::mariadb().await?, Servers::mariadb().await?);
-    a_writer_meets_who_answers_in_the_place_of_the_primary(servers, others).await
-}
-
-#[tokio::test]
-async fn postgres_writers_do_not_go_back_to_who_was_the_primary() -> Result<()> {
-    let (servers, others) = (Servers::postgres().await?, Servers::postgres().await?);
-    writers_do_not_go_back_to_who_was_the_primary(servers, others).await
-}
-
-#[tokio::test]
-async fn mariadb_writers_do_not_go_back_to_who_was_the_primary() -> Result<()> {
-    let (servers, others) = (Servers::mariadb().await?, Servers::mariadb().await?);
-    writers_do_not_go_back_to_who_was_the_primary(servers, others).await
-}
+on_each_database!(writers_do_not_go_back_to_who_was_the_primary, [postgres, mariadb]);

@@ -12,7 +12,11 @@ use tokio::{
 };
 
 use super::{PATIENCE, finds};
-use crate::{item, servers::Servers, who::Who};
+use crate::{
+    item,
+    servers::{Servers, on_each_database},
+    who::Who,
+};
 
 const ROUNDS: i32 = 60;
 const READS: usize = 5;
@@ -137,12 +141,4 @@ async fn another_process_reads_what_this_one_wrote(servers: Servers) -> Result<(
     Ok(())
 }
 
-#[tokio::test]
-async fn postgres_another_process_reads_what_this_one_wrote() -> Result<()> {
-    another_process_reads_what_this_one_wrote(Servers::postgres().await?).await
-}
-
-#[tokio::test]
-async fn mariadb_another_process_reads_what_this_one_wrote() -> Result<()> {
-    another_process_reads_what_this_one_wrote(Servers::mariadb().await?).await
-}
+on_each_database!(another_process_reads_what_this_one_wrote, [postgres, mariadb]);
