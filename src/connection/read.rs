@@ -50,7 +50,7 @@ impl ReadConn {
         if let Ok(selected) =
             select_read(&shared.cell().load(), shared.policy.as_ref(), &request, now, &mut shared.draws.draw())
         {
-            conn.kept().went_to(selected.node.id(), selected.life, selected.how);
+            conn.kept().went_to(selected.node.id(), selected.generation, selected.how);
         }
         conn
     }

@@ -23,14 +23,14 @@ use crate::{
         StatementRouter, select_read,
     },
     telemetry,
-    topology::{Floor, Lane, Lease, Node, NodeId, Role, Seq, Tick, Topology},
+    topology::{Floor, Generation, Lane, Lease, Node, NodeId, Role, Tick, Topology},
 };
 
 /// How often a read that waits for a node looks again though nothing was published.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How often a read is decided again because the belief in its node was shaken, before it goes to the primary.
-const MOST_SHAKEN: u8 = 2;
+/// How often a read is decided again because the belief in its node broke meanwhile, before it goes to the primary.
+const MOST_INVALIDATED: u8 = 2;
 
 /// How long a read of a session waits to go back to a replica that has all the session wrote, and needs only to
 /// be known to have all it has read. Each read on the primary moves that further on, so a session that reads without
@@ -132,15 +132,15 @@ impl Shared {
     {
         let mut tried = None;
         let mut is_second = false;
-        let mut times_shaken = 0_u8;
+        let mut times_invalidated = 0_u8;
         loop {
             // Decided here and not by `choose`, whose future would be a part of this one.
             // Why not is not kept: this future would be larger by it.
-            let decided = self.decide(self.after(times_shaken, asked), route, tried, asked.at).ok();
+            let decided = self.decide(self.after(times_invalidated, asked), route, tried, asked.at).ok();
             let Chosen { lease, how, record } = match decided {
                 Some(chosen) => chosen,
                 None => {
-                    let waiting = Box::pin(self.wait_for_node(self.after(times_shaken, asked), route, tried));
+                    let waiting = Box::pin(self.wait_for_node(self.after(times_invalidated, asked), route, tried));
                     waiting.await.map_err(Unserved::Failed)?
                 }
             };
@@ -162,14 +162,14 @@ impl Shared {
             let (error, fault) = match outcome {
                 // Meanwhile another server was met in the node's place, or a connection to it was lost: perhaps
                 // it was not the believed one that answered.
-                Ok(_) if lease.is_shaken() => {
-                    times_shaken += 1;
+                Ok(_) if lease.is_invalidated(&self.cell().load()) => {
+                    times_invalidated += 1;
                     continue;
                 }
                 Ok(value) => {
                     lease.served();
                     if let Some(kept) = route.kept {
-                        self.has_read(kept, lease.node().id(), lease.life());
+                        self.has_read(kept, lease.node().id(), lease.generation());
                     }
                     return Ok((value, lease));
                 }
@@ -195,8 +195,8 @@ impl Shared {
     }
 
     /// A read of a session, or of a read connection, has ended.
-    fn has_read(&self, kept: &KeptNode, node: NodeId, life: Seq) {
-        let is_at_home = kept.read_on(node, life);
+    fn has_read(&self, kept: &KeptNode, node: NodeId, generation: Generation) {
+        let is_at_home = kept.read_on(node, generation);
         if !is_at_home && kept.may_come_back() {
             // What it has seen now is newer than what was wanted when it began: who reads often would stay away
             // from its node for ever.
@@ -204,9 +204,13 @@ impl Shared {
         }
     }
 
-    /// What a read asks whose belief in its nodes was shaken so often: at last only the primary is sure to have it.
-    fn after<'a>(&self, times_shaken: u8, asked: &Asked<'a>) -> Asked<'a> {
-        if times_shaken > MOST_SHAKEN { Asked { requirement: self.past(Floor::never()), ..*asked } } else { *asked }
+    /// What a read asks whose belief in its nodes broke so often: at last only the primary is sure to have it.
+    fn after<'a>(&self, times_invalidated: u8, asked: &Asked<'a>) -> Asked<'a> {
+        if times_invalidated > MOST_INVALIDATED {
+            Asked { requirement: self.past(Floor::never()), ..*asked }
+        } else {
+            *asked
+        }
     }
 
     pub(super) fn may_retry(&self, fault: Fault) -> bool {
@@ -284,8 +288,8 @@ impl Shared {
                 });
                 (selected, record)
             };
-            let Selected { node, lane, role, how, life, relies_on } = selected;
-            let lease = Lease::take(node, lane, role).believing(life, relies_on);
+            let Selected { node, lane, role, how, generation, reliance } = selected;
+            let lease = Lease::take(node, lane, role).believing(generation, reliance);
             // A node that retired in between has been published without: decide again. (It looks
             // at its running operations after it retired, we at that after we are one of them, so
             // one of the two always sees the other.)
@@ -295,7 +299,7 @@ impl Shared {
             }
             if let (Some(kept), Among::All) = (route.kept, route.among) {
                 let is_open = matches!(asked.requirement, Requirement::Past { floor, .. } if now < floor.parts().2);
-                kept.went_to(lease.node().id(), life, how);
+                kept.went_to(lease.node().id(), generation, how);
                 kept.set_bound_to_primary(is_open);
                 if how == How::ForcedByReads && now > asked.at {
                     kept.waited_in_vain(now);
@@ -429,7 +433,7 @@ impl Shared {
                 // What was read on the primary was read too. (A BEGIN reads nothing.)
                 let reads = effect == WriteEffect::Nothing && operation.class.is_some();
                 if let (true, Some(kept)) = (reads, operation.context.session.kept()) {
-                    self.has_read(kept, lease.node().id(), lease.life());
+                    self.has_read(kept, lease.node().id(), lease.generation());
                 }
             }
             Err(error) => self.suspect(lease.node(), Fault::of(error)),
@@ -592,19 +596,19 @@ pub(super) struct SeenMark {
     shared: Arc<Shared>,
     kept: Arc<KeptNode>,
     node: NodeId,
-    life: Seq,
+    generation: Generation,
 }
 
 impl SeenMark {
     pub(super) fn begin(shared: &Arc<Shared>, kept: Arc<KeptNode>, lease: &Lease) -> Self {
-        Self { shared: Arc::clone(shared), kept, node: lease.node().id(), life: lease.life() }
+        Self { shared: Arc::clone(shared), kept, node: lease.node().id(), generation: lease.generation() }
     }
 }
 
 impl SeenMark {
     /// Some of it was seen.
     pub(super) fn now(&self) {
-        self.shared.has_read(&self.kept, self.node, self.life);
+        self.shared.has_read(&self.kept, self.node, self.generation);
     }
 }
 

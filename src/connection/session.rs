@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use crate::{
     clock,
     routing::{How, Kept},
-    topology::{Floor, NodeId, Position, Seq, Settled, Tick},
+    topology::{Floor, Generation, NodeId, Position, Seq, Settled, Tick},
 };
 
 /// Whose operation this is.
@@ -249,14 +249,14 @@ impl KeptNode {
         self.reading().seen
     }
 
-    /// A read was sent to this life of this node.
-    pub(crate) fn went_to(&self, node: NodeId, life: Seq, how: How) {
+    /// A read was sent to this node, in this generation of what is believed of the node.
+    pub(crate) fn went_to(&self, node: NodeId, generation: Generation, how: How) {
         let mut reading = self.reading();
         reading.is_away = how.is_by_staleness();
         if let (How::Drawn, _) | (_, Loyalty::ToTheLast) = (how, self.loyalty)
-            && reading.kept.is_none_or(|kept| (kept.node, kept.life) != (node, life))
+            && reading.kept.is_none_or(|kept| (kept.node, kept.generation) != (node, generation))
         {
-            reading.kept = Some(Kept { node, life, seen_elsewhere: reading.seen });
+            reading.kept = Some(Kept { node, generation, seen_elsewhere: reading.seen });
         }
     }
 
@@ -279,14 +279,14 @@ impl KeptNode {
         self.reading().waits_from = now.after(WAITS_AGAIN_AFTER);
     }
 
-    /// A read on this life of this node has ended. Says whether the session is where it belongs.
-    pub(crate) fn read_on(&self, node: NodeId, life: Seq) -> bool {
+    /// A read on this node, in this generation, has ended. Says whether the session is where it belongs.
+    pub(crate) fn read_on(&self, node: NodeId, generation: Generation) -> bool {
         let end = clock::next_seq();
         let mut reading = self.reading();
         reading.seen = reading.seen.max(end);
         let is_away = reading.is_away;
         match &mut reading.kept {
-            Some(kept) if (kept.node, kept.life) != (node, life) => {
+            Some(kept) if (kept.node, kept.generation) != (node, generation) => {
                 kept.seen_elsewhere = kept.seen_elsewhere.max(end);
                 false
             }
@@ -674,19 +674,19 @@ mod tests {
     fn a_session_that_reads_elsewhere_must_find_at_least_that_where_it_comes_back_to() {
         let kept = KeptNode::default();
         let (home, away) = (NodeId::unique(), NodeId::unique());
-        kept.went_to(home, Seq(1), How::Drawn);
-        kept.read_on(home, Seq(1));
+        kept.went_to(home, Generation::nth(1), How::Drawn);
+        kept.read_on(home, Generation::nth(1));
         let (at_home, seen) = kept.get();
-        assert_eq!(at_home, Some(Kept { node: home, life: Seq(1), seen_elsewhere: Seq(0) }));
+        assert_eq!(at_home, Some(Kept { node: home, generation: Generation::nth(1), seen_elsewhere: Seq(0) }));
         assert!(seen > Seq(0));
-        kept.went_to(away, Seq(0), How::ForcedByStaleness);
-        kept.read_on(away, Seq(0));
+        kept.went_to(away, Generation::default(), How::ForcedByStaleness);
+        kept.read_on(away, Generation::default());
         let (at_home, later) = kept.get();
         assert!(later > seen);
-        assert_eq!(at_home, Some(Kept { node: home, life: Seq(1), seen_elsewhere: later }));
-        // The same node, restarted: what was seen in its former life was seen elsewhere.
-        kept.went_to(home, Seq(2), How::Drawn);
-        assert_eq!(kept.get().0, Some(Kept { node: home, life: Seq(2), seen_elsewhere: later }));
+        assert_eq!(at_home, Some(Kept { node: home, generation: Generation::nth(1), seen_elsewhere: later }));
+        // The same node, restarted: what was read in the generation before was seen elsewhere.
+        kept.went_to(home, Generation::nth(2), How::Drawn);
+        assert_eq!(kept.get().0, Some(Kept { node: home, generation: Generation::nth(2), seen_elsewhere: later }));
     }
 
     #[cfg(feature = "tower")]
@@ -696,7 +696,7 @@ mod tests {
         let open = Floor::open(Stamp { seq: Seq(5), at: Tick(5) }, Tick(50));
         let session = Arc::new(Session::beginning_at(open));
         session.arrived(Floor::reached(Stamp { seq: Seq(7), at: Tick(7) }));
-        session.kept.read_on(NodeId::unique(), Seq(1));
+        session.kept.read_on(NodeId::unique(), Generation::nth(1));
         assert!(!session.has_written(), "it began after writes, and has read");
         assert!(!session.is_for_the_primary());
         let (other, this) = (SessionRef::Explicit(Arc::default()), SessionRef::Explicit(Arc::clone(&session)));

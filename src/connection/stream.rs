@@ -355,7 +355,7 @@ impl Stream for RowStream<'_> {
                         self.state = State::BeforeFirstRow(hopeful);
                         return Poll::Pending;
                     }
-                    Poll::Ready(Ok(_)) if hopeful.lease.is_shaken() => {
+                    Poll::Ready(Ok(_)) if hopeful.lease.is_invalidated(&hopeful.shared.cell().load()) => {
                         let Hopeful { lease, shared, again, .. } = *hopeful;
                         drop(lease);
                         self.state = State::Reopening(reopen(shared, again, None).boxed());

@@ -14,7 +14,9 @@ use crate::{
     driver::{Driver, Metric},
     routing::StatementRouter,
     telemetry,
-    topology::{Health, Lane, Member, Node, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology},
+    topology::{
+        Belief, Generation, Health, Lane, Member, Node, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology,
+    },
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
@@ -95,6 +97,7 @@ impl Writer {
             next.primary.health = Health::Up;
             next.primary.failed_probes = 0;
             next.primary.last_failure = None;
+            next.primary.belief = next.primary.belief.confirmed(self.clock.now());
         }
         next.generation = before.generation + 1;
         let after = Arc::new(next);
@@ -152,12 +155,15 @@ impl Writer {
         }
     }
 
-    /// The address of a node may have moved: its sessions from before lead to a server that is no member any more, and
-    /// nothing that they answer tells. Those for reads are opened afresh; of those for writes, whose pool may be
-    /// lent out, the idle ones are closed.
-    pub(super) fn leave_former_server(&self, node: &Node) {
-        self.renew_sessions(node, &node.driver(Lane::Read));
-        node.driver(Lane::Write).close_idle();
+    /// Closes the connections of a node whose address leads to another server now: the connections from before lead to
+    /// a server that is no member any more, and no answer of theirs tells. `worn`, the pool for reads when the other
+    /// server was asked, is replaced; of the pool for writes, which may be lent out, the idle connections are closed. Of
+    /// several connections that meet the other server at once, one leaves.
+    pub(super) fn leave_former_server(&self, node: &Node, worn: &Arc<dyn Driver>) {
+        if Arc::ptr_eq(worn, &node.driver(Lane::Read)) {
+            self.renew_sessions(node, worn);
+            node.driver(Lane::Write).close_idle();
+        }
     }
 
     /// A node was asked over a session for reads when it was connected, before anybody could compare who answers
@@ -175,6 +181,38 @@ impl Writer {
     pub(crate) fn observe(&self, observation: &Observation) {
         // An observation about a node that has left changes nothing.
         let _ = self.update(|topology| topology.observe(observation).ok_or(()));
+    }
+
+    /// Ends the belief in the server of a node, because a connection to it broke, and has the idle connections checked
+    /// before they are used again. Returns the belief that ended; `None` if none did, because an earlier error had ended
+    /// it.
+    pub(crate) fn invalidate(&self, node: &Node) -> Option<Belief> {
+        let member = |topology: &Topology| topology.member_of(node.id()).map(|member| member.belief);
+        // Looked up first, without the lock: in a storm of errors only the first one changes anything. A question that
+        // goes out later than this look is asked after the connection broke.
+        let is_broken = member(&self.cell.load()).is_none_or(Belief::wants_question);
+        let mut ended = None;
+        if !is_broken {
+            let _ = self
+                .update(|topology| {
+                    ended = member(topology);
+                    topology.invalidated(node.id(), self.clock.now()).ok_or(())
+                })
+                .inspect_err(|()| ended = None);
+        }
+        node.check_idle();
+        ended
+    }
+
+    /// To be called before a question goes out to a node: the generation to which the answer will belong. A connection
+    /// that breaks from now on ends this generation, even if an earlier one broke before.
+    pub(super) fn begin_question(&self, node: &Node) -> Generation {
+        let mut generation = Generation::default();
+        let _ = self.update(|topology| {
+            generation = topology.member_of(node.id()).map(|member| member.belief.generation).unwrap_or_default();
+            topology.asked(node.id()).ok_or(())
+        });
+        generation
     }
 }
 
