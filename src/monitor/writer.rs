@@ -1,8 +1,11 @@
 //! The one place where a new topology is made current.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use sea_orm::metric::Info;
@@ -27,6 +30,7 @@ pub(crate) struct Writer {
     /// Held for one change, never across an `.await`. The setters of a connection are synchronous,
     /// so this is a lock and not a queue to the monitor task.
     turn: Mutex<()>,
+    announcements: Announcements,
     /// Set when the connection was closed: nothing is opened any more, nor the monitor's task started again.
     stopped: AtomicBool,
     metric: Metric,
@@ -51,6 +55,7 @@ impl Writer {
                 this: Weak::clone(this),
                 cell: SnapshotCell::new(topology),
                 turn: Mutex::new(()),
+                announcements: Announcements::default(),
                 stopped: AtomicBool::new(false),
                 metric: Metric::default(),
                 settled,
@@ -89,6 +94,13 @@ impl Writer {
 
     /// Publishes what `change` makes of the current snapshot; publishes nothing when it fails.
     pub(crate) fn update<E>(&self, change: impl FnOnce(&Topology) -> Result<Topology, E>) -> Result<Arc<Topology>, E> {
+        let after = self.publish(change)?;
+        // Without the lock: a layer of `tracing` may call a setter of this very connection.
+        self.announcements.tell();
+        Ok(after)
+    }
+
+    fn publish<E>(&self, change: impl FnOnce(&Topology) -> Result<Topology, E>) -> Result<Arc<Topology>, E> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.cell.load_full();
         let mut next = change(&before)?;
@@ -111,9 +123,8 @@ impl Writer {
             greeting::listen(&self.this, node);
             self.forget_first_session(node);
         }
-        telemetry::published(&before, &after);
-        telemetry::numbers(&after);
         wake_operations_on_lost_nodes(&before, &after);
+        self.announcements.add(before, Arc::clone(&after));
         Ok(after)
     }
 
@@ -213,6 +224,60 @@ impl Writer {
             topology.asked(node.id()).ok_or(())
         });
         generation
+    }
+}
+
+/// Publications whose events were not emitted yet. They are added under the writer's lock, and emitted without it in
+/// the order in which they were made.
+#[derive(Debug, Default)]
+struct Announcements(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The snapshots before and after each publication.
+    changes: VecDeque<(Arc<Topology>, Arc<Topology>)>,
+    /// Whether a thread emits events now. It also emits those of the publications that others add meanwhile, and those
+    /// that its own events lead to.
+    is_emitted: bool,
+}
+
+impl Announcements {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, before: Arc<Topology>, after: Arc<Topology>) {
+        self.waiting().changes.push_back((before, after));
+    }
+
+    fn tell(&self) {
+        if std::mem::replace(&mut self.waiting().is_emitted, true) {
+            return;
+        }
+        let _reset = ResetOnPanic(self);
+        while let Some((before, after)) = self.next() {
+            telemetry::published(&before, &after);
+            telemetry::numbers(&after);
+        }
+    }
+
+    /// The next publication. Gives the turn to emit back when there is none.
+    fn next(&self) -> Option<(Arc<Topology>, Arc<Topology>)> {
+        let mut waiting = self.waiting();
+        let next = waiting.changes.pop_front();
+        waiting.is_emitted = next.is_some();
+        next
+    }
+}
+
+/// Gives the turn to emit back when a layer of `tracing` panics.
+struct ResetOnPanic<'a>(&'a Announcements);
+
+impl Drop for ResetOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.waiting().is_emitted = false;
+        }
     }
 }
 
