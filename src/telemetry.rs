@@ -82,7 +82,7 @@ pub(crate) fn suspected(node: &str, fault: impl fmt::Debug) {
 
 /// On a new connection answered another server than the one that is believed to be there, or the same with
 /// less than it had. Fields: `node`.
-pub(crate) fn stranger_met(node: &str) {
+pub(crate) fn unexpected_server(node: &str) {
     debug!(target: "sea_orm_resolver::health", node, "another server life answers on a new connection");
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
         if known.lag.is_over != member.lag.is_over {
             lag_changed(name, member.lag.is_over, member.lag(), member.lag_bytes());
         }
-        if known.shared_at.is_none() && member.shared_at.is_some() {
+        if !known.lives.is_shared() && member.lives.is_shared() {
             warn!(target: "sea_orm_resolver::health", node = name, "two servers answer at this address; sessions go by time there");
         }
         if known.rotation() != member.rotation() {

@@ -17,7 +17,7 @@ use crate::{
     monitor::{FirstAnswer, Writer, connect_all},
     routing::{BadRule, Intent, LeastInFlight, Policy, RoundRobin, StatementRouter, WeightedRandom},
     telemetry,
-    topology::{Role, Samples, Topology},
+    topology::{Answerer, Role, Samples, Topology},
 };
 
 /// Opens connections, as SeaORM's type of the same name.
@@ -285,7 +285,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         samples: Samples::default(),
         lag_limit: settings.lag_limit,
     };
-    topology.sample(false);
+    topology.sample(Answerer::Other);
     let watched = !topology.is_single();
     let shared = Shared::new(Writer::new(topology, settings, clock, Arc::new(router)), policy, seed, backend);
     if watched {

@@ -29,8 +29,8 @@ use crate::{
 /// How often a read that waits for a node looks again though nothing was published.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How often a read is decided again because its node's freshness was withdrawn, before it goes to the primary.
-const MOST_WITHDRAWN: u8 = 2;
+/// How often a read is decided again because the belief in its node broke meanwhile, before it goes to the primary.
+const MOST_INVALIDATED: u8 = 2;
 
 /// How long a read of a session waits to go back to a replica that has all the session wrote, and needs only to
 /// be known to have all the session has read. Each read on the primary moves that further on, so a session that reads
@@ -53,7 +53,7 @@ pub(super) struct Journey {
     /// How long the read waits for a fresh replica; decided when it first finds none.
     patience: Option<Duration>,
     is_second_attempt: bool,
-    times_withdrawn: u8,
+    times_invalidated: u8,
 }
 
 /// The place that an operation was given.
@@ -91,7 +91,7 @@ impl Shared {
             how: How::Drawn,
             patience: None,
             is_second_attempt: false,
-            times_withdrawn: 0,
+            times_invalidated: 0,
         }
     }
 
@@ -144,8 +144,8 @@ impl Shared {
         loop {
             let affinity = route.affinity.map(|affinity| affinity.state()).unwrap_or_default();
             let (selected, record) = self.select(operation, journey, route, &affinity, now)?;
-            let Selected { node, lane, role, how, life, relies_on } = selected;
-            let lease = Lease::take(node, lane, role).believing(life, relies_on);
+            let Selected { node, lane, role, how, generation, reliance } = selected;
+            let lease = Lease::take(node, lane, role).believing(generation, reliance);
             // A node that retired in between has been published without: decide again. (The drain looks at the
             // running operations after it retired the node, this code looks at the mark after it is one of them, so
             // one of the two always sees the other.)
@@ -155,9 +155,9 @@ impl Shared {
             }
             journey.how = how;
             if let (Some(kept_by), Among::All) = (route.affinity, route.among) {
-                let is_kept = affinity.kept.is_some_and(|kept| (kept.node, kept.life) == (lease.node().id(), life));
+                let is_kept = affinity.kept.is_some_and(|kept| (kept.node, kept.generation) == (lease.node().id(), generation));
                 if how == How::Drawn && !is_kept {
-                    kept_by.keep(lease.node().id(), life);
+                    kept_by.keep(lease.node().id(), generation);
                 }
                 if how == How::ForcedByReads && now > journey.began {
                     kept_by.waited_in_vain(now);
@@ -311,11 +311,11 @@ impl Shared {
         let Some(fault) = fault else {
             // Meanwhile another server was met at the node's address, or a connection to the node was lost: perhaps
             // another server than the believed one has answered.
-            if !lease.is_shaken() {
+            if !lease.is_invalidated(&self.cell().load()) {
                 return Next::Served;
             }
-            journey.times_withdrawn += 1;
-            if journey.times_withdrawn > MOST_WITHDRAWN {
+            journey.times_invalidated += 1;
+            if journey.times_invalidated > MOST_INVALIDATED {
                 // Only the primary is sure to have what the read must see.
                 journey.requirement = Requirement::past(Floor::never());
             }
@@ -398,7 +398,7 @@ impl Shared {
 
 impl Journey {
     fn is_first_decision(&self) -> bool {
-        self.times_withdrawn == 0 && !self.is_second_attempt && self.patience.is_none()
+        self.times_invalidated == 0 && !self.is_second_attempt && self.patience.is_none()
     }
 
     /// Whether only the primary can have what the read must see, however soon the replicas are asked.

@@ -49,7 +49,7 @@ impl ReadConn {
             && affinity.kept.is_none()
         {
             match selected.how {
-                How::Drawn => conn.affinity().keep(selected.node.id(), selected.life),
+                How::Drawn => conn.affinity().keep(selected.node.id(), selected.generation),
                 _ => conn.affinity().went_to(selected.node.id()),
             }
         }

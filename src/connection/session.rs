@@ -18,7 +18,7 @@ use super::floors::AtomicFloor;
 use crate::{
     clock,
     routing::{How, Kept},
-    topology::{Floor, Lease, NodeId, Position, Seq, Tick},
+    topology::{Floor, Generation, Lease, NodeId, Position, Seq, Tick},
 };
 
 /// The session of one operation.
@@ -195,7 +195,7 @@ pub(crate) struct AffinityState {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadRecord {
     node: NodeId,
-    life: Seq,
+    generation: Generation,
     how: How,
     /// Whether only the primary can have what the read had to see, however soon the replicas are asked.
     only_primary: bool,
@@ -211,9 +211,9 @@ impl Affinity {
     }
 
     /// Keeps to a node that was drawn.
-    pub(crate) fn keep(&self, node: NodeId, life: Seq) {
+    pub(crate) fn keep(&self, node: NodeId, generation: Generation) {
         let mut state = self.lock();
-        state.kept = Some(Kept { node, life, seen_elsewhere: state.seen });
+        state.kept = Some(Kept { node, generation, seen_elsewhere: state.seen });
         state.last = Some(node);
     }
 
@@ -236,7 +236,7 @@ impl Affinity {
         state.seen = state.seen.max(end);
         state.last = Some(read.node);
         let is_at_home = match &mut state.kept {
-            Some(kept) if (kept.node, kept.life) != (read.node, read.life) => {
+            Some(kept) if (kept.node, kept.generation) != (read.node, read.generation) => {
                 kept.seen_elsewhere = kept.seen_elsewhere.max(end);
                 false
             }
@@ -252,7 +252,7 @@ impl Affinity {
 
 impl ReadRecord {
     pub(crate) fn new(lease: &Lease, how: How, only_primary: bool) -> Self {
-        Self { node: lease.node().id(), life: lease.life(), how, only_primary }
+        Self { node: lease.node().id(), generation: lease.generation(), how, only_primary }
     }
 }
 
@@ -283,30 +283,30 @@ pub(crate) async fn scope<F: Future>(connection: ConnectionId, session: Arc<Sess
 mod tests {
     use super::*;
 
-    fn read(node: NodeId, life: u64, how: How) -> ReadRecord {
-        ReadRecord { node, life: Seq(life), how, only_primary: false }
+    fn read(node: NodeId, generation: u64, how: How) -> ReadRecord {
+        ReadRecord { node, generation: Generation::nth(generation), how, only_primary: false }
     }
 
     #[test]
     fn a_session_that_reads_elsewhere_must_find_at_least_that_where_it_comes_back_to() {
         let affinity = Affinity::default();
         let (home, away) = (NodeId::unique(), NodeId::unique());
-        affinity.keep(home, Seq(1));
+        affinity.keep(home, Generation::nth(1));
         assert_eq!(affinity.record(read(home, 1, How::Drawn)), None, "the session is where it belongs");
         let before = affinity.state();
-        assert_eq!(before.kept, Some(Kept { node: home, life: Seq(1), seen_elsewhere: Seq(0) }));
+        assert_eq!(before.kept, Some(Kept { node: home, generation: Generation::nth(1), seen_elsewhere: Seq(0) }));
         assert!(before.seen > Seq(0));
 
         let wanted = affinity.record(read(away, 0, How::ForcedByStaleness));
         let after = affinity.state();
         assert_eq!(wanted, Some(after.seen));
         assert!(after.seen > before.seen);
-        assert_eq!(after.kept, Some(Kept { node: home, life: Seq(1), seen_elsewhere: after.seen }));
+        assert_eq!(after.kept, Some(Kept { node: home, generation: Generation::nth(1), seen_elsewhere: after.seen }));
         assert_eq!(after.last, Some(away));
 
-        // The same address in another life: what was seen in its former life was seen elsewhere.
-        affinity.keep(home, Seq(2));
-        assert_eq!(affinity.state().kept, Some(Kept { node: home, life: Seq(2), seen_elsewhere: after.seen }));
+        // The same node in another generation: what was read in the generation before was seen elsewhere.
+        affinity.keep(home, Generation::nth(2));
+        assert_eq!(affinity.state().kept, Some(Kept { node: home, generation: Generation::nth(2), seen_elsewhere: after.seen }));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     monitor::{Monitor, Writer},
     routing::{DrawSource, Policy, Requirement, StalenessBound, StatementClass, StatementRouter},
     telemetry,
-    topology::{Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
+    topology::{Belief, Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
 };
 
 /// How often the suspicion of one node is worth an event.
@@ -218,12 +218,12 @@ impl Shared {
     /// An operation failed on a node in a way that says something about the node.
     pub(super) fn suspect(&self, node: &Node, fault: Fault) {
         if fault.casts_suspicion() {
-            let now = self.stamp();
-            // All that ran on a lost node fails at the same time; one line says it.
-            if now.at.since(node.suspected_at()) > SAY_AGAIN || node.suspected_at() == Tick::default() {
+            let ended = self.monitor.writer().invalidate(node);
+            // All operations on a lost node fail at the same time; one line says it.
+            let is_news = |ended: Belief| ended.began == Tick::default() || self.now().since(ended.began) > SAY_AGAIN;
+            if ended.is_some_and(is_news) {
                 telemetry::suspected(node.name(), fault);
             }
-            node.suspect(now);
         }
     }
 

@@ -106,7 +106,9 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
     }
     let failure = match answered {
         Ok(observed) => {
-            member.observed = observed;
+            if let Some(observed) = observed {
+                member.introduce(observed);
+            }
             None
         }
         Err(unanswered) => {

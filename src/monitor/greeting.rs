@@ -8,7 +8,7 @@ use super::{Writer, probe};
 use crate::{
     driver::ConnectProbeCallback,
     telemetry,
-    topology::{Lane, Node, NodeId, UnexpectedServer},
+    topology::{Lane, Node, NodeId, Observation, Reply},
 };
 
 /// Has the new sessions of a node greeted from now on: those for reads, and those for writes, because a write counts
@@ -19,28 +19,30 @@ pub(super) fn listen(writer: &Weak<Writer>, node: &Arc<Node>) {
     connect_probe.listen(move || expect(&writer, id));
 }
 
-/// What is believed before the question goes out: an answer that is behind it comes from elsewhere. Nobody hears
-/// while there is one node: nothing is believed of it.
+/// Takes the belief of this moment, before the question goes out: an answer that is behind it comes from elsewhere.
+/// `None` while there is one node, of which nothing is believed.
 fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
     let believed = writer.upgrade()?.cell().load_full();
     if believed.is_single() {
         return None;
     }
+    let pool = believed.member_of(id)?.node.driver(Lane::Read);
     let writer = Weak::clone(writer);
     Some(Box::new(move |row: &QueryResult| {
         let Some(writer) = writer.upgrade() else { return };
         let Some(member) = believed.member_of(id) else { return };
-        let backend = member.node.driver(Lane::Read).backend();
-        let Ok(answer) = probe::read_answer(backend, believed.configured_role(id), row) else { return };
-        if !member.recognises(&answer.incarnation, &answer.position) {
-            let now = writer.clock.stamp();
-            telemetry::stranger_met(member.name());
-            let is_news = member.node.met(UnexpectedServer { met_at: now.seq, incarnation: answer.incarnation.into() });
-            // Before suspicion sends them to be asked: what is on its way back to a pool cannot be closed.
-            if is_news && !member.is_shared() {
-                writer.leave_former_server(&member.node);
-            }
-            member.node.suspect(now);
+        let Ok(answer) = probe::read_answer(pool.backend(), believed.configured_role(id), row) else { return };
+        if member.recognises(&answer.incarnation, &answer.position) {
+            return;
         }
+        telemetry::unexpected_server(member.name());
+        // Before the idle connections are checked: those on their way back to a pool cannot be closed.
+        if writer.cell().load().member_of(id).is_some_and(|member| member.lives.is_successor(&answer.incarnation)) {
+            writer.leave_former_server(&member.node, &pool);
+        }
+        let (incarnation, at) = (answer.incarnation.into(), writer.clock.now());
+        let reply = Reply::Unexpected { incarnation, at };
+        writer.observe(&Observation { node: id, generation: member.belief.generation, reply });
+        member.node.check_idle();
     }))
 }

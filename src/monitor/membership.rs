@@ -12,7 +12,7 @@ use crate::{
     Error,
     config::{NodeConfig, NodePlan, check_together, plan_nodes, share},
     error::Kind,
-    topology::{Lane, Member, Node, NodeId, Role, Rotation, Topology},
+    topology::{Answerer, Lane, Member, Node, NodeId, Role, Rotation, Topology},
 };
 
 /// What a change of the membership did, by name.
@@ -70,7 +70,7 @@ impl Monitor {
                     Place::Fresh => opened.next().expect("one was opened for each").member,
                 })
                 .collect();
-            next.sample(true);
+            next.sample(Answerer::Present);
             Ok::<_, Error>(next)
         })?;
         for member in before.replicas.iter().filter(|member| !kept.contains(&member.node.id())) {
@@ -93,7 +93,7 @@ impl Monitor {
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
             next.replicas.extend(opened.into_iter().map(|opened| opened.member));
-            next.sample(true);
+            next.sample(Answerer::Present);
             Ok::<_, Error>(next)
         })?;
         self.watch(&after);
@@ -147,7 +147,7 @@ impl Monitor {
             let mut next = topology.clone();
             next.primary = opened.member;
             next.replicas.retain(|replica| replica.name() != name);
-            next.sample(false);
+            next.sample(Answerer::Other);
             Ok::<_, Error>(next)
         })?;
         let mut report = SwapReport { added: vec![name], ..SwapReport::default() };

@@ -104,7 +104,7 @@ impl Monitor {
         if task.is_some() {
             // The runtime it ran on is gone, and every open connection with it.
             for node in self.writer.cell().load_full().nodes() {
-                node.suspect(self.writer.clock.stamp());
+                self.writer.invalidate(node);
             }
         }
         let alive = Alive(Arc::clone(&self.running));

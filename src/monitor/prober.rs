@@ -22,7 +22,8 @@ use crate::{
     routing::Draw,
     telemetry,
     topology::{
-        FAILURES_TO_EJECT, Fresh, Lane, Member, Node, Observation, Observed, Reply, Reported, Role, Stamp, Tick,
+        FAILURES_TO_EJECT, Fresh, Generation, Lane, Lives, Member, Node, NodeId, Observation, Observed, Reply,
+        Reported, Role, Stamp, Tick, Topology,
     },
 };
 
@@ -60,6 +61,8 @@ pub(super) async fn watch(writer: &Writer) {
 struct Prober {
     node: Arc<Node>,
     link: Option<Box<dyn ProbeLink>>,
+    /// The server life that answered over the link.
+    answered_by: Option<Arc<str>>,
     changes: Changes,
     failures: u32,
     asked_at: Stamp,
@@ -81,7 +84,7 @@ enum ReadOnlyCheck {
 /// Who asks for more wants no probes; a timer cannot be set for ever.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 86_400);
 
-/// The time between two probes of a node that is suspected again and again.
+/// The time between two probes of a node whose connections break again and again.
 const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
 
 /// How soon after the primary a replica is asked whether it has caught up: most of the time it takes less.
@@ -116,6 +119,7 @@ impl Prober {
             jitter: Draw::seeded(jitter_seed(&node, writer)),
             node,
             link: None,
+            answered_by: None,
             changes: writer.cell().changes(),
             failures: 0,
             asked_at: Stamp::default(),
@@ -139,7 +143,7 @@ impl Prober {
             Err(_) => {
                 telemetry::probe_panicked(node.name());
                 let reply = Reply::Failed { conclusive: false, why: "its driver panicked".into() };
-                writer.observe(&Observation { node: node.id(), reply });
+                writer.observe(&Observation { node: node.id(), generation: Generation::default(), reply });
                 Self { failures, asked_at: writer.clock.stamp(), ..Self::new(node, writer) }
             }
         }
@@ -150,7 +154,8 @@ impl Prober {
         if !self.wait(writer).await {
             return self;
         }
-        let reply = match self.ask(writer).await {
+        let (generation, answer) = self.ask(writer).await;
+        let reply = match answer {
             Ok(observed) => {
                 self.failures = 0;
                 Reply::Answered(observed)
@@ -160,8 +165,8 @@ impl Prober {
                 Reply::Failed { conclusive: failure.conclusive, why: failure.why.into() }
             }
         };
-        writer.observe(&Observation { node: self.node.id(), reply });
-        let is_asked_again = self.node.withdrawn_at() > self.asked_at.seq;
+        writer.observe(&Observation { node: self.node.id(), generation, reply });
+        let is_asked_again = wants_question(&writer.cell().load(), self.node.id());
         if writer.settings.probe_interval > KEEP_LINK_FOR && !is_asked_again && self.wanted_at(writer).is_none() {
             // A server counts connections, and a large fleet has many.
             self.link = None;
@@ -169,7 +174,7 @@ impl Prober {
         self
     }
 
-    /// Returns when a probe is due or the node is suspected; `false` when the node has left.
+    /// Returns when a probe is due or the belief in the node broke; `false` when the node has left.
     async fn wait(&mut self, writer: &Writer) -> bool {
         let interval = writer.settings.probe_interval.min(LONGEST_INTERVAL);
         let pause = if self.asked_at == Stamp::default() {
@@ -183,18 +188,15 @@ impl Prober {
             interval.mul_f64(0.8 + 0.4 * self.jitter.unit())
         };
         let started = writer.clock.now();
-        let node = Arc::clone(&self.node);
         loop {
             // All are armed before anything is looked at.
-            let suspected = node.suspected().wait();
             let wanted = writer.demand.raised().wait();
             self.changes.mark_unchanged();
             if !self.is_wanted(writer) {
                 return false;
             }
-            // Suspected while it was being asked: the answer may be older than the trouble.
-            if node.withdrawn_at() > self.asked_at.seq && self.asked_at != Stamp::default() {
-                // Under load a lost primary is suspected with every write.
+            if self.asked_at != Stamp::default() && wants_question(&writer.cell().load(), self.node.id()) {
+                // Under load the belief in a lost primary breaks with every write.
                 let since = writer.clock.now().since(self.asked_at.at);
                 time::sleep(SUSPICION_PAUSE.saturating_sub(since)).await;
                 return true;
@@ -210,7 +212,6 @@ impl Prober {
             tokio::select! {
                 biased;
                 () = time::sleep(due.since(now)) => return true,
-                () = suspected => {}
                 () = wanted => {}
                 () = self.changes.changed() => {}
             }
@@ -244,51 +245,40 @@ impl Prober {
 
     /// A replica that is new here, or restarted, and was not seen to have caught up yet: soon it is.
     fn has_just_joined(&self, fresh: &Fresh) -> bool {
-        !fresh.has_caught_up() && self.asked_at.at.since(fresh.since.at) < JOINING
+        !fresh.has_caught_up() && self.asked_at.at.since(fresh.since) < JOINING
     }
 
-    async fn ask(&mut self, writer: &Writer) -> Result<Observed, Failure> {
-        let asked = writer.clock.stamp();
-        self.asked_at = asked;
-        let met = self.node.stranger();
-        let is_shared = writer.cell().load().member_of(self.node.id()).is_some_and(Member::is_shared);
-        if met.is_some() && !is_shared {
-            // The address may have moved, and this connection leads to who was there before.
+    /// Asks the node, over a new connection where the old one is broken or leads to a server that is no member any
+    /// more. Returns the generation in which the question went out, and the answer.
+    async fn ask(&mut self, writer: &Writer) -> (Generation, Result<Observed, Failure>) {
+        let generation = self.begin_question(writer);
+        let (is_shared, is_former) = self.lives(writer, |lives| {
+            let is_former = self.answered_by.as_ref().is_some_and(|answered| !lives.is_present(answered));
+            (lives.is_shared(), is_former)
+        });
+        if is_former && !is_shared {
             self.link = None;
         }
         let had_link = self.link.is_some();
-        let (asked, answer) = match self.ask_once(writer).await {
+        match self.ask_once(writer).await {
             // The server may have been restarted since: the connection says nothing about now.
             Err(_) if had_link && self.link.is_none() => {
-                self.node.suspect(writer.clock.stamp());
-                let asked = writer.clock.stamp();
-                self.asked_at = asked;
-                (asked, self.ask_once(writer).await?)
+                writer.invalidate(&self.node);
+                let generation = self.begin_question(writer);
+                (generation, self.ask_once(writer).await)
             }
-            answer => (asked, answer?),
-        };
-        let topology = writer.cell().load_full();
-        let known = topology.member_of(self.node.id());
-        if known.and_then(Member::incarnation).is_some_and(|known| known != answer.incarnation) {
-            // Every session belongs to the server's former life. Which can go on: an address that moved, several
-            // behind one. (Those who met this one have left the other, and where both stay there is nothing to leave.)
-            if !is_shared && met.is_none_or(|met| *met.incarnation != *answer.incarnation) {
-                writer.leave_former_server(&self.node);
-            }
-            self.node.suspect(writer.clock.stamp());
+            answer => (generation, answer),
         }
-        if self.read_only == ReadOnlyCheck::Due {
-            check_read_only(&self.node, writer.settings.connect_timeout).await?;
-            self.read_only = ReadOnlyCheck::Passed;
-        }
-        self.be_patient(known, &answer.position);
-        Ok(Observed {
-            role: answer.role,
-            incarnation: answer.incarnation.into(),
-            position: answer.position,
-            round_trip: writer.clock.now().since(asked.at),
-            asked,
-        })
+    }
+
+    fn begin_question(&mut self, writer: &Writer) -> Generation {
+        let generation = writer.begin_question(&self.node);
+        self.asked_at = writer.clock.stamp();
+        generation
+    }
+
+    fn lives<T: Default>(&self, writer: &Writer, look: impl FnOnce(&Lives) -> T) -> T {
+        writer.cell().load().member_of(self.node.id()).map(|member| look(&member.lives)).unwrap_or_default()
     }
 
     /// A replica that stands still is asked less and less often, however much reads want it to move.
@@ -298,13 +288,40 @@ impl Prober {
         self.patience = if stands_still { (self.patience * 2).min(LONGEST_PATIENCE) } else { SHORTEST_INTERVAL };
     }
 
-    async fn ask_once(&mut self, writer: &Writer) -> Result<probe::Answer, Failure> {
-        let driver = self.node.driver(Lane::Read);
+    async fn ask_once(&mut self, writer: &Writer) -> Result<Observed, Failure> {
+        let (driver, asked) = (self.node.driver(Lane::Read), self.asked_at);
+        let answer = self.question(writer, &*driver).await?;
+        let incarnation: Arc<str> = answer.incarnation.into();
+        if !self.lives(writer, |lives| lives.is_present(&incarnation)) {
+            // Every session belongs to the life before, and the server of that life can go on: at an address that moved,
+            // or that leads to several servers.
+            if self.lives(writer, |lives| lives.is_successor(&incarnation)) {
+                writer.leave_former_server(&self.node, &driver);
+            }
+            self.node.check_idle();
+        }
+        self.answered_by = Some(Arc::clone(&incarnation));
+        if self.read_only == ReadOnlyCheck::Due {
+            check_read_only(&self.node, writer.settings.connect_timeout).await?;
+            self.read_only = ReadOnlyCheck::Passed;
+        }
+        let topology = writer.cell().load_full();
+        self.be_patient(topology.member_of(self.node.id()), &answer.position);
+        Ok(Observed {
+            role: answer.role,
+            incarnation,
+            position: answer.position,
+            round_trip: writer.clock.now().since(asked.at),
+            asked,
+        })
+    }
+
+    async fn question(&mut self, writer: &Writer, driver: &dyn Driver) -> Result<probe::Answer, Failure> {
         let configured = writer.cell().load().configured_role(self.node.id());
         let is_off = self.identity_until > writer.clock.now();
         let scope = if is_off { Scope::Identity } else { Scope::Position };
         self.node.count_probe();
-        let asking = ask_server(&*driver, &mut self.link, configured, scope);
+        let asking = ask_server(driver, &mut self.link, configured, scope);
         match time::timeout(writer.settings.probe_timeout, asking).await {
             Ok(Ok((answer, not_told))) => {
                 if let Some(why) = not_told {
@@ -324,6 +341,11 @@ impl Prober {
             }
         }
     }
+}
+
+/// Whether the belief in a member broke, and the member was not asked since.
+fn wants_question(topology: &Topology, node: NodeId) -> bool {
+    topology.member_of(node).is_some_and(|member| member.belief.wants_question())
 }
 
 /// Asks once, over the given connection or over a new one that is left in its place. A server that refuses the

@@ -1,8 +1,11 @@
 //! The one place where a new topology is made current.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use sea_orm::metric::Info;
@@ -14,7 +17,9 @@ use crate::{
     driver::{Driver, Metric},
     routing::StatementRouter,
     telemetry,
-    topology::{Health, Lane, Member, Node, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology},
+    topology::{
+        Belief, Generation, Health, Lane, Member, Node, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology,
+    },
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
@@ -25,6 +30,7 @@ pub(crate) struct Writer {
     /// Held for one change, never across an `.await`. The setters of a connection are synchronous,
     /// so this is a lock and not a queue to the monitor task.
     turn: Mutex<()>,
+    announcements: Announcements,
     /// Set when the connection was closed: nothing is opened any more, nor the monitor's task started again.
     stopped: AtomicBool,
     metric: Metric,
@@ -49,6 +55,7 @@ impl Writer {
                 this: Weak::clone(this),
                 cell: SnapshotCell::new(topology),
                 turn: Mutex::new(()),
+                announcements: Announcements::default(),
                 stopped: AtomicBool::new(false),
                 metric: Metric::default(),
                 settled,
@@ -87,6 +94,13 @@ impl Writer {
 
     /// Publishes what `change` makes of the current snapshot; publishes nothing when it fails.
     pub(crate) fn update<E>(&self, change: impl FnOnce(&Topology) -> Result<Topology, E>) -> Result<Arc<Topology>, E> {
+        let after = self.publish(change)?;
+        // Without the lock: a layer of `tracing` may call a setter of this very connection.
+        self.announcements.tell();
+        Ok(after)
+    }
+
+    fn publish<E>(&self, change: impl FnOnce(&Topology) -> Result<Topology, E>) -> Result<Arc<Topology>, E> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.cell.load_full();
         let mut next = change(&before)?;
@@ -95,6 +109,7 @@ impl Writer {
             next.primary.health = Health::Up;
             next.primary.failed_probes = 0;
             next.primary.last_failure = None;
+            next.primary.belief = next.primary.belief.confirmed(self.clock.now());
         }
         next.generation = before.generation + 1;
         let after = Arc::new(next);
@@ -108,9 +123,8 @@ impl Writer {
             greeting::listen(&self.this, node);
             self.forget_first_session(node);
         }
-        telemetry::published(&before, &after);
-        telemetry::numbers(&after);
         wake_operations_on_lost_nodes(&before, &after);
+        self.announcements.add(before, Arc::clone(&after));
         Ok(after)
     }
 
@@ -152,12 +166,15 @@ impl Writer {
         }
     }
 
-    /// The address of a node may have moved: its sessions from before lead to a server that is no member any more, and
-    /// nothing that they answer tells. Those for reads are opened afresh; of those for writes, whose pool may be
-    /// lent out, the idle ones are closed.
-    pub(super) fn leave_former_server(&self, node: &Node) {
-        self.renew_sessions(node, &node.driver(Lane::Read));
-        node.driver(Lane::Write).close_idle();
+    /// Closes the connections of a node whose address leads to another server now: the connections from before lead to
+    /// a server that is no member any more, and no answer of theirs tells. `worn`, the pool for reads when the other
+    /// server was asked, is replaced; of the pool for writes, which may be lent out, the idle connections are closed. Of
+    /// several connections that meet the other server at once, one leaves.
+    pub(super) fn leave_former_server(&self, node: &Node, worn: &Arc<dyn Driver>) {
+        if Arc::ptr_eq(worn, &node.driver(Lane::Read)) {
+            self.renew_sessions(node, worn);
+            node.driver(Lane::Write).close_idle();
+        }
     }
 
     /// A node was asked over a session for reads when it was connected, before anybody could compare who answers
@@ -175,6 +192,92 @@ impl Writer {
     pub(crate) fn observe(&self, observation: &Observation) {
         // An observation about a node that has left changes nothing.
         let _ = self.update(|topology| topology.observe(observation).ok_or(()));
+    }
+
+    /// Ends the belief in the server of a node, because a connection to it broke, and has the idle connections checked
+    /// before they are used again. Returns the belief that ended; `None` if none did, because an earlier error had ended
+    /// it.
+    pub(crate) fn invalidate(&self, node: &Node) -> Option<Belief> {
+        let member = |topology: &Topology| topology.member_of(node.id()).map(|member| member.belief);
+        // Looked up first, without the lock: in a storm of errors only the first one changes anything. A question that
+        // goes out later than this look is asked after the connection broke.
+        let is_broken = member(&self.cell.load()).is_none_or(Belief::wants_question);
+        let mut ended = None;
+        if !is_broken {
+            let _ = self
+                .update(|topology| {
+                    ended = member(topology);
+                    topology.invalidated(node.id(), self.clock.now()).ok_or(())
+                })
+                .inspect_err(|()| ended = None);
+        }
+        node.check_idle();
+        ended
+    }
+
+    /// To be called before a question goes out to a node: the generation to which the answer will belong. A connection
+    /// that breaks from now on ends this generation, even if an earlier one broke before.
+    pub(super) fn begin_question(&self, node: &Node) -> Generation {
+        let mut generation = Generation::default();
+        let _ = self.update(|topology| {
+            generation = topology.member_of(node.id()).map(|member| member.belief.generation).unwrap_or_default();
+            topology.asked(node.id()).ok_or(())
+        });
+        generation
+    }
+}
+
+/// Publications whose events were not emitted yet. They are added under the writer's lock, and emitted without it in
+/// the order in which they were made.
+#[derive(Debug, Default)]
+struct Announcements(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The snapshots before and after each publication.
+    changes: VecDeque<(Arc<Topology>, Arc<Topology>)>,
+    /// Whether a thread emits events now. It also emits those of the publications that others add meanwhile, and those
+    /// that its own events lead to.
+    is_emitted: bool,
+}
+
+impl Announcements {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, before: Arc<Topology>, after: Arc<Topology>) {
+        self.waiting().changes.push_back((before, after));
+    }
+
+    fn tell(&self) {
+        if std::mem::replace(&mut self.waiting().is_emitted, true) {
+            return;
+        }
+        let _reset = ResetOnPanic(self);
+        while let Some((before, after)) = self.next() {
+            telemetry::published(&before, &after);
+            telemetry::numbers(&after);
+        }
+    }
+
+    /// The next publication. Gives the turn to emit back when there is none.
+    fn next(&self) -> Option<(Arc<Topology>, Arc<Topology>)> {
+        let mut waiting = self.waiting();
+        let next = waiting.changes.pop_front();
+        waiting.is_emitted = next.is_some();
+        next
+    }
+}
+
+/// Gives the turn to emit back when a layer of `tracing` panics.
+struct ResetOnPanic<'a>(&'a Announcements);
+
+impl Drop for ResetOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.waiting().is_emitted = false;
+        }
     }
 }
 

@@ -361,7 +361,7 @@ mod tests {
                 replica.rotation = if drained { Rotation::Drained } else { Rotation::In };
             }
             let id = |index: Option<usize>| topology.members().nth(index?).map(|member| member.node.id());
-            let keep = |node| Kept { node, life: Seq(0), seen_elsewhere: Seq(0) };
+            let keep = |node| Kept { node, generation: crate::topology::Generation::default(), seen_elsewhere: Seq(0) };
             let (kept, seen) = (id(kept).map(keep), Seq(0));
             let (tried, alone) = (id(tried), Lane::Write);
             let request = ReadRequest { requirement, tried, kept, seen, stick_after_write: STICK, alone };

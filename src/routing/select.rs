@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 
 use super::{Candidate, Draw, Policy};
-use crate::topology::{Floor, Freshness, Lane, Member, Node, NodeId, Role, Seq, Tick, Topology, Unfit};
+use crate::topology::{
+    Floor, Freshness, Generation, Lane, Member, Node, NodeId, Reliance, Role, Seq, Tick, Topology, Unfit,
+};
 
 /// What a read requires of the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +76,8 @@ pub(crate) struct ReadRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) node: NodeId,
-    /// The life of the server from which was read.
-    pub(crate) life: Seq,
+    /// The generation of the belief in which was read from the node.
+    pub(crate) generation: Generation,
     /// The end of the last read on another node since.
     pub(crate) seen_elsewhere: Seq,
 }
@@ -87,11 +89,10 @@ pub(crate) struct Selected {
     pub(crate) lane: Lane,
     pub(crate) role: Role,
     pub(crate) how: How,
-    /// The life of the server, where that can be told.
-    pub(crate) life: Seq,
-    /// The answer of the node on which the choice relies: a read during which the node was withdrawn proves nothing.
-    /// `None` where the choice relies on none.
-    pub(crate) relies_on: Option<Seq>,
+    /// The generation of the belief on which the choice was made.
+    pub(crate) generation: Generation,
+    /// Whether a read during which the belief broke has to be decided again.
+    pub(crate) reliance: Reliance,
 }
 
 /// How a node came to be selected.
@@ -126,15 +127,19 @@ impl How {
 
 impl Selected {
     fn drawn(member: &Member, role: Role, request: &ReadRequest) -> Self {
-        let fresh = member.freshness.fresh().filter(|_| role == Role::Replica);
-        let relies_on = fresh.filter(|_| request.requires_freshness()).map(|fresh| fresh.asked);
-        let node = Arc::clone(&member.node);
-        Self { node, lane: Lane::Read, role, how: How::Drawn, life: member.life(), relies_on }
+        Self::on(member, Lane::Read, role, How::Drawn, request)
     }
 
-    fn forced(primary: &Member, lane: Lane, how: How) -> Self {
-        let node = Arc::clone(&primary.node);
-        Self { node, lane, role: Role::Primary, how, life: primary.life(), relies_on: None }
+    fn forced(primary: &Member, lane: Lane, how: How, request: &ReadRequest) -> Self {
+        Self::on(primary, lane, Role::Primary, how, request)
+    }
+
+    fn on(member: &Member, lane: Lane, role: Role, how: How, request: &ReadRequest) -> Self {
+        // Another server at the primary's address may be behind, too.
+        let is_believed = role == Role::Primary || member.freshness.fresh().is_some();
+        let relies = lane == Lane::Read && is_believed && request.requires_freshness();
+        let reliance = if relies { Reliance::OnFreshness } else { Reliance::OnNothing };
+        Self { node: Arc::clone(&member.node), lane, role, how, generation: member.belief.generation, reliance }
     }
 }
 
@@ -250,7 +255,7 @@ impl<'a> ReadPlan<'a> {
             return Some(Selected::drawn(first.member(), Role::Replica, self.request));
         }
         let (lane, how) = self.fallback?;
-        Some(Selected::forced(self.primary, lane, how))
+        Some(Selected::forced(self.primary, lane, how, self.request))
     }
 
     /// Puts the replicas into the order that the policy prefers, as far as that can be told without a draw.
@@ -298,8 +303,8 @@ fn fit_kept<'a>(topology: &'a Topology, request: &ReadRequest, now: Tick) -> Opt
     let member = topology.member_of(kept.node)?;
     let role = topology.configured_role(kept.node);
     // The server still has what was read from this very life of it. What another life has is not known.
-    let is_same_life = member.life() == kept.life && !member.is_in_doubt();
-    let seen = if is_same_life { kept.seen_elsewhere } else { request.seen };
+    let is_same_belief = member.belief.generation == kept.generation && !member.is_in_doubt();
+    let seen = if is_same_belief { kept.seen_elsewhere } else { request.seen };
     fit_for(topology, member, role, &ReadRequest { seen, ..*request }, now).ok()?;
     Some((member, role))
 }
@@ -330,9 +335,7 @@ fn fit_for(topology: &Topology, member: &Member, role: Role, request: &ReadReque
                 });
             }
             match within.within() {
-                Some(within) if !member.freshness.is_within(within, now) || member.is_in_doubt() => {
-                    Err(Unfit::TooStale)
-                }
+                Some(within) if !member.is_within(within, now) => Err(Unfit::TooStale),
                 _ => Ok(()),
             }
         }
@@ -458,7 +461,7 @@ mod tests {
     #[test]
     fn a_kept_node_is_kept_until_it_is_not_eligible() {
         let mut topology = fixture::topology(3);
-        let kept = Kept { node: topology.replicas[2].node.id(), life: Seq(0), seen_elsewhere: Seq(0) };
+        let kept = Kept { node: topology.replicas[2].node.id(), generation: Generation::default(), seen_elsewhere: Seq(0) };
         let kept = ReadRequest { kept: Some(kept), ..ANY };
         assert_eq!(shares(&topology, &kept, 200), BTreeMap::from([("replica-2".to_owned(), 200)]));
         topology.replicas[2].health = Health::Down;
@@ -469,7 +472,7 @@ mod tests {
     fn who_keeps_to_a_replica_does_not_draw_the_primary_because_it_wrote() {
         let topology = fixture::topology(2);
         let node = topology.replicas[0].node.id();
-        let kept = Some(Kept { node, life: Seq(0), seen_elsewhere: Seq(0) });
+        let kept = Some(Kept { node, generation: Generation::default(), seen_elsewhere: Seq(0) });
         let wrote = ReadRequest { requirement: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), kept, ..ANY };
         for seed in 0..200 {
             let selected = pick(&topology, &wrote, seed).expect("the primary");

@@ -36,49 +36,37 @@ pub(crate) struct Fresh {
     /// Never goes back. Zero until the position has reached a sample.
     pub(crate) through: Stamp,
     pub(crate) position: Arc<Position>,
-    /// The place of the last answered question: what shook the belief before it is settled.
-    pub(crate) asked: Seq,
-    /// When the first one was asked: it names the life.
-    pub(crate) since: Stamp,
+    /// When the first position of this life was asked for.
+    pub(crate) since: Tick,
     /// When the answer was asked for that first told of this position.
     pub(crate) moved: Tick,
 }
 
 impl Fresh {
-    /// What is known after an answer. `known` is what was known of the same server life before, and `withdrawn`
-    /// when that was last withdrawn.
-    pub(crate) fn learn(
-        known: Option<&Self>,
-        asked: Stamp,
-        withdrawn: Seq,
-        position: Arc<Position>,
-        samples: &Samples,
-    ) -> Self {
-        // A server that is back where it was before has begun another life, whatever it calls itself: a
-        // standby recovers from its last restart point when one of its processes has crashed.
-        let same_life = known.filter(|known| position.compared_to(&known.position) != PositionOrder::Behind);
-        let moved = same_life.filter(|known| known.position == position).map_or(asked.at, |known| known.moved);
-        let mut fresh = match same_life {
-            // It can be back before what was read from it, and yet not before where it was last asked. What was
-            // known of its position is true all the same.
-            Some(known) if known.asked <= withdrawn => {
-                let since = Stamp { seq: asked.seq, at: known.since.at };
-                Self { position, asked: asked.seq, since, moved, ..*known }
-            }
-            Some(known) => Self { position, asked: asked.seq, moved, ..*known },
-            None => Self { through: Stamp::default(), position, asked: asked.seq, since: asked, moved },
-        };
-        fresh.compare(samples);
-        fresh
+    /// What the first answer of a life tells.
+    pub(crate) fn first(asked: Tick, position: Arc<Position>, samples: &Samples) -> Self {
+        Self { through: Stamp::default(), position, since: asked, moved: asked }.compared(samples)
     }
 
-    /// Looks again when there is another sample.
-    pub(crate) fn compare(&mut self, samples: &Samples) {
+    /// What a later answer of the same life tells; `None` when the server has less than it had. A server that is back
+    /// at an earlier position has begun another life, whatever name it gives: a standby recovers from its last restart
+    /// point when one of its processes has crashed.
+    pub(crate) fn then(&self, asked: Tick, position: Arc<Position>, samples: &Samples) -> Option<Self> {
+        if position.compared_to(&self.position) == PositionOrder::Behind {
+            return None;
+        }
+        let moved = if self.position == position { self.moved } else { asked };
+        Some(Self { position, moved, ..*self }.compared(samples))
+    }
+
+    /// The freshness when the position is compared with these samples.
+    pub(crate) fn compared(mut self, samples: &Samples) -> Self {
         if let Some(reached) = samples.reached_by(&self.position)
             && reached.seq > self.through.seq
         {
             self.through = reached;
         }
+        self
     }
 
     /// How far behind the newest sample.
@@ -91,11 +79,8 @@ impl Fresh {
             PositionOrder::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
             PositionOrder::Behind => {
                 // One that never caught up since it is watched is behind for at least as long.
-                let since = if self.has_caught_up() { self.through } else { self.since };
-                Behind::By {
-                    time: newest.stamp.at.since(since.at),
-                    bytes: self.position.bytes_behind(&newest.position),
-                }
+                let since = if self.has_caught_up() { self.through.at } else { self.since };
+                Behind::By { time: newest.stamp.at.since(since), bytes: self.position.bytes_behind(&newest.position) }
             }
             // It may follow all the same: a PostgreSQL replica can be long in learning its timeline. Then it moves. Who
             // stands still has nothing of what this primary does, however idle that is.

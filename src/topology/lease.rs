@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Node, Role, Seq};
+use super::{Generation, Node, Role, Topology};
 use crate::driver::Driver;
 
 /// Which pool of a node an operation uses.
@@ -22,34 +22,42 @@ pub(crate) struct Lease {
     driver: Arc<dyn Driver>,
     lane: Lane,
     role: Role,
-    life: Seq,
-    /// Zero for none.
-    relies_on: Seq,
+    generation: Generation,
+    reliance: Reliance,
+}
+
+/// Whether an operation was given to its node because of what the node is believed to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reliance {
+    /// A read that must see something runs on a replica.
+    OnFreshness,
+    OnNothing,
 }
 
 impl Lease {
     pub(crate) fn take(node: Arc<Node>, lane: Lane, role: Role) -> Self {
         node.enter(lane);
         let driver = node.driver(lane);
-        Self { node, driver, lane, role, life: Seq::default(), relies_on: Seq::default() }
+        Self { node, driver, lane, role, generation: Generation::default(), reliance: Reliance::OnNothing }
     }
 
-    /// With the server life that was believed to answer, and the answer of it that the choice relies on.
-    pub(crate) fn believing(mut self, life: Seq, relies_on: Option<Seq>) -> Self {
-        self.life = life;
-        self.relies_on = relies_on.unwrap_or_default();
+    /// With the generation of the node's member in the snapshot on which the node was chosen.
+    pub(crate) fn believing(mut self, generation: Generation, reliance: Reliance) -> Self {
+        self.generation = generation;
+        self.reliance = reliance;
         self
     }
 
-    /// The server life that was believed to answer when the node was chosen.
-    pub(crate) fn life(&self) -> Seq {
-        self.life
+    /// The generation of the belief on which the node was chosen.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
     }
 
-    /// Whether what the choice relies on was shaken since: a connection was lost, or another server was met
-    /// in the place of the node. What was read meanwhile is perhaps older than it had to be.
-    pub(crate) fn is_shaken(&self) -> bool {
-        self.relies_on != Seq::default() && self.relies_on <= self.node.withdrawn_at()
+    /// Whether the belief that the choice relies on is over in the present snapshot: a connection was lost, or another
+    /// server answered at the address. Rows that were read meanwhile are perhaps older than the read allows.
+    pub(crate) fn is_invalidated(&self, topology: &Topology) -> bool {
+        self.reliance == Reliance::OnFreshness
+            && topology.member_of(self.node.id()).is_some_and(|member| member.belief.generation != self.generation)
     }
 
     /// The role in which the node was chosen.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration
 
 use serde::Serialize;
 
-use super::{Floor, Freshness, Lag, Lane, Node, Observed, PositionOrder, Reported, Role, Seq, Tick};
+use super::{Belief, Floor, Freshness, Lag, Lane, Lives, Node, Observed, PositionOrder, Reported, Role, Tick};
 
 /// A node as one topology believes it.
 #[derive(Clone)]
@@ -13,19 +13,19 @@ pub struct Member {
     pub(crate) settings: MemberSettings,
     pub(crate) rotation: Rotation,
     pub(crate) health: Health,
+    /// Which belief in the server is the present one, and whether the server confirmed it.
+    pub(crate) belief: Belief,
+    /// The server lives that answered at the address.
+    pub(crate) lives: Lives,
     /// What the node last said of itself; `None` for nodes that cannot be asked.
     pub(crate) observed: Option<Observed>,
     /// Probes that failed since the last one that did not.
     pub(crate) failed_probes: u32,
     /// Why the last failed probe failed.
     pub(crate) last_failure: Option<Arc<str>>,
-    /// What is known of what it has.
+    /// What is known of the data that the server has. It counts only while the belief is confirmed.
     pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
-    /// Server lives that answered here before the present one, the latest last.
-    pub(crate) former: Arc<[Arc<str>]>,
-    /// When two servers at once were last seen to answer here.
-    pub(crate) shared_at: Option<Tick>,
 }
 
 /// What the user said about a member and can change without new pools.
@@ -105,8 +105,8 @@ impl Member {
             settings,
             freshness,
             lag: Lag::default(),
-            former: Arc::default(),
-            shared_at: None,
+            belief: Belief::default(),
+            lives: Lives::default(),
             rotation: Rotation::In,
             health: Health::Up,
             observed: None,
@@ -226,29 +226,27 @@ impl Member {
         floor.is_none() || self.freshness.is_past(floor, now, stick_after_write) && !self.is_in_doubt()
     }
 
-    /// Whether somebody met another server here than the one that is believed to answer, or lost a
-    /// connection to it, and the node was not asked since.
+    /// Whether the server is known to have everything that was acknowledged until `within` ago.
+    pub(crate) fn is_within(&self, within: Duration, now: Tick) -> bool {
+        self.freshness.is_within(within, now) && !self.is_in_doubt()
+    }
+
+    /// Whether the freshness was learned in a generation that is over, or that no answer has confirmed yet.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.freshness.fresh().is_some_and(|fresh| fresh.asked <= self.node.withdrawn_at())
+        self.freshness.fresh().is_some() && !self.belief.is_confirmed()
     }
 
-    /// Whether what a server says on a new connection agrees with what is believed to be there.
+    /// Whether the answer of a server on a new connection agrees with what is believed of the server.
     pub(crate) fn recognises(&self, incarnation: &str, position: &Reported) -> bool {
-        let Some(fresh) = self.freshness.fresh() else {
-            // The primary, or a replica of which no position was compared yet. Where time counts, nothing depends on it.
-            return self.freshness != Freshness::Unknown || self.incarnation().is_none_or(|known| known == incarnation);
-        };
-        self.incarnation() == Some(incarnation)
-            && match position {
-                // The same server with less than it had: it was recovering.
-                Reported::At(position) => position.compared_to(&fresh.position) != PositionOrder::Behind,
-                Reported::Nothing | Reported::Unknown => true,
+        if self.freshness == Freshness::Timed && !self.lives.is_shared() {
+            return true; // No position of the node is believed, so nothing depends on who answers.
+        }
+        self.lives.is_present(incarnation)
+            && match (self.freshness.fresh(), position) {
+                // The same server has less than it had, so the server is recovering.
+                (Some(fresh), Reported::At(position)) => position.compared_to(&fresh.position) != PositionOrder::Behind,
+                _ => true,
             }
-    }
-
-    /// Names the server life that is believed to answer, where that can be told.
-    pub(crate) fn life(&self) -> Seq {
-        self.freshness.fresh().map(|fresh| fresh.since.seq).unwrap_or_default()
     }
 
     /// The observed role while the observation is believed. An expired role is no role: it
@@ -266,6 +264,7 @@ impl fmt::Debug for Member {
             .field("weight", &self.settings.weight)
             .field("rotation", &self.rotation)
             .field("health", &self.health)
+            .field("belief", &self.belief)
             .field("observed", &self.observed)
             .field("freshness", &self.freshness)
             .field("lag", &self.lag)

@@ -1,6 +1,7 @@
 //! KNOW: what this process believes about its nodes. Pure: values in, values out; `now` is an
 //! argument, nothing here waits, reads a clock or logs.
 
+mod belief;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod floor;
@@ -20,13 +21,14 @@ mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+pub(crate) use belief::{Answerer, Belief, Generation, Lives};
 pub(crate) use floor::Floor;
 pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported, Settled};
-pub(crate) use lease::{Lane, Lease};
+pub(crate) use lease::{Lane, Lease, Reliance};
 pub use member::{Health, Member, Rotation};
 pub(crate) use member::{MemberSettings, Positions, RoleCheck, Unfit};
 pub use node::Node;
-pub(crate) use node::{Identity, Lanes, NodeId, UnexpectedServer};
+pub(crate) use node::{Identity, Lanes, NodeId};
 pub(crate) use observe::{FAILURES_TO_EJECT, Observation, Reply};
 pub(crate) use position::{DomainPositions, GtidSet, Lsn, Position, PositionOrder, WalPosition};
 pub(crate) use role::Observed;
@@ -89,6 +91,10 @@ impl Topology {
 
     pub(crate) fn member_of(&self, id: NodeId) -> Option<&Member> {
         self.members().find(|member| member.node.id() == id)
+    }
+
+    pub(super) fn member_of_mut(&mut self, id: NodeId) -> Option<&mut Member> {
+        std::iter::once(&mut self.primary).chain(&mut self.replicas).find(|member| member.node.id() == id)
     }
 
     pub(crate) fn member_mut(&mut self, name: &str) -> Option<&mut Member> {

@@ -4,14 +4,14 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use sea_orm::DbBackend;
 
-use super::{Lane, Seq, Stamp, Tick, swap::Swap};
+use super::{Lane, swap::Swap};
 use crate::driver::{Alarm, ConnectProbe, Driver, Signal};
 
 /// Names a node for the life of the process; never given twice.
@@ -70,22 +70,12 @@ pub struct Node {
     connect_probe: Option<ConnectProbe>,
     file: Option<PathBuf>,
     retired: AtomicBool,
-    suspected_at: AtomicU64,
-    withdrawn_at: AtomicU64,
-    stranger: Mutex<Option<UnexpectedServer>>,
     signals: Signals,
 }
 
 /// The driver behind a pointer of one word, as a [`Swap`] needs it.
 #[derive(Debug)]
 struct ReadLane(Arc<dyn Driver>);
-
-/// A server that answered on a new connection, and is not the one believed to be here.
-#[derive(Clone, Debug)]
-pub(crate) struct UnexpectedServer {
-    pub(crate) met_at: Seq,
-    pub(crate) incarnation: Arc<str>,
-}
 
 /// Counters of running and finished operations.
 #[derive(Debug, Default)]
@@ -100,7 +90,6 @@ struct Traffic {
 #[derive(Debug, Default)]
 struct Signals {
     down: Alarm,
-    suspected: Signal,
     idle: Signal,
 }
 
@@ -117,9 +106,6 @@ impl Node {
             traffic: Traffic::default(),
             connect_probe,
             retired: AtomicBool::new(false),
-            suspected_at: AtomicU64::new(0),
-            withdrawn_at: AtomicU64::new(0),
-            stranger: Mutex::new(None),
             signals: Signals::default(),
         }
     }
@@ -245,17 +231,6 @@ impl Node {
         &self.signals.down
     }
 
-    /// Raised when an operation met a connectivity error on the node.
-    pub(crate) fn suspected(&self) -> &Signal {
-        &self.signals.suspected
-    }
-
-    /// What is believed of the node's freshness does not count until the node has answered a question that
-    /// was asked after this.
-    pub(crate) fn withdraw(&self, at: Seq) {
-        self.withdrawn_at.fetch_max(at.0, Ordering::SeqCst);
-    }
-
     /// Whether both are doors to one file of an embedded database.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         self.file.is_some() && self.file == other.file
@@ -271,42 +246,10 @@ impl Node {
         self.connect_probe.as_ref()
     }
 
-    /// When its freshness was last withdrawn; zero when it never was.
-    pub(crate) fn withdrawn_at(&self) -> Seq {
-        Seq(self.withdrawn_at.load(Ordering::SeqCst))
-    }
-
-    /// Another server answered on a new connection than the one that is believed to be here. Whether that is news:
-    /// nobody has met this one before, since the node was asked.
-    pub(crate) fn met(&self, stranger: UnexpectedServer) -> bool {
-        let incarnation = Arc::clone(&stranger.incarnation);
-        let known = self.stranger.lock().unwrap_or_else(PoisonError::into_inner).replace(stranger);
-        known.is_none_or(|known| known.incarnation != incarnation)
-    }
-
-    /// What was met is dealt with.
-    pub(crate) fn has_met_nobody(&self) {
-        *self.stranger.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// The last other server that answered on a new connection.
-    pub(crate) fn stranger(&self) -> Option<UnexpectedServer> {
-        self.stranger.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A connectivity error was met: idle sessions are checked before they are used again, and
-    /// whoever probes the node should do so now.
-    pub(crate) fn suspect(&self, now: Stamp) {
-        self.withdraw(now.seq);
-        self.suspected_at.store(now.at.0, Ordering::Release);
+    /// Has the idle connections of both pools checked before they are used again.
+    pub(crate) fn check_idle(&self) {
         self.driver(Lane::Read).check_idle();
         self.write.check_idle();
-        self.signals.suspected.raise();
-    }
-
-    /// When the node was last suspected; zero when it never was.
-    pub(crate) fn suspected_at(&self) -> Tick {
-        Tick(self.suspected_at.load(Ordering::Acquire))
     }
 }
 

@@ -1,82 +1,162 @@
 //! How one observation changes what is believed. The rules of health and of freshness are applied here and
 //! nowhere else.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{Fresh, Freshness, Health, Member, NodeId, Observed, Positions, Reported, Role, Sample, Samples, Topology};
+use super::{
+    Answerer, Fresh, Freshness, Generation, Health, Member, NodeId, Observed, Positions, Reported, Role, Sample,
+    Samples, Tick, Topology,
+};
 
-/// What a prober learned about one node.
+/// What was learned about one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
     pub(crate) node: NodeId,
+    /// The generation of the member when the question went out.
+    pub(crate) generation: Generation,
     pub(crate) reply: Reply,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
+    /// The prober has an answer.
     Answered(Observed),
+    /// The prober has none.
     Failed {
-        /// Nothing listens there, or the node is not what it has to be: one is enough.
+        /// Nothing listens at the address, or the node is not what it has to be: one failure is enough.
         conclusive: bool,
         why: Arc<str>,
     },
+    /// A new connection of a pool led to a server that is not the one believed to answer, or that has less than it had.
+    Unexpected { incarnation: Arc<str>, at: Tick },
 }
 
 /// Probes in a row that must fail before a node is down.
 pub(crate) const FAILURES_TO_EJECT: u32 = 3;
 
-/// How long an address at which two servers answered is taken to have two.
-const SHARED_FOR: Duration = Duration::from_secs(600);
-/// How many former lives of a node are remembered.
-const FORMER_LIVES: usize = 8;
-
 impl Topology {
-    /// What is believed after an observation, or `None` if it is about a node that has left.
+    /// What is believed after an observation; `None` if the observation changes nothing, or is about a node that has
+    /// left.
     pub(crate) fn observe(&self, observation: &Observation) -> Option<Self> {
-        let mut next = self.clone();
-        let is_primary = next.primary.node.id() == observation.node;
-        let member = std::iter::once(&mut next.primary)
-            .chain(&mut next.replicas)
-            .find(|member| member.node.id() == observation.node)?;
+        let known = self.member_of(observation.node)?;
+        let is_current = observation.generation == known.belief.generation;
         match &observation.reply {
-            Reply::Answered(observed) => {
-                // An answer that was asked for earlier says nothing about now.
-                if member.observed.as_ref().is_some_and(|known| known.asked.seq > observed.asked.seq) {
-                    return None;
-                }
-                member.health = Health::Up;
-                member.failed_probes = 0;
-                member.last_failure = None;
-                let is_same_life = member.remember_life(observed);
-                member.observed = Some(observed.clone());
-                if is_primary {
-                    next.sample(is_same_life);
-                } else {
-                    let member = next.replicas.iter_mut().find(|member| member.node.id() == observation.node)?;
-                    if !is_same_life {
-                        member.freshness = Freshness::Unknown;
-                    }
-                    member.weigh(&next.primary, &next.samples);
-                    member.lag = member.lag.after(&member.freshness, &next.samples, next.lag_limit, true);
-                }
-            }
-            Reply::Failed { conclusive, why } => {
+            Reply::Answered(observed) => self.after_answer(known, observed, is_current),
+            Reply::Failed { conclusive, why } => self.with(known.node.id(), |member| {
                 member.failed_probes = member.failed_probes.saturating_add(1);
                 member.last_failure = Some(Arc::clone(why));
                 if *conclusive || member.failed_probes >= FAILURES_TO_EJECT {
                     member.health = Health::Down;
                 }
+            }),
+            Reply::Unexpected { incarnation, at } => self.after_unexpected(known, incarnation, *at, is_current),
+        }
+    }
+
+    /// What is believed after a connection to a node broke; `None` if that is no news.
+    pub(crate) fn invalidated(&self, node: NodeId, at: Tick) -> Option<Self> {
+        let belief = self.member_of(node)?.belief.broken(at)?;
+        self.with(node, |member| member.belief = belief)
+    }
+
+    /// What is believed when a question to a node goes out; `None` if that changes nothing.
+    pub(crate) fn asked(&self, node: NodeId) -> Option<Self> {
+        let belief = self.member_of(node)?.belief.asked()?;
+        self.with(node, |member| member.belief = belief)
+    }
+
+    fn with(&self, node: NodeId, change: impl FnOnce(&mut Member)) -> Option<Self> {
+        let mut next = self.clone();
+        change(next.member_of_mut(node)?);
+        Some(next)
+    }
+
+    fn after_answer(&self, known: &Member, observed: &Observed, is_current: bool) -> Option<Self> {
+        // An answer that was asked for earlier says nothing about now.
+        if known.observed.as_ref().is_some_and(|known| known.asked.seq > observed.asked.seq) {
+            return None;
+        }
+        let (node, is_primary) = (known.node.id(), self.primary.node.id() == known.node.id());
+        // Another server answered since the question went out: the answer of the one before proves no more than that
+        // something answers at the address.
+        let is_outdated = !is_current && !known.lives.is_present(&observed.incarnation);
+        let mut answerer = Answerer::Present;
+        let mut next = self.with(node, |member| {
+            member.health = Health::Up;
+            member.failed_probes = 0;
+            member.last_failure = None;
+            if is_outdated {
+                return;
             }
+            answerer = member.lives.answer(&observed.incarnation, observed.asked.at);
+            member.observed = Some(observed.clone());
+            match answerer {
+                Answerer::Other => {
+                    member.belief = member.belief.of_another_life(observed.asked.at);
+                    member.freshness = Freshness::Unknown;
+                }
+                // A server that cannot say its position confirms none.
+                Answerer::Present if is_current && observed.position != Reported::Unknown => {
+                    member.belief = member.belief.confirmed(observed.asked.at);
+                }
+                Answerer::Present => {}
+            }
+        })?;
+        if is_outdated {
+            return Some(next);
+        }
+        if is_primary {
+            next.sample(answerer);
+        } else {
+            let (samples, limit) = (next.samples.clone(), next.lag_limit);
+            let member = next.replicas.iter_mut().find(|member| member.node.id() == node)?;
+            if is_current && answerer == Answerer::Present {
+                member.learn(observed, &samples);
+            }
+            member.weigh(&next.primary, &samples);
+            member.lag = member.lag.after(&member.freshness, &samples, limit, true);
         }
         Some(next)
     }
 
-    /// What follows from where its members say they are: for a topology that was put together otherwise than
-    /// by observing. `is_same_life`: the primary is the one the samples are of.
-    pub(crate) fn sample(&mut self, is_same_life: bool) {
-        let before = if is_same_life { self.samples.clone() } else { Samples::default() };
+    fn after_unexpected(&self, known: &Member, incarnation: &Arc<str>, at: Tick, is_current: bool) -> Option<Self> {
+        let node = known.node.id();
+        if known.lives.is_shared() {
+            let lives = known.lives.still_shared(at)?;
+            return self.with(node, |member| member.lives = lives);
+        }
+        let mut lives = known.lives.clone();
+        let answerer = lives.answer(incarnation, at);
+        if answerer == Answerer::Present && !is_current {
+            return None; // Another connection met the same server before.
+        }
+        // The answer on this connection is no answer to the prober, which has yet to ask this server.
+        let belief = known.belief.met(at, answerer)?;
+        let mut next = self.with(node, |member| {
+            member.belief = belief;
+            member.lives = lives;
+            if answerer == Answerer::Other {
+                member.freshness = Freshness::Unknown;
+            }
+        })?;
+        if answerer == Answerer::Other {
+            if self.primary.node.id() == node {
+                next.samples = Samples::default();
+            }
+            next.weigh();
+        }
+        Some(next)
+    }
+
+    /// What follows from the positions of the members: for a topology that was put together otherwise than by
+    /// observing. `answerer`: whether the present primary is the one that the samples are of.
+    pub(crate) fn sample(&mut self, answerer: Answerer) {
+        let before = match answerer {
+            Answerer::Present => self.samples.clone(),
+            Answerer::Other => Samples::default(),
+        };
         self.samples = match &self.primary.observed {
-            // Only who takes the writes can say what there is to catch up with.
+            // Only a server that takes the writes can say what there is to catch up with.
             Some(Observed { role: Role::Primary, position: Reported::At(position), asked, .. })
                 if self.primary.has_positions() =>
             {
@@ -84,6 +164,11 @@ impl Topology {
             }
             _ => before,
         };
+        self.weigh();
+    }
+
+    /// Compares every replica with the samples.
+    fn weigh(&mut self) {
         for replica in &mut self.replicas {
             replica.weigh(&self.primary, &self.samples);
             replica.lag = replica.lag.after(&replica.freshness, &self.samples, self.lag_limit, false);
@@ -92,41 +177,30 @@ impl Topology {
 }
 
 impl Member {
-    /// Whether an answer comes from the server life that answered last. Notices when two answer in turn.
-    fn remember_life(&mut self, observed: &Observed) -> bool {
-        let at = observed.asked.at;
-        let is_same = self.incarnation() == Some(&*observed.incarnation);
-        // Another one was met here, and the one that is known answers afterwards all the same.
-        let met = self.node.stranger().filter(|stranger| observed.asked.seq > stranger.met_at);
-        let is_strange = is_same && met.as_ref().is_some_and(|met| met.incarnation != observed.incarnation);
-        if met.is_some() {
-            self.node.has_met_nobody();
-        }
-        // A life that ended does not come back.
-        let has_returned = !is_same && self.former.contains(&observed.incarnation);
-        if is_strange || has_returned {
-            self.shared_at = Some(at);
-        } else if self.shared_at.is_some_and(|since| at.since(since) > SHARED_FOR) {
-            self.shared_at = None;
-            self.former = Arc::default();
-        }
-        let Some(known) = self.observed.as_ref().filter(|_| !is_same) else { return true };
-        let kept = self.former.len().saturating_sub(FORMER_LIVES - 1);
-        self.former = self.former[kept..].iter().chain([&known.incarnation]).cloned().collect();
-        false
-    }
-
-    /// Whether more than one server answers at its address.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.shared_at.is_some()
+    /// Takes the first answer of a node that is no member yet.
+    pub(crate) fn introduce(&mut self, observed: Observed) {
+        self.lives.answer(&observed.incarnation, observed.asked.at);
+        self.observed = Some(observed);
     }
 
     /// Whether its positions are worth comparing.
     pub(crate) fn has_positions(&self) -> bool {
         (self.observed.is_some() || !matches!(self.freshness, Freshness::Timed))
             && self.settings.positions == Positions::On
-            && !self.is_shared()
+            && !self.lives.is_shared()
             && !self.observed.as_ref().is_some_and(|observed| observed.position == Reported::Nothing)
+    }
+
+    /// Takes the position from an answer of the life that is believed to answer.
+    fn learn(&mut self, observed: &Observed, samples: &Samples) {
+        let (Freshness::Known(fresh), Reported::At(position)) = (&self.freshness, &observed.position) else { return };
+        self.freshness = match fresh.then(observed.asked.at, Arc::clone(position), samples) {
+            Some(fresh) => Freshness::Known(fresh),
+            None => {
+                self.belief = self.belief.of_another_life(observed.asked.at);
+                Freshness::Unknown
+            }
+        };
     }
 
     /// Compares what a replica said last with where the primary was.
@@ -135,36 +209,23 @@ impl Member {
             self.freshness = if self.node.is_same_file(&primary.node) { Freshness::Always } else { Freshness::Timed };
         }
         let Some(observed) = &self.observed else { return };
-        self.freshness = match &observed.position {
+        self.freshness = match (&self.freshness, &observed.position) {
             _ if !self.has_positions() || !primary.has_positions() => Freshness::Timed,
-            Reported::At(position) => {
-                let known = self.freshness.fresh();
-                Freshness::Known(match known {
-                    Some(known) if known.asked == observed.asked.seq => {
-                        let mut fresh = known.clone();
-                        fresh.compare(samples);
-                        fresh
-                    }
-                    known => {
-                        let withdrawn = self.node.withdrawn_at();
-                        Fresh::learn(known, observed.asked, withdrawn, Arc::clone(position), samples)
-                    }
-                })
+            (Freshness::Known(fresh), _) => Freshness::Known(fresh.clone().compared(samples)),
+            (_, Reported::At(position)) if self.belief.is_confirmed() => {
+                Freshness::Known(Fresh::first(observed.asked.at, Arc::clone(position), samples))
             }
-            Reported::Nothing => Freshness::Timed,
-            Reported::Unknown => match &self.freshness {
-                // It was known, and nothing said now makes it less so; but nothing confirms it either.
-                Freshness::Known(fresh) => Freshness::Known(fresh.clone()),
-                _ => Freshness::Unknown,
-            },
+            _ => Freshness::Unknown,
         };
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::topology::{Floor, LagLimit, Seq, Stamp, Tick, UnexpectedServer, fixture};
+    use crate::topology::{Floor, LagLimit, Seq, Stamp, Tick, fixture};
 
     const STICK: Duration = Duration::from_secs(1);
 
@@ -199,8 +260,29 @@ mod tests {
         }
 
         fn told(self, node: NodeId, observed: Observed) -> Self {
-            let reply = Reply::Answered(observed);
-            Self(self.0.observe(&Observation { node, reply }).unwrap_or(self.0))
+            let generation = self.generation(node);
+            self.told_of(node, generation, Reply::Answered(observed))
+        }
+
+        fn told_of(self, node: NodeId, generation: Generation, reply: Reply) -> Self {
+            Self(self.0.observe(&Observation { node, generation, reply }).unwrap_or(self.0))
+        }
+
+        fn generation(&self, node: NodeId) -> Generation {
+            self.0.member_of(node).expect("a member").belief.generation
+        }
+
+        /// A connection to the replica broke.
+        fn broken(self, at: u64) -> Self {
+            let node = self.0.replicas[0].node.id();
+            Self(self.0.invalidated(node, stamp(at).at).unwrap_or(self.0))
+        }
+
+        /// A new connection to the replica led to this server.
+        fn met(self, life: &str, at: u64) -> Self {
+            let node = self.0.replicas[0].node.id();
+            let generation = self.generation(node);
+            self.told_of(node, generation, Reply::Unexpected { incarnation: life.into(), at: stamp(at).at })
         }
 
         fn through(&self) -> Option<u64> {
@@ -291,32 +373,105 @@ mod tests {
         assert_eq!(told.0.replicas[0].fitness(Role::Replica, stamp(3).at, Duration::MAX), Ok(()));
     }
 
+    /// A floor that every replica with a known position is past.
+    fn lowest_floor() -> Floor {
+        Floor::written(Stamp { seq: Seq(0), at: Tick(1) })
+    }
+
     #[test]
-    fn what_was_withdrawn_counts_again_when_it_was_asked_for_later() {
+    fn what_was_invalidated_counts_again_when_it_was_asked_for_later() {
         let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
-        told.0.replicas[0].node.withdraw(Seq(3));
-        assert!(!told.serves(Floor::written(Stamp { seq: Seq(0), at: Tick(1) })));
-        assert!(told.serves(Floor::default()));
-        let told = told.replica("r", 4, at(100));
-        assert!(told.serves(Floor::written(Stamp { seq: Seq(0), at: Tick(1) })));
+        let node = told.0.replicas[0].node.id();
+        let before = told.generation(node);
+        let broken = told.broken(3);
+        assert!(!broken.serves(lowest_floor()));
+        assert!(broken.serves(Floor::default()));
+        let during = broken.generation(node);
+        assert_ne!(during, before);
+        assert!(broken.0.invalidated(node, stamp(3).at).is_none(), "a storm of errors changes it once");
+        let told = broken.replica("r", 4, at(100));
+        assert!(told.serves(lowest_floor()));
+        assert_ne!(told.generation(node), during, "a read that ran meanwhile proves nothing of the confirmed one");
+        assert_eq!(told.through(), Some(1), "the same server with no less than it had");
+    }
+
+    #[test]
+    fn an_answer_that_was_asked_for_before_the_connection_broke_confirms_nothing() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        let node = told.0.replicas[0].node.id();
+        let reply = |asked| Reply::Answered(said(Role::Replica, "r", asked, at(100)));
+        let before = told.generation(node);
+        let late = told.broken(4).told_of(node, before, reply(3));
+        assert!(!late.serves(lowest_floor()));
+        // A question went out, a second connection broke, and then the answer came.
+        let asked = Told(late.0.asked(node).expect("a broken belief is asked for"));
+        let during = asked.generation(node);
+        let late = asked.broken(6).told_of(node, during, reply(5));
+        assert!(!late.serves(lowest_floor()));
+        assert_eq!(late.0.replicas[0].health(), Health::Up, "the answer proves life");
+        assert!(late.replica("r", 7, at(100)).serves(lowest_floor()));
+    }
+
+    #[test]
+    fn a_server_that_cannot_say_its_position_confirms_none() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100)).broken(3);
+        let told = told.replica("r", 4, Reported::Unknown);
+        assert!(!told.serves(lowest_floor()));
+        assert!(told.replica("r", 5, at(100)).serves(lowest_floor()));
+    }
+
+    #[test]
+    fn another_server_that_was_met_has_nothing_of_what_was_known() {
+        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
+        let node = told.0.replicas[0].node.id();
+        let before = told.generation(node);
+        let met = told.met("b", 3);
+        assert_eq!(met.0.replicas[0].freshness, Freshness::Unknown);
+        assert_ne!(met.generation(node), before);
+        let again = Reply::Unexpected { incarnation: "b".into(), at: stamp(3).at };
+        let once = met.generation(node);
+        let met = met.told_of(node, before, again);
+        assert_eq!(met.generation(node), once, "five connections that meet it at once are one event");
+        let reply = Reply::Answered(said(Role::Replica, "a", 3, at(100)));
+        let late = met.told_of(node, before, reply);
+        assert_eq!(late.0.replicas[0].freshness, Freshness::Unknown, "an answer of the server before says nothing");
+        assert_eq!(late.replica("b", 4, at(50)).through(), Some(0));
+    }
+
+    #[test]
+    fn another_server_in_the_place_of_the_primary_begins_another_history() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        let node = told.0.primary.node.id();
+        let generation = told.generation(node);
+        let met = told.told_of(node, generation, Reply::Unexpected { incarnation: "q".into(), at: stamp(3).at });
+        assert_eq!(met.through(), Some(1), "what the replica had it still has");
+        assert!(met.0.samples.newest().is_none());
+        assert_eq!(met.primary("q", 4, at(100)).through(), Some(4));
+    }
+
+    #[test]
+    fn a_server_with_less_than_it_had_is_noticed_on_a_new_connection() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        assert!(told.0.replicas[0].recognises("r", &at(100)));
+        assert!(!told.0.replicas[0].recognises("r", &at(99)));
+        assert!(!told.0.replicas[0].recognises("s", &at(100)));
+        let met = told.met("r", 3);
+        assert!(!met.serves(lowest_floor()));
+        assert!(met.replica("r", 4, at(100)).serves(lowest_floor()));
     }
 
     #[test]
     fn two_servers_at_one_address_are_noticed() {
-        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
-        let returned = told.replica("b", 3, at(100)).replica("a", 4, at(100));
+        let told = || Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
+        let returned = told().replica("b", 3, at(100)).replica("a", 4, at(100));
         assert_eq!(returned.0.replicas[0].freshness, Freshness::Timed, "a life that ended does not come back");
 
-        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
-        told.0.replicas[0].node.met(UnexpectedServer { met_at: Seq(3), incarnation: "b".into() });
-        let both = told.replica("a", 4, at(100));
+        let both = told().met("b", 3).replica("a", 4, at(100));
         assert_eq!(both.0.replicas[0].freshness, Freshness::Timed);
         let still = both.replica("a", 600, at(100)).0.replicas[0].freshness.clone();
         assert_eq!(still, Freshness::Timed);
 
-        let told = Told::new().primary("p", 1, at(100)).replica("a", 2, at(100));
-        told.0.replicas[0].node.met(UnexpectedServer { met_at: Seq(3), incarnation: "b".into() });
-        let restarted = told.replica("b", 4, at(100)).replica("c", 5, at(100));
+        let restarted = told().met("b", 3).replica("b", 4, at(100)).replica("c", 5, at(100));
         assert_eq!(restarted.through(), Some(1), "one restart after the other");
     }
 

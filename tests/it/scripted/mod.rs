@@ -14,6 +14,7 @@ mod retry;
 mod routing;
 mod sessions;
 mod swap;
+mod telemetry;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
