@@ -155,7 +155,8 @@ impl Shared {
             }
             journey.how = how;
             if let (Some(kept_by), Among::All) = (route.affinity, route.among) {
-                let is_kept = affinity.kept.is_some_and(|kept| (kept.node, kept.generation) == (lease.node().id(), generation));
+                let is_kept =
+                    affinity.kept.is_some_and(|kept| (kept.node, kept.generation) == (lease.node().id(), generation));
                 if how == How::Drawn && !is_kept {
                     kept_by.keep(lease.node().id(), generation);
                 }

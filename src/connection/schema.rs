@@ -3,8 +3,6 @@
 //! Always asked of the primary: a replica that is behind would have tables created again that are
 //! there.
 
-use std::sync::Arc;
-
 use sea_orm::{DbErr, sqlx};
 use sea_schema::{Connection, sea_query::SelectStatement, sqlx_types::SqlxRow};
 

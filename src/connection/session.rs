@@ -306,7 +306,10 @@ mod tests {
 
         // The same node in another generation: what was read in the generation before was seen elsewhere.
         affinity.keep(home, Generation::nth(2));
-        assert_eq!(affinity.state().kept, Some(Kept { node: home, generation: Generation::nth(2), seen_elsewhere: after.seen }));
+        assert_eq!(
+            affinity.state().kept,
+            Some(Kept { node: home, generation: Generation::nth(2), seen_elsewhere: after.seen })
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -17,9 +17,7 @@ use crate::{
     driver::{Driver, Metric},
     routing::StatementRouter,
     telemetry,
-    topology::{
-        Belief, Generation, Health, Lane, Member, Node, Observation, Seq, Settled, SnapshotCell, Stamp, Tick, Topology,
-    },
+    topology::{Belief, Generation, Health, Lane, Member, Node, Observation, SnapshotCell, Topology},
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
@@ -34,7 +32,6 @@ pub(crate) struct Writer {
     /// Set when the connection was closed: nothing is opened any more, nor the monitor's task started again.
     stopped: AtomicBool,
     metric: Metric,
-    settled: SettledHint,
     /// What reads want to be known.
     pub(crate) demand: ProbeDemand,
     pub(crate) clock: Clock,
@@ -46,8 +43,6 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(topology: Topology, settings: Settings, clock: Clock, router: Arc<StatementRouter>) -> Arc<Self> {
         let writer = Arc::new_cyclic(|this| {
-            let settled = SettledHint::default();
-            settled.set(topology.settled(clock.now()));
             for node in topology.nodes() {
                 greeting::listen(this, node);
             }
@@ -58,7 +53,6 @@ impl Writer {
                 announcements: Announcements::default(),
                 stopped: AtomicBool::new(false),
                 metric: Metric::default(),
-                settled,
                 demand: ProbeDemand::default(),
                 clock,
                 settings,
@@ -70,12 +64,6 @@ impl Writer {
             topology.nodes().for_each(|node| writer.forget_first_session(node));
         }
         writer
-    }
-
-    /// The least that all replicas in rotation had at the last publication. A hint: what is decided by it must
-    /// be right whatever it says.
-    pub(crate) fn settled(&self) -> Settled {
-        self.settled.get()
     }
 
     /// Nothing is opened from now on.
@@ -118,7 +106,6 @@ impl Writer {
             hear(&after, &self.metric);
         }
         self.cell.publish(Arc::clone(&after));
-        self.settled.set(after.settled(self.clock.now()));
         for node in after.nodes().filter(|node| before.member_of(node.id()).is_none()) {
             greeting::listen(&self.this, node);
             self.forget_first_session(node);
@@ -278,27 +265,6 @@ impl Drop for ResetOnPanic<'_> {
         if std::thread::panicking() {
             self.0.waiting().is_emitted = false;
         }
-    }
-}
-
-/// [`Settled`], for readers that do not load the topology.
-#[derive(Debug, Default)]
-struct SettledHint {
-    seq: AtomicU64,
-    at: AtomicU64,
-    by_time_too: AtomicBool,
-}
-
-impl SettledHint {
-    fn set(&self, settled: Settled) {
-        self.by_time_too.store(settled.by_time_too, Ordering::Relaxed);
-        self.seq.store(settled.through.seq.0, Ordering::Relaxed);
-        self.at.store(settled.through.at.0, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Settled {
-        let through = Stamp { seq: Seq(self.seq.load(Ordering::Relaxed)), at: Tick(self.at.load(Ordering::Relaxed)) };
-        Settled { through, by_time_too: self.by_time_too.load(Ordering::Relaxed) }
     }
 }
 

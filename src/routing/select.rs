@@ -461,7 +461,8 @@ mod tests {
     #[test]
     fn a_kept_node_is_kept_until_it_is_not_eligible() {
         let mut topology = fixture::topology(3);
-        let kept = Kept { node: topology.replicas[2].node.id(), generation: Generation::default(), seen_elsewhere: Seq(0) };
+        let kept =
+            Kept { node: topology.replicas[2].node.id(), generation: Generation::default(), seen_elsewhere: Seq(0) };
         let kept = ReadRequest { kept: Some(kept), ..ANY };
         assert_eq!(shares(&topology, &kept, 200), BTreeMap::from([("replica-2".to_owned(), 200)]));
         topology.replicas[2].health = Health::Down;

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Floor, Position, PositionOrder, Samples, Seq, Stamp, Tick};
+use super::{Floor, Position, PositionOrder, Samples, Stamp, Tick};
 
 /// What a node said of its position.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,30 +163,6 @@ impl Lag {
         let stood_still =
             is_over && matches!(behind, Behind::StandsStill { .. }) && (self.stood_still || !self.is_over);
         Self { time: Some(time), bytes, is_over, calm, stood_still }
-    }
-}
-
-/// The least that all replicas in rotation have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settled {
-    pub(crate) through: Stamp,
-    /// Whether one of them has no position, and goes by time.
-    pub(crate) by_time_too: bool,
-}
-
-impl Settled {
-    pub(crate) const BY_ALL: Self = Self { through: Stamp { seq: Seq(u64::MAX), at: Tick::NEVER }, by_time_too: false };
-
-    pub(crate) fn and(self, freshness: &Freshness) -> Self {
-        match freshness {
-            Freshness::Unknown => Self { through: Stamp::default(), ..self },
-            Freshness::Timed => Self { by_time_too: true, ..self },
-            Freshness::Always => self,
-            Freshness::Known(Fresh { through, .. }) => Self {
-                through: Stamp { seq: self.through.seq.min(through.seq), at: self.through.at.min(through.at) },
-                ..self
-            },
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use belief::{Answerer, Belief, Generation, Lives};
 pub(crate) use floor::Floor;
-pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported, Settled};
+pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported};
 pub(crate) use lease::{Lane, Lease, Reliance};
 pub use member::{Health, Member, Rotation};
 pub(crate) use member::{MemberSettings, Positions, RoleCheck, Unfit};
@@ -109,13 +109,6 @@ impl Topology {
     /// Without replicas there is nothing to choose, and nothing is added to what SeaORM does.
     pub(crate) fn is_single(&self) -> bool {
         self.replicas.is_empty()
-    }
-
-    /// The least that all replicas have which may serve reads.
-    pub(crate) fn settled(&self, now: Tick) -> Settled {
-        let serving =
-            self.replicas.iter().filter(|replica| replica.fitness(Role::Replica, now, self.believed_for).is_ok());
-        serving.fold(Settled::BY_ALL, |settled, replica| settled.and(&replica.freshness))
     }
 
     /// Where a position lies that a primary had before `since`, in what is known of this primary's history.
