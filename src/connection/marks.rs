@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     driver::{Fault, WriteProgress},
-    routing::{Reason, StatementClass},
+    routing::{DecidedBy, Reason, StatementClass},
     topology::Floor,
 };
 
@@ -29,7 +29,9 @@ pub(super) enum WriteEffect {
 impl WriteEffect {
     /// The effect of one statement for the primary, where `written` is the effect of a statement that changes rows.
     pub(super) fn of(class: &StatementClass, sql: &str, written: Self) -> Self {
-        if changes_rows(class, sql) { written } else { Self::Nothing }
+        // A plain read that no standby can run is a plain read on the primary.
+        let is_read = class.is_read_by_text() && class.decided_by == DecidedBy::Standby;
+        if !is_read && changes_rows(class, sql) { written } else { Self::Nothing }
     }
 }
 

@@ -64,7 +64,8 @@ impl ReadConn {
 
     /// The name of the node it keeps to now; `None` while no node is eligible.
     pub fn node(&self) -> Option<String> {
-        let id = self.affinity().state().last?;
+        let state = self.affinity().state();
+        let id = state.kept.map(|kept| kept.node).or(state.last)?;
         Some(self.shared.cell().load().member_of(id)?.name().to_owned())
     }
 

@@ -352,7 +352,7 @@ async fn the_configuration_has_the_last_word_on_a_shape() -> Result<(), DbErr> {
         let row = in_task(run(sql)).await?.expect("a row");
         assert_eq!(row.try_get::<String>("", "name")?, place, "{sql}");
     }
-    let read = db.read();
+    let read = db.session().read();
     assert_eq!(read.node().as_deref(), Some("r1"));
     read.execute_unprepared("SELECT * FROM report WHERE day = 1").await?;
     assert_eq!(nodes.primary.statements().len(), 4, "a read connection reads it from the primary");

@@ -81,6 +81,8 @@ impl Operation {
             (_, Ended::NotBegun) => Left::Nothing,
             (Self::Read | Self::ReadAll | Self::ReadStream | Self::ReadOnlyTransaction, _) => Left::Nothing,
             (_, Ended::Well) => Left::Floor,
+            // The statement goes out when its rows are first asked for.
+            (Self::WriteStream, Ended::Dropped) if gate == Step::StreamOpen => Left::Nothing,
             (Self::Write | Self::WriteStream, Ended::Dropped | Ended::Badly) => Left::OpenFloor,
             (Self::Transaction | Self::RolledBack, Ended::Dropped | Ended::Badly) => match gate {
                 Step::Begin => Left::Nothing,
@@ -132,7 +134,7 @@ async fn check(operation: Operation, gate: Step, behaviour: Behaviour, polls: us
     let name = format!("{operation:?}, {gate:?} is {behaviour:?}, dropped after {polls} polls");
     let nodes = Nodes::postgres(2);
     nodes.each(|node| node.set_rows((1..=3).map(|id| item_row(id, node.name()))));
-    let db = nodes.connect().await?;
+    let db = nodes.connect().await?.session();
     nodes.on_each(gate, &behaviour);
     in_task(async move {
         let (value, polled) = drop_after(polls, operation.run(&db)).await;

@@ -226,7 +226,7 @@ async fn the_span_of_an_operation_carries_its_decision() -> Result<(), DbErr> {
         tracing::callsite::rebuild_interest_cache();
     }
     spans.0.lock().expect("no panic under it").clear();
-    who(&db).await?;
+    who(&db.session()).await?;
     write(&db).await?;
     let spans = spans.0.lock().expect("no panic under it").clone();
     let [read, write] = &spans[..] else { panic!("two operations: {spans:?}") };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::{DbErr, TransactionTrait};
-use sea_orm_resolver::{Health, Role};
+use sea_orm_resolver::{Consistency, Error, Health, Role};
 use testkit::scripted::{Behaviour, ScriptedNode, Step, fault};
 use tokio::{
     runtime::{Builder as RuntimeBuilder, Runtime},
@@ -199,8 +199,17 @@ async fn a_primary_that_says_it_is_a_replica_serves_no_routed_reads() -> Result<
     nodes.primary.reached(Step::ProbeAsk, 1).await;
     time::sleep(Duration::from_millis(1)).await;
     assert_eq!(who(&db).await?, "r1");
+    let refused = write(&db).await.expect_err("the server in the primary's seat says that it is a replica");
+    assert!(Error::from_db_err(&refused).is_some_and(Error::is_not_primary), "{refused}");
+    assert_eq!(nodes.primary.count(Step::Execute), 0, "an old primary may be behind");
+    db.write().begin().await.map(drop).expect_err("nor a transaction");
+    let strong = db.with_consistency(Consistency::Strong);
+    let refused = who(&strong).await.expect_err("nor a strong read");
+    assert!(Error::from_db_err(&refused).is_some_and(Error::is_no_eligible_node), "{refused}");
+    nodes.primary.set_role(Role::Primary);
+    time::sleep(Duration::from_secs(2)).await;
     write(&db).await?;
-    assert_eq!(nodes.primary.count(Step::Execute), 1, "writes have nowhere else to go");
+    assert_eq!(who(&strong).await?, "p");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ async fn assert_held(db: &DatabaseConnection, hold: Duration) -> Result<(), DbEr
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_lost_its_connection_is_not_repeated_and_holds_the_session() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
-    let db = nodes.connected(nodes.builder().unknown_outcome_hold(HOLD)).await?;
+    let db = nodes.connected(nodes.builder().unknown_outcome_hold(HOLD)).await?.session();
     nodes.primary.on(Step::Commit, Behaviour::Fail(fault::reset()));
     in_task(async move {
         let transaction = db.begin().await?;
@@ -46,7 +46,7 @@ async fn a_commit_that_lost_its_connection_is_not_repeated_and_holds_the_session
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_is_cancelled_is_not_repeated_and_holds_the_session() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
-    let db = nodes.connected(nodes.builder().unknown_outcome_hold(HOLD)).await?;
+    let db = nodes.connected(nodes.builder().unknown_outcome_hold(HOLD)).await?.session();
     nodes.primary.on(Step::Commit, Behaviour::Never);
     in_task(async move {
         let transaction = db.begin().await?;
@@ -136,11 +136,28 @@ async fn a_nested_commit_is_no_commit() -> Result<(), DbErr> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_of_unknown_outcome_binds_the_process_only_once_its_connection_is_gone() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connected(nodes.builder().unknown_outcome_hold(HOLD)).await?;
+    let session = db.session();
+    nodes.primary.once(Step::Execute, Behaviour::Never);
+    time::timeout(Duration::from_millis(100), write(&session)).await.expect_err("it does not answer");
+    assert_eq!(who(&db.session()).await?, "r1", "another session");
+    // A scripted connection is given up with the future that used it.
+    time::advance(STICK).await;
+    assert_eq!(who(&db).await?, "r1", "plain reads see it as any other write");
+    assert_eq!(who(&session).await?, "p", "the session that wrote is held");
+    time::advance(HOLD).await;
+    assert_eq!(who(&session).await?, "r1");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_statement_timeout_is_the_hold_where_none_is_set() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let timeout = Duration::from_secs(3);
     let builder = nodes.builder().primary(nodes.primary.config().statement_timeout(timeout));
-    let db = nodes.connected(builder).await?;
+    let db = nodes.connected(builder).await?.session();
     nodes.primary.on(Step::Execute, Behaviour::Fail(fault::reset()));
     in_task(async move {
         write(&db).await.expect_err("broken");

@@ -134,7 +134,7 @@ async fn transactions_go_where_their_options_say() -> Result<(), DbErr> {
         (Some(IsolationLevel::RepeatableRead), read_only, "r1"),
         (Some(IsolationLevel::Serializable), read_only, "p"),
     ] {
-        let task_db = db.clone();
+        let task_db = db.session();
         in_task(async move {
             let transaction = task_db.begin_with_config(isolation, access).await?;
             assert_eq!((transaction.node(), who(&transaction).await?.as_str()), (expected, expected));
