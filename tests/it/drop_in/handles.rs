@@ -14,6 +14,7 @@ use crate::{
     files::{NamedFiles, SharedFile},
     item,
     servers::in_flight,
+    wait::wait_until,
 };
 
 /// Longer than any test runs.
@@ -50,48 +51,33 @@ async fn helpers_that_take_seaorms_types_can_be_called() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_session_that_lends_the_primary_reads_from_it() -> Result<()> {
-    let files = NamedFiles::new().await?;
-    let db = told_apart(&files).connect().await?;
-    let who = files.who();
-    type Lend = fn(&DatabaseConnection) -> DbBackend;
-    let lend: [(&str, Lend); 5] = [
-        ("AsRef", |db| AsRef::<sea_orm::DatabaseConnection>::as_ref(db).get_database_backend()),
-        ("From", |db| DatabaseExecutor::from(db).get_database_backend()),
-        ("IntoDatabaseExecutor", |db| db.into_database_executor().get_database_backend()),
-        ("AsRef of write()", |db| AsRef::<sea_orm::DatabaseConnection>::as_ref(&db.write()).get_database_backend()),
-        ("IntoDatabaseExecutor of write()", |db| (&db.write()).into_database_executor().get_database_backend()),
-    ];
-    for (name, lend) in lend {
-        let (session, other) = (db.session(), db.session());
-        assert!(who.answers(&session).await?.starts_with("replica"), "{name}");
-        // A session of its own for `write()`: the handle goes along with it.
-        assert_eq!(lend(&session), DbBackend::Sqlite, "{name}");
-        assert_eq!(who.answers(&session).await?, "primary", "{name}: what is written through it is not seen");
-        assert!(who.answers(&other).await?.starts_with("replica"), "{name}: no other session is concerned");
-    }
-    // What gives no handle away to write through, or says that nothing is noticed, lends nothing.
-    let session = db.session();
-    let _ = (session.get_sqlite_connection_pool(), session.primary());
-    assert!(who.answers(&session).await?.starts_with("replica"));
-    Ok(())
+/// SeaORM's handles of the primary, however a session gives one away.
+fn lent_by(session: &DatabaseConnection) -> [(&'static str, sea_orm::DatabaseConnection); 4] {
+    let of_write = session.write();
+    let executor = |executor: DatabaseExecutor<'_>| match executor {
+        DatabaseExecutor::Connection(connection) => connection.clone(),
+        _ => panic!("a connection gives a connection"),
+    };
+    [
+        ("AsRef", AsRef::<sea_orm::DatabaseConnection>::as_ref(session).clone()),
+        ("From", executor(DatabaseExecutor::from(session))),
+        ("AsRef of write()", AsRef::<sea_orm::DatabaseConnection>::as_ref(&of_write).clone()),
+        ("primary()", session.primary()),
+    ]
 }
 
 #[tokio::test]
-async fn a_lent_handle_tells_the_session_of_each_write_it_hears() -> Result<()> {
+async fn a_write_that_a_lent_handle_tells_is_seen_by_its_session_and_by_plain_reads() -> Result<()> {
     let files = NamedFiles::new().await?;
     let db = told_apart(&files).connect().await?;
-    let lent = {
-        let db = db.clone();
-        // Lending itself concerns the session of this task.
-        tokio::spawn(async move { AsRef::<sea_orm::DatabaseConnection>::as_ref(&db).clone() }).await?
-    };
-    for in_transaction in [false, true] {
-        let (db, lent, who) = (db.clone(), lent.clone(), files.who());
-        let task = tokio::spawn(async move {
-            assert_eq!(count(&lent).await?, u64::from(in_transaction));
-            assert!(who.answers(&db).await?.starts_with("replica"), "a read is no write");
+    let (who, stick) = (files.who(), std::time::Duration::from_secs(1));
+    for number in 0..4 {
+        for in_transaction in [false, true] {
+            let (session, other) = (db.session(), db.session());
+            let (name, lent) = lent_by(&session)[number].clone();
+            assert!(who.answers(&session).await?.starts_with("replica"), "{name}: lending alone changes nothing");
+            count(&lent).await?;
+            assert!(who.answers(&session).await?.starts_with("replica"), "{name}: a read is no write");
             if in_transaction {
                 let transaction = lent.begin().await?;
                 third_party_insert_within(&transaction, "lent").await?;
@@ -99,12 +85,20 @@ async fn a_lent_handle_tells_the_session_of_each_write_it_hears() -> Result<()> 
             } else {
                 third_party_insert(&lent, "lent").await?;
             }
-            assert_eq!(who.answers(&db).await?, "primary", "in a transaction: {in_transaction}");
-            anyhow::Ok(())
-        });
-        task.await??;
+            assert_eq!(who.answers(&session).await?, "primary", "{name}, in a transaction: {in_transaction}");
+            assert_eq!(who.answers(&db).await?, "primary", "{name}, in a transaction: {in_transaction}");
+            assert!(who.answers(&other).await?.starts_with("replica"), "{name}: another session is not concerned");
+        }
     }
-    // It is SeaORM's handle, outlives ours, and then has nobody to tell.
+    // Nobody is bound for longer than a write binds.
+    tokio::time::sleep(stick * 2).await;
+    assert!(who.answers(&db.session()).await?.starts_with("replica"));
+    wait_until("plain reads are back on the replicas", stick * 20, async || {
+        Ok(who.answers(&db).await?.starts_with("replica"))
+    })
+    .await?;
+    // SeaORM's handle outlives ours, and then has no connection to tell.
+    let lent = db.primary();
     drop(db);
     third_party_insert(&lent, "late").await?;
     Ok(())

@@ -45,7 +45,7 @@ async fn reads_of_every_member_are_told(db: &DatabaseConnection, who: &Who, told
     while answers.len() < members {
         asked += 1;
         assert!(asked < 1_000, "{answers:?}");
-        *answers.entry(who.answers(&db.read()).await?).or_default() += 1;
+        *answers.entry(who.answers(&db.session().read()).await?).or_default() += 1;
     }
     assert_eq!(told.take().len(), asked, "{answers:?}");
     Ok(())

@@ -20,7 +20,7 @@ use super::ledger::{Ledger, Outcome, Session, Terms};
 /// Whose session the operations of an actor are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The running task's.
+    /// None: the operations are those of its process.
     Implicit,
     /// An explicit one.
     Explicit,
@@ -171,7 +171,8 @@ impl Actor {
     /// Carries its session to another connection, as a text.
     async fn go_on_elsewhere(&mut self) {
         let (db, ledger) = self.dice.pick(&self.elsewhere).clone();
-        let carried = self.session.carried_on(self.kind == Kind::Explicit);
+        let plain = (self.kind == Kind::Implicit).then_some(&*self.ledger);
+        let carried = self.session.carried_on(plain);
         let began = Instant::now();
         match self.db.causal_token().await {
             Err(error) => self.ledger.token_failed(began, &error),
@@ -200,6 +201,7 @@ impl Actor {
             who: Arc::clone(&self.name),
             consistency,
             session: Arc::clone(&self.session),
+            is_plain: self.kind == Kind::Implicit,
             seen,
             is_fragile: false,
             pending: [None; KEYS],

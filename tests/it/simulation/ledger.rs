@@ -60,11 +60,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// What a session knows that goes on after this one, with a token of it.
-    pub(super) fn carried_on(&self, with_what_was_read: bool) -> Self {
+    /// What a session knows that goes on after this one, with a token of it. The token of a plain handle stands for every
+    /// write of its process.
+    pub(super) fn carried_on(&self, plain: Option<&Ledger>) -> Self {
         let copy = |book: &Book| Book { entries: Mutex::new(book.entries().clone()) };
+        let with_what_was_read = plain.is_none();
         Self {
-            written: copy(&self.written),
+            written: copy(plain.map_or(&self.written, |process| &process.written)),
             unknown: Mutex::new(self.unknown.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             seen: if with_what_was_read { copy(&self.seen) } else { Book::default() },
         }
@@ -77,6 +79,8 @@ pub(super) struct Terms {
     pub(super) who: Arc<str>,
     pub(super) consistency: Consistency,
     pub(super) session: Arc<Session>,
+    /// Whether the read is a plain one: it must see every acknowledged write of its process, and has no memory.
+    pub(super) is_plain: bool,
     /// What other reads returned that this one may not be older than.
     pub(super) seen: Vec<Arc<Session>>,
     /// Where an error is nobody's fault but that of the node: inside a transaction or a stream.
@@ -293,8 +297,14 @@ impl Ledger {
         if terms.consistency == Consistency::Eventual {
             return;
         }
-        must_see("the session wrote it", newest(&terms.session.written, begun.written));
-        if terms.consistency == Consistency::Process {
+        if !terms.is_plain {
+            must_see("the session wrote it", newest(&terms.session.written, begun.written));
+        }
+        let sees_process = match terms.consistency {
+            Consistency::Session => terms.is_plain,
+            consistency => consistency == Consistency::Process,
+        };
+        if sees_process {
             must_see("the process wrote it", newest(&self.written, begun.of_process));
         }
         // Between a crash of a standby's processes and the next probe nothing tells that it went back: it has the
@@ -322,6 +332,8 @@ impl Ledger {
             return;
         }
         let session = &begun.terms.session;
+        // A plain read binds no later one.
+        let binds = !begun.terms.is_plain;
         let mut unknown = session.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         unknown.retain(|entry| {
             let order = self.cluster.order(entry.write);
@@ -329,7 +341,9 @@ impl Ledger {
                 && order.is_some_and(|order| self.cluster.order_even_if_lost(values[entry.key]) >= order);
             if is_shown {
                 self.tally.unknown_that_happened.fetch_add(1, Relaxed);
-                session.written.entries().push(*entry);
+                if binds {
+                    session.written.entries().push(*entry);
+                }
             }
             !is_shown
         });
