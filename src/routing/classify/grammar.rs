@@ -6,13 +6,13 @@
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::scan::{Clause, Scan};
-use super::token::{Kind, Token};
+use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
     /// May a parenthesis follow this keyword without calling it?
     pub(super) fn is_grammar(&self, name: Token, before: Token) -> bool {
         let dialect = self.dialect;
-        match name.keyword() {
+        match name.keyword {
             // Reserved: in no dialect the name of a function.
             Keyword::As
             | Keyword::In
@@ -42,7 +42,7 @@ impl Scan<'_, '_> {
             },
             Keyword::Quantifier => match dialect {
                 Dialect::Postgres => true,
-                Dialect::MySql => before.is(Kind::Operator),
+                Dialect::MySql => before.is(TokenKind::Operator),
                 Dialect::Sqlite => false,
             },
             // Reserved on MySQL since 8.0.31 and 8.0.3.
@@ -53,7 +53,7 @@ impl Scan<'_, '_> {
                 matches!(self.clause, Clause::Tables | Clause::JoinCondition)
                     && (before.ends_operand()
                         || matches!(
-                            before.keyword(),
+                            before.keyword,
                             Keyword::Left
                                 | Keyword::Right
                                 | Keyword::Full
@@ -63,17 +63,17 @@ impl Scan<'_, '_> {
                                 | Keyword::Natural
                         ))
             }
-            Keyword::By => matches!(before.keyword(), Keyword::Group | Keyword::Order | Keyword::Partition),
-            Keyword::Over | Keyword::Filter => before.kind() == Kind::Close,
-            Keyword::Repeatable => before.kind() == Kind::Close && self.clause == Clause::Tables,
+            Keyword::By => matches!(before.keyword, Keyword::Group | Keyword::Order | Keyword::Partition),
+            Keyword::Over | Keyword::Filter => before.kind == TokenKind::Close,
+            Keyword::Repeatable => before.kind == TokenKind::Close && self.clause == Clause::Tables,
             Keyword::Sets => self.groups() && self.text(before).eq_ignore_ascii_case(b"grouping"),
             // `GROUP BY a + cube(b)` is a call.
             Keyword::Rollup | Keyword::Cube => {
                 self.groups()
-                    && (matches!(before.kind(), Kind::Comma | Kind::Open)
-                        || matches!(before.keyword(), Keyword::By | Keyword::Distinct | Keyword::Operatorish))
+                    && (matches!(before.kind, TokenKind::Comma | TokenKind::Open)
+                        || matches!(before.keyword, Keyword::By | Keyword::Distinct | Keyword::Operatorish))
             }
-            Keyword::First | Keyword::Next => before.keyword() == Keyword::Fetch,
+            Keyword::First | Keyword::Next => before.keyword == Keyword::Fetch,
             // Between an operand and a parenthesis these are grammar; elsewhere they can name a function.
             Keyword::Like => {
                 dialect == Dialect::MySql || before.is_keyword(Keyword::Not) || self.follows_operand(before)
@@ -90,7 +90,7 @@ impl Scan<'_, '_> {
             Keyword::Columns => match dialect {
                 Dialect::Postgres => self.follows_operand(before),
                 // The path before it is a literal.
-                Dialect::MySql => before.is(Kind::Text),
+                Dialect::MySql => before.is(TokenKind::Text),
                 Dialect::Sqlite => false,
             },
             Keyword::Passing | Keyword::Operator | Keyword::Value | Keyword::Zone => {
@@ -113,10 +113,10 @@ impl Scan<'_, '_> {
     /// No list of words that may stand before an operand would be complete on MySQL: `SELECT SQL_NO_CACHE f(1)`,
     /// `{any_word f(1)}`.
     fn follows_operand(&self, before: Token) -> bool {
-        match (self.dialect, before.kind()) {
-            (Dialect::MySql, Kind::Word | Kind::Quoted) => false,
+        match (self.dialect, before.kind) {
+            (Dialect::MySql, TokenKind::Word | TokenKind::Quoted) => false,
             // PASSING BY REF x, COLUMNS (a int PATH x), XMLROOT(a, VERSION x)
-            (Dialect::Postgres, Kind::Word) => {
+            (Dialect::Postgres, TokenKind::Word) => {
                 let no_operands: [&[u8]; 3] = [b"ref", b"path", b"version"];
                 before.ends_operand() && !no_operands.iter().any(|word| self.text(before).eq_ignore_ascii_case(word))
             }
@@ -131,11 +131,11 @@ impl Scan<'_, '_> {
 
     /// What is no keyword here and grammar in one place only: MariaDB takes both for functions elsewhere.
     pub(super) fn is_grammar_of_mysql(&self, name: Token) -> bool {
-        if self.dialect != Dialect::MySql || !name.is(Kind::Word) {
+        if self.dialect != Dialect::MySql || !name.is(TokenKind::Word) {
             return false;
         }
         let (word, before) = (self.text(name), self.chain.before);
-        (before.is(Kind::Close) && word.eq_ignore_ascii_case(b"against"))
+        (before.is(TokenKind::Close) && word.eq_ignore_ascii_case(b"against"))
             || (self.clause == Clause::Tables && word.eq_ignore_ascii_case(b"json_table"))
     }
 }

@@ -11,8 +11,6 @@
 
 mod call;
 mod called;
-mod chunk;
-mod class;
 mod clause;
 mod comment;
 mod copy;
@@ -24,6 +22,7 @@ mod grammar;
 mod keyword;
 mod lexer;
 mod literal;
+mod names;
 mod number;
 mod parenthesis;
 mod phase;
@@ -168,8 +167,8 @@ fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason
     }
     let mut passed = 0;
     let mut usual = None;
-    for reading in dialect.readings() {
-        let mut scan = Scan::new(sql, dialect, *reading, known);
+    for rules in dialect.literal_rules() {
+        let mut scan = Scan::new(sql, dialect, *rules, known);
         let reason = scan.run();
         passed += scan.position();
         let first = *usual.get_or_insert((reason, scan.ambiguous()));

@@ -5,10 +5,9 @@ use super::keyword::Keyword;
 use super::phase::Phase;
 use super::reason::Reason;
 use super::scan::{Clause, FOLLOWED, Scan, Step};
-use super::token::{Kind, Token};
+use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    #[inline(always)]
     pub(super) fn open(&mut self, token: Token) -> Step {
         if !self.clause.is_ordinary() {
             return self.open_first(token);
@@ -18,7 +17,7 @@ impl Scan<'_, '_> {
             if self.dialect == Dialect::Postgres && self.begins_no_operand() {
                 return self.open_no_operand(token);
             }
-        } else if self.previous.is(Kind::Text) {
+        } else if self.previous.is(TokenKind::Text) {
             self.call_of_text()?;
         }
         let inside = match self.clause {
@@ -31,20 +30,18 @@ impl Scan<'_, '_> {
     }
 
     /// `DISTINCT ON (`, `OPERATOR(`: an operand comes behind the parenthesis.
-    #[inline]
     fn begins_no_operand(&self) -> bool {
-        match self.previous.keyword() {
+        match self.previous.keyword {
             Keyword::On => self.before_previous.is_keyword(Keyword::Distinct),
             Keyword::Operator => true,
             _ => false,
         }
     }
 
-    #[cold]
     fn open_no_operand(&mut self, token: Token) -> Step {
         // Deeper, a parenthesis inside would lead back to something else.
         if self.depth + 1 >= FOLLOWED {
-            return self.refuse(Reason::TooDeep { at: token.start() });
+            return Err(Reason::TooDeep { at: token.start() });
         }
         self.push(Clause::NoOperand);
         self.advance(token);
@@ -68,9 +65,9 @@ impl Scan<'_, '_> {
     fn inside_list(&self) -> Clause {
         let leads_on = match self.clause {
             Clause::Tables => {
-                matches!(self.previous.kind(), Kind::Comma | Kind::Open)
+                matches!(self.previous.kind, TokenKind::Comma | TokenKind::Open)
                     || matches!(
-                        self.previous.keyword(),
+                        self.previous.keyword,
                         Keyword::From | Keyword::Join | Keyword::StraightJoin | Keyword::Lateral | Keyword::Only
                     )
             }
@@ -83,15 +80,14 @@ impl Scan<'_, '_> {
         }
     }
 
-    #[inline(always)]
     pub(super) fn close(&mut self, token: Token) -> Step {
         if self.depth == 0 || !self.clause.is_ordinary() {
             return self.incomplete(token);
         }
-        let behind = match self.clause {
-            Clause::NoOperand => Token::single(Kind::Operator, token.start()),
-            _ => token,
-        };
+        let mut behind = token;
+        if self.clause == Clause::NoOperand {
+            behind.kind = TokenKind::Operator;
+        }
         self.pop();
         if self.depth == 0 && self.phase == Phase::CopyQuery {
             self.phase = Phase::CopyTo;

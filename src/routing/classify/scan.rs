@@ -1,12 +1,12 @@
 //! Follows the tokens of a text and stops at the first one that makes it no read.
 
 use super::called::KnownFunctions;
-use super::dialect::{Dialect, Reading};
+use super::dialect::{Dialect, LiteralRules};
 use super::keyword::Keyword;
 use super::lexer::Lexer;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::token::{Kind, Token};
+use super::token::{Token, TokenKind};
 
 /// Where in a query the scan is, for one level of parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -37,7 +37,6 @@ pub(super) enum Clause {
 
 impl Clause {
     /// Is nothing special about a name that stands here?
-    #[inline]
     pub(super) fn is_ordinary(self) -> bool {
         self as u8 <= Self::NoOperand as u8
     }
@@ -66,7 +65,6 @@ impl Chain {
     const EMPTY: Self = Self { before: Token::START, first: Token::START, names: 0 };
 
     /// A name with no dot before it.
-    #[inline]
     pub(super) fn begin(&mut self, before: Token, first: Token) {
         self.before = before;
         self.first = first;
@@ -74,10 +72,9 @@ impl Chain {
     }
 
     /// A name with a dot before it.
-    #[inline]
     pub(super) fn go_on(&mut self, name: Token) {
         if self.names == 0 {
-            self.first = Token::new(Kind::Start, Keyword::None, name.start(), name.end());
+            self.first = Token::new(TokenKind::Start, Keyword::None, name.start(), name.end());
             // `SELECT .f(1)`: whatever that is, it is no call of a built-in.
             self.names = 9;
         }
@@ -86,7 +83,7 @@ impl Chain {
 
     /// Where the first name begins.
     pub(super) fn start(&self) -> usize {
-        match self.first.is(Kind::Start) {
+        match self.first.is(TokenKind::Start) {
             true => 0,
             false => self.first.start(),
         }
@@ -96,16 +93,10 @@ impl Chain {
 /// How deep parentheses are followed; deeper ones are counted.
 pub(super) const FOLLOWED: usize = 64;
 
-/// The statement is no read: [`Scan::refused`] says why.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refused;
+/// The answer of a rule to a token: go on, or why the statement is no read.
+pub(super) type Step = Result<(), Reason>;
 
-/// What a rule says to a token: go on, or no read.
-///
-/// One bit and not a whole [`Reason`], which is made once, where the scan stops.
-pub(super) type Step = Result<(), Refused>;
-
-/// The scan of one text in one reading.
+/// The scan of one text under one set of rules for literals.
 pub(super) struct Scan<'sql, 'known> {
     pub(super) sql: &'sql str,
     pub(super) lexer: Lexer<'sql>,
@@ -122,17 +113,21 @@ pub(super) struct Scan<'sql, 'known> {
     frames: [Clause; FOLLOWED],
     /// The first call of an unknown function.
     pub(super) unknown: Option<Reason>,
-    refused: Reason,
     statements: usize,
     /// Where the statement begins that is read.
     begun: usize,
 }
 
 impl<'sql, 'known> Scan<'sql, 'known> {
-    pub(super) fn new(sql: &'sql str, dialect: Dialect, reading: Reading, known: &'known dyn KnownFunctions) -> Self {
+    pub(super) fn new(
+        sql: &'sql str,
+        dialect: Dialect,
+        rules: LiteralRules,
+        known: &'known dyn KnownFunctions,
+    ) -> Self {
         Self {
             sql,
-            lexer: Lexer::new(sql, dialect, reading),
+            lexer: Lexer::new(sql, dialect, rules),
             dialect,
             known,
             redefined: known.redefines_built_ins(),
@@ -144,7 +139,6 @@ impl<'sql, 'known> Scan<'sql, 'known> {
             depth: 0,
             frames: [Clause::Arguments; FOLLOWED],
             unknown: None,
-            refused: Reason::Empty,
             statements: 0,
             begun: 0,
         }
@@ -152,7 +146,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
 
     /// How far the lexer has come.
     pub(super) fn position(&self) -> usize {
-        self.lexer.position()
+        self.lexer.at
     }
 
     /// Where the first literal begins that another setting may end elsewhere.
@@ -160,11 +154,10 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         self.lexer.ambiguous
     }
 
-    /// Runs to the end of the text, or to what makes it a write.
+    /// Runs to the end of the text, or to the token that makes it a write.
     pub(super) fn run(&mut self) -> Reason {
         match (self.follow(), self.unknown) {
-            (Err(Refused), _) => self.refused,
-            (Ok(()), Some(reason)) => reason,
+            (Err(reason), _) | (Ok(()), Some(reason)) => reason,
             (Ok(()), None) if self.statements == 0 => Reason::Empty,
             (Ok(()), None) => Reason::PlainRead,
         }
@@ -179,46 +172,34 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         loop {
             let token = match self.phase.is_query() {
                 true => self.query()?,
-                false => self.lexer.next(),
+                false => self.lexer.next()?,
             };
-            match token.kind() {
-                Kind::Stop => return self.refuse(self.lexer.stop),
-                Kind::End => return self.end_statement(token),
-                Kind::Semicolon => self.end_statement(token)?,
+            match token.kind {
+                TokenKind::End => return self.end_statement(token),
+                TokenKind::Semicolon => self.end_statement(token)?,
                 _ => self.in_form(token)?,
             }
         }
     }
 
-    /// It is no read.
-    #[cold]
-    pub(super) fn refuse(&mut self, reason: Reason) -> Step {
-        self.refused = reason;
-        Err(Refused)
+    /// The statement is no read because it breaks off or does not match at this token.
+    pub(super) fn incomplete(&self, token: Token) -> Step {
+        Err(Reason::Incomplete { at: token.start() })
     }
 
-    /// It is no read because it breaks off or does not match at this token.
-    #[cold]
-    pub(super) fn incomplete(&mut self, token: Token) -> Step {
-        self.refuse(Reason::Incomplete { at: token.start() })
-    }
-
-    /// It is no read because of this verb.
-    #[cold]
-    pub(super) fn verb_refused(&mut self, token: Token) -> Step {
+    /// The statement is no read because of this verb.
+    pub(super) fn verb_refused(&self, token: Token) -> Step {
         let (at, len) = (token.start(), token.len());
-        self.refuse(Reason::Verb { at, len })
+        Err(Reason::Verb { at, len })
     }
 
-    /// It is no read because this verb modifies data.
-    #[cold]
-    pub(super) fn modifies(&mut self, token: Token) -> Step {
+    /// The statement is no read because this verb modifies data.
+    pub(super) fn modifies(&self, token: Token) -> Step {
         let (at, len) = (token.start(), token.len());
-        self.refuse(Reason::DataModifyingCte { at, len })
+        Err(Reason::DataModifyingCte { at, len })
     }
 
     /// Moves on by a token.
-    #[inline]
     pub(super) fn advance(&mut self, token: Token) {
         self.before_previous = self.previous;
         self.previous = token;
@@ -244,7 +225,6 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     }
 
     /// Goes into a parenthesis.
-    #[inline]
     pub(super) fn push(&mut self, inside: Clause) {
         if let Some(frame) = self.frames.get_mut(self.depth) {
             *frame = self.clause;
@@ -254,7 +234,6 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     }
 
     /// Comes back out of a parenthesis.
-    #[inline]
     pub(super) fn pop(&mut self) {
         self.depth -= 1;
         self.clause = match self.frames.get(self.depth) {

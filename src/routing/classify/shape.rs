@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use sea_orm::DbBackend;
 
 use super::{
-    dialect::{Dialect, Reading},
+    dialect::{Dialect, LiteralRules},
     lexer::Lexer,
-    token::{Kind, TOO_LONG, Token},
+    token::{TOO_LONG, Token, TokenKind},
 };
 
 /// Statements of one shape differ in their literals, parameters, white space, comments and the case of
@@ -34,18 +34,18 @@ pub(crate) fn shape_of(sql: &str, backend: DbBackend, keys: &RandomState) -> Opt
     }
     let mut shape = None;
     let mut statements = Statements::One;
-    for reading in dialect.readings() {
-        let mut writer = Writer::new(sql, dialect, *reading, keys);
-        let complete = writer.run();
-        if writer.statements > 1 {
+    for reading in dialect.literal_rules() {
+        let mut hasher = ShapeHasher::new(sql, dialect, *reading, keys);
+        let complete = hasher.run();
+        if hasher.statements > 1 {
             statements = Statements::Several;
         }
         // The usual reading comes first; it has to make sense, the others only may.
         if shape.is_none() && !complete {
             return None;
         }
-        shape.get_or_insert_with(|| Shape(writer.hasher.finish()));
-        if writer.lexer.ambiguous.is_none() {
+        shape.get_or_insert_with(|| Shape(hasher.hash.finish()));
+        if hasher.lexer.ambiguous.is_none() {
             break;
         }
     }
@@ -61,53 +61,54 @@ const LONGEST_NAME: usize = 256;
 pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
     let mut shown = String::new();
     let (Some(dialect), true) = (Dialect::of(backend), sql.len() < TOO_LONG) else { return shown };
-    let Some(usual) = dialect.readings().first() else { return shown };
+    let Some(usual) = dialect.literal_rules().first() else { return shown };
     let mut lexer = Lexer::new(sql, dialect, *usual);
-    let (mut end, mut last) = (0, Kind::Start);
+    let (mut end, mut last) = (0, TokenKind::Start);
     while shown.len() < SHOWN {
-        let token = lexer.next();
-        // What follows may be inside of a literal, as the server reads it.
+        let lexed = lexer.next();
+        // Under other rules for literals this token may be inside of a literal, which must not be shown.
         if lexer.ambiguous.is_some() {
             break;
         }
+        let Ok(token) = lexed else { return shown };
         let text = sql.get(token.start()..token.end()).unwrap_or_default();
-        match token.kind() {
-            Kind::End | Kind::Stop => return shown,
+        match token.kind {
+            TokenKind::End => return shown,
             // `4111_1111`: the digits go on.
-            Kind::Word if last == Kind::Number && token.start() == end => {
+            TokenKind::Word if last == TokenKind::Number && token.start() == end => {
                 end = token.end();
                 continue;
             }
             _ if token.start() > end && end > 0 => shown.push(' '),
             _ => {}
         }
-        match token.kind() {
-            Kind::Text | Kind::Number | Kind::Parameter => shown.push('?'),
+        match token.kind {
+            TokenKind::Text | TokenKind::Number | TokenKind::Parameter => shown.push('?'),
             // A text to SQLite, when no column has that name.
-            Kind::Quoted if dialect == Dialect::Sqlite && text.starts_with('"') => shown.push('?'),
+            TokenKind::Quoted if dialect == Dialect::Sqlite && text.starts_with('"') => shown.push('?'),
             _ if text.len() > LONGEST_NAME => shown.push('…'),
             _ => shown.push_str(text),
         }
-        (end, last) = (token.end(), token.kind());
+        (end, last) = (token.end(), token.kind);
     }
     shown.push('…');
     shown
 }
 
-/// Writes one reading of a text into a hasher.
-struct Writer<'sql> {
+/// Hashes the shape of a text as one set of rules for literals reads it.
+struct ShapeHasher<'sql> {
     sql: &'sql [u8],
     /// Where the last token ended.
     end: usize,
     lexer: Lexer<'sql>,
-    hasher: DefaultHasher,
-    last: Last,
+    hash: DefaultHasher,
+    last: LastToken,
     statements: usize,
 }
 
 /// What was read last, as far as it matters for what is written next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Last {
+enum LastToken {
     /// Nothing of the present statement.
     Start,
     Literal,
@@ -116,14 +117,14 @@ enum Last {
     Other,
 }
 
-impl<'sql> Writer<'sql> {
-    fn new(sql: &'sql str, dialect: Dialect, reading: Reading, keys: &RandomState) -> Self {
+impl<'sql> ShapeHasher<'sql> {
+    fn new(sql: &'sql str, dialect: Dialect, rules: LiteralRules, keys: &RandomState) -> Self {
         Self {
             sql: sql.as_bytes(),
             end: 0,
-            lexer: Lexer::new(sql, dialect, reading),
-            hasher: keys.build_hasher(),
-            last: Last::Start,
+            lexer: Lexer::new(sql, dialect, rules),
+            hash: keys.build_hasher(),
+            last: LastToken::Start,
             statements: 0,
         }
     }
@@ -131,42 +132,41 @@ impl<'sql> Writer<'sql> {
     /// Reads to the end; `false` if the lexer stops before.
     fn run(&mut self) -> bool {
         loop {
-            let token = self.lexer.next();
-            match token.kind() {
-                Kind::End => return true,
-                Kind::Stop => return false,
-                Kind::Semicolon => self.last = Last::Start,
+            let Ok(token) = self.lexer.next() else { return false };
+            match token.kind {
+                TokenKind::End => return true,
+                TokenKind::Semicolon => self.last = LastToken::Start,
                 _ => self.token(token),
             }
         }
     }
 
     fn token(&mut self, token: Token) {
-        let goes_on = self.last == Last::Literal && token.start() == self.end;
+        let goes_on = self.last == LastToken::Literal && token.start() == self.end;
         self.end = token.end();
-        if goes_on && token.kind() == Kind::Word {
+        if goes_on && token.kind == TokenKind::Word {
             return; // `4111_1111`: the digits go on.
         }
-        if self.last == Last::Start {
+        if self.last == LastToken::Start {
             self.statements += 1;
-            self.hasher.write_u8(b';');
+            self.hash.write_u8(b';');
         }
         // `?` stands for a value in a shape that somebody writes down, also where it is an operator.
-        let is_literal = matches!(token.kind(), Kind::Text | Kind::Number | Kind::Parameter)
-            || (token.is(Kind::Operator) && self.text(token) == b"?");
+        let is_literal = matches!(token.kind, TokenKind::Text | TokenKind::Number | TokenKind::Parameter)
+            || (token.is(TokenKind::Operator) && self.text(token) == b"?");
         self.last = match (self.last, is_literal) {
-            (Last::CommaAfterLiteral, true) => Last::Literal,
+            (LastToken::CommaAfterLiteral, true) => LastToken::Literal,
             (_, true) => {
-                self.hasher.write_u8(b'?');
-                Last::Literal
+                self.hash.write_u8(b'?');
+                LastToken::Literal
             }
-            (Last::Literal, false) if token.is(Kind::Comma) => Last::CommaAfterLiteral,
+            (LastToken::Literal, false) if token.is(TokenKind::Comma) => LastToken::CommaAfterLiteral,
             (last, false) => {
-                if last == Last::CommaAfterLiteral {
-                    self.hasher.write_u8(b',');
+                if last == LastToken::CommaAfterLiteral {
+                    self.hash.write_u8(b',');
                 }
                 self.word(token);
-                Last::Other
+                LastToken::Other
             }
         };
     }
@@ -177,20 +177,20 @@ impl<'sql> Writer<'sql> {
 
     fn word(&mut self, token: Token) {
         let text = self.text(token);
-        if token.kind() == Kind::Word {
+        if token.kind == TokenKind::Word {
             // In pieces: a hasher that is handed single bytes takes several times as long.
             let mut folded = [0; 64];
             for piece in text.chunks(folded.len()) {
                 let folded = &mut folded[..piece.len()];
                 folded.copy_from_slice(piece);
                 folded.make_ascii_lowercase();
-                self.hasher.write(folded);
+                self.hash.write(folded);
             }
         } else {
-            self.hasher.write(text);
+            self.hash.write(text);
         }
         // No token begins with a space: two tokens are not one.
-        self.hasher.write_u8(b' ');
+        self.hash.write_u8(b' ');
     }
 }
 

@@ -1,9 +1,10 @@
 //! `SHOW` and the system variables of MySQL.
 
+use super::keyword::Keyword;
 use super::phase::Phase;
 use super::reason::Reason;
 use super::scan::{Scan, Step};
-use super::token::{Kind, Token};
+use super::token::{Token, TokenKind};
 
 /// What `SHOW` may show on MySQL: data, definitions and settings, nothing of one node or one session.
 #[rustfmt::skip]
@@ -59,31 +60,31 @@ impl Scan<'_, '_> {
         let pattern = self.text(token).get(1..).unwrap_or_default();
         let of_session = [&b"last"[..], b"insert", b"ident", b"warning", b"error", b"rand_seed", b"pseudo", b"in_tr"];
         let is = |start: &&[u8]| pattern.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
-        if of_session.iter().any(is) { self.refuse(Reason::SessionVariable { at: token.start() }) } else { Ok(()) }
+        if of_session.iter().any(is) { Err(Reason::SessionVariable { at: token.start() }) } else { Ok(()) }
     }
 
     /// `@x`, `@@x` or `:=` in a query; `token` is moved to the last one read.
     pub(super) fn variable(&mut self, token: &mut Token) -> Step {
         let at = token.start();
-        match token.kind() {
+        match token.kind {
             // SHOW GRANTS FOR 'u'@'host'
-            Kind::At
+            TokenKind::At
                 if self.phase.is_show() && self.previous.ends_operand() && self.previous.end() == token.start() =>
             {
                 Ok(())
             }
-            Kind::AtAt => {
-                let mut name = self.lexer.next();
-                let known = self.is_one_of(name, &["global"]) || self.is_one_of(name, SETTINGS);
-                if name.kind() != Kind::Word || !known {
-                    return self.refuse(Reason::SessionVariable { at });
-                }
-                name.forget_keyword();
+            TokenKind::AtAt => {
+                let name = self.lexer.next().ok();
+                let is_setting = |name: &Token| self.is_one_of(*name, &["global"]) || self.is_one_of(*name, SETTINGS);
+                let Some(mut name) = name.filter(|name| name.is(TokenKind::Word)).filter(is_setting) else {
+                    return Err(Reason::SessionVariable { at });
+                };
+                name.keyword = Keyword::None;
                 *token = name;
                 self.chain.names = 9;
                 Ok(())
             }
-            _ => self.refuse(Reason::SessionVariable { at }),
+            _ => Err(Reason::SessionVariable { at }),
         }
     }
 }
