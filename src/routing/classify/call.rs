@@ -1,4 +1,4 @@
-//! A name before a parenthesis: a call, or one of the many things that look like one.
+//! A name before a parenthesis: a call, or one of the many constructs that look like a call.
 
 use super::called::FunctionName;
 use super::dialect::Dialect;
@@ -8,7 +8,7 @@ use super::reason::Reason;
 use super::scan::{Clause, Scan, Step};
 use super::token::{Token, TokenKind};
 
-/// What is a built-in of MySQL or of MariaDB only if the parenthesis follows at once.
+/// The built-ins of MySQL or MariaDB that are built-ins only if the parenthesis follows without a space.
 #[rustfmt::skip]
 const ADJACENT_ONLY: &[&str] = &[
     "adddate", "bit_and", "bit_or", "bit_xor", "cast", "count", "cume_dist", "curdate", "curtime", "date_add", "date_sub",
@@ -46,7 +46,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// A string before a parenthesis: a call on SQLite, which takes it for the name of a table, and those have arguments.
+    /// A string before a parenthesis: SQLite takes the string for the name of a table, which may have arguments.
     pub(super) fn call_of_text(&mut self) -> Step {
         let (name, before) = (self.previous, self.before_previous);
         if before.is_keyword(Keyword::Uescape) {
@@ -74,7 +74,7 @@ impl Scan<'_, '_> {
             && self.is_one_of(name, ADJACENT_ONLY)
     }
 
-    /// A keyword, a type, or an alias with a list of columns.
+    /// Whether the name is a keyword, a type, or an alias with a list of columns.
     fn is_no_call(&self, name: Token) -> bool {
         let before = self.chain.before;
         // CAST(x AS numeric(10,2)), x::varchar(20), AS t(a, b)
@@ -87,7 +87,7 @@ impl Scan<'_, '_> {
         !name.is_keyword(Keyword::None) && self.is_grammar(name, before)
     }
 
-    /// `FROM t x(a, b)`, `FROM (…) x(a, b)`: in the list of tables.
+    /// Whether the name is an alias in the list of tables: `FROM t x(a, b)`, `FROM (…) x(a, b)`.
     fn is_alias(&self, before: Token) -> bool {
         let follows = match self.dialect {
             Dialect::Postgres => {
@@ -133,13 +133,13 @@ impl Scan<'_, '_> {
         self.called(name).is_some_and(|call| self.known.is_harmless(&call))
     }
 
-    /// The called name, if it is one that a caller can know.
+    /// The called name, if a declaration can name it.
     fn called(&self, name: Token) -> Option<FunctionName<'_>> {
         let (start, names) = (self.chain.start(), self.chain.names);
         let qualifier = match names {
             1 => None,
             2 => self.sql.get(self.chain.first.start()..self.chain.first.end()),
-            // Longer chains and fields of values are nothing that a declaration names.
+            // No declaration names a longer chain or the field of a value.
             _ => self.sql.get(start..name.start()),
         };
         let text = self.sql.get(name.start()..name.end())?;

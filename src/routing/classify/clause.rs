@@ -1,4 +1,4 @@
-//! The keywords with a rule: where they lead to, and which of them make the statement no read.
+//! The keywords with a rule: the clause that follows each, and the keywords that make the statement a write.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
@@ -7,7 +7,7 @@ use super::scan::{Clause, FOLLOWED, Scan, Step};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    /// The first word of a query, where one must stand.
+    /// The first word of a query.
     pub(super) fn begin_query(&mut self, token: Token) -> Step {
         match token.keyword {
             Keyword::Select | Keyword::Values => self.clause = Clause::Expressions,
@@ -29,7 +29,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// A keyword with a rule, where it is no name.
+    /// Applies the rule of a keyword that is not a name at this place.
     pub(super) fn keyword(&mut self, token: Token) -> Step {
         let at = token.start();
         let (previous, before) = (self.previous.keyword, self.before_previous.keyword);

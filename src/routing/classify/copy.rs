@@ -1,4 +1,4 @@
-//! `COPY`: a read only as `COPY (query) TO STDOUT` or of a table to there.
+//! `COPY`: a read only as `COPY (query) TO STDOUT` or `COPY table TO STDOUT`.
 
 use super::keyword::Keyword;
 use super::phase::Phase;

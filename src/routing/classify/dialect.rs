@@ -21,26 +21,27 @@ impl Dialect {
         }
     }
 
-    /// The rules that the settings of a server can choose, the usual ones first. A read must be one under all of them.
-    pub(super) fn literal_rules(self) -> &'static [LiteralRules] {
+    /// The rules of a server with the usual settings, and those that other settings choose. A read must be one under all.
+    pub(super) fn literal_rules(self) -> (LiteralRules, &'static [LiteralRules]) {
         const fn rules(backslash: Backslash, double_quotes: DoubleQuotes) -> LiteralRules {
             LiteralRules { backslash, double_quotes }
         }
         match self {
-            Self::Postgres => {
-                const { &[rules(Backslash::Plain, DoubleQuotes::Name), rules(Backslash::Escapes, DoubleQuotes::Name)] }
-            }
-            Self::MySql => {
+            Self::Postgres => (
+                rules(Backslash::Plain, DoubleQuotes::Name),
+                const { &[rules(Backslash::Escapes, DoubleQuotes::Name)] },
+            ),
+            Self::MySql => (
+                rules(Backslash::Escapes, DoubleQuotes::Text),
                 const {
                     &[
-                        rules(Backslash::Escapes, DoubleQuotes::Text),
                         rules(Backslash::Escapes, DoubleQuotes::Name),
                         rules(Backslash::Plain, DoubleQuotes::Text),
                         rules(Backslash::Plain, DoubleQuotes::Name),
                     ]
-                }
-            }
-            Self::Sqlite => const { &[rules(Backslash::Plain, DoubleQuotes::Name)] },
+                },
+            ),
+            Self::Sqlite => (rules(Backslash::Plain, DoubleQuotes::Name), &[]),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `EXPLAIN` and `DESCRIBE`: what stands before the query.
+//! `EXPLAIN` and `DESCRIBE`: the options before the query.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;

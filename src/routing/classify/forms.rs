@@ -1,4 +1,4 @@
-//! The statements that are not queries, and what stands before a query.
+//! The statements that are not queries, and the words before a query.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
@@ -45,7 +45,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// No form of the statement that is known to only read.
+    /// The statement has no form that is known to only read.
     pub(super) fn other_form(&self, token: Token) -> Step {
         let verb = match self.phase {
             Phase::Show | Phase::ShowStatus | Phase::ShowSetting | Phase::ShowSettingEnd => "SHOW",
@@ -58,7 +58,7 @@ impl Scan<'_, '_> {
         Err(Reason::Form { verb, at })
     }
 
-    /// May the statement end here?
+    /// Whether the statement may end at this place.
     pub(super) fn may_end(&self) -> Result<bool, Reason> {
         match self.phase {
             Phase::Start | Phase::Query | Phase::ShowRest | Phase::ShowVariables => Ok(true),

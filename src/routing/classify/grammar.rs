@@ -1,7 +1,7 @@
-//! A keyword before a parenthesis: where it is grammar, and where the name of a function.
+//! A keyword before a parenthesis: grammar at some places, the name of a function at others.
 //!
-//! What is reserved in one dialect can name a function in another, so each word is grammar only in the dialects and at
-//! the places where it must be.
+//! A word that is reserved in one dialect can name a function in another, so each keyword counts as grammar only in the
+//! dialects and at the places where it cannot be a name.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
@@ -9,7 +9,7 @@ use super::scan::{Clause, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    /// May a parenthesis follow this keyword without calling it?
+    /// Whether a parenthesis can follow this keyword without a call.
     pub(super) fn is_grammar(&self, name: Token, before: Token) -> bool {
         let dialect = self.dialect;
         match name.keyword {
@@ -32,11 +32,13 @@ impl Scan<'_, '_> {
             | Keyword::To
             | Keyword::Operatorish => true,
             Keyword::For | Keyword::Trimmed => dialect != Dialect::Sqlite,
+            // On MariaDB `DEFAULT(column)` evaluates the column's default, which may be the next value of a sequence.
+            Keyword::Default => dialect != Dialect::MySql,
             Keyword::Is => dialect != Dialect::Postgres,
             Keyword::Only | Keyword::PostgresWord => dialect == Dialect::Postgres,
             Keyword::Lateral => match dialect {
                 Dialect::Postgres => true,
-                // MariaDB does not know it.
+                // MariaDB does not have the word.
                 Dialect::MySql => self.clause == Clause::Tables,
                 Dialect::Sqlite => false,
             },
@@ -74,14 +76,14 @@ impl Scan<'_, '_> {
                         || matches!(before.keyword, Keyword::By | Keyword::Distinct | Keyword::Operatorish))
             }
             Keyword::First | Keyword::Next => before.keyword == Keyword::Fetch,
-            // Between an operand and a parenthesis these are grammar; elsewhere they can name a function.
+            // Between an operand and a parenthesis these words are grammar; elsewhere they can name a function.
             Keyword::Like => {
                 dialect == Dialect::MySql || before.is_keyword(Keyword::Not) || self.follows_operand(before)
             }
             Keyword::Ilike => {
                 dialect == Dialect::Postgres && (before.is_keyword(Keyword::Not) || self.follows_operand(before))
             }
-            // On MySQL they are in the table of functions, and PostgreSQL has none of them.
+            // On MySQL these words are in the table of functions, and PostgreSQL has none of them.
             Keyword::Infix => {
                 dialect == Dialect::Sqlite && (before.is_keyword(Keyword::Not) || self.follows_operand(before))
             }
@@ -89,11 +91,15 @@ impl Scan<'_, '_> {
             Keyword::Escape => self.follows_operand(before),
             Keyword::Columns => match dialect {
                 Dialect::Postgres => self.follows_operand(before),
-                // The path before it is a literal.
-                Dialect::MySql => before.is(TokenKind::Text),
+                // The path before the word is a literal, or looks like a name under `ANSI_QUOTES`.
+                Dialect::MySql => before.is(TokenKind::Text) || before.is(TokenKind::Quoted),
                 Dialect::Sqlite => false,
             },
-            Keyword::Passing | Keyword::Operator | Keyword::Value | Keyword::Zone => {
+            // In the list of tables the word can name a function.
+            Keyword::Operator => {
+                dialect == Dialect::Postgres && (self.clause != Clause::Tables || self.follows_operand(before))
+            }
+            Keyword::Passing | Keyword::Value | Keyword::Zone => {
                 dialect == Dialect::Postgres && self.follows_operand(before)
             }
             Keyword::Second => {
@@ -108,7 +114,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Is an operand before this place, given the token there?
+    /// Whether an operand ends with `before`, the token in front of the keyword.
     ///
     /// No list of words that may stand before an operand would be complete on MySQL: `SELECT SQL_NO_CACHE f(1)`,
     /// `{any_word f(1)}`.
@@ -124,18 +130,34 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Is this where `ROLLUP` and its kin stand? On MySQL and SQLite these are functions of the user's.
+    /// Whether `ROLLUP` and its kin are grammar at this place. On MySQL and SQLite these words name user functions.
     fn groups(&self) -> bool {
         self.dialect == Dialect::Postgres && self.clause == Clause::GroupBy
     }
 
-    /// What is no keyword here and grammar in one place only: MariaDB takes both for functions elsewhere.
+    /// Whether the word, which is no keyword of this module, is grammar at this place. MariaDB takes these words for
+    /// functions at other places.
     pub(super) fn is_grammar_of_mysql(&self, name: Token) -> bool {
         if self.dialect != Dialect::MySql || !name.is(TokenKind::Word) {
             return false;
         }
         let (word, before) = (self.text(name), self.chain.before);
-        (before.is(TokenKind::Close) && word.eq_ignore_ascii_case(b"against"))
+        let is_option =
+            ["sql_no_cache", "sql_buffer_result"].iter().any(|option| word.eq_ignore_ascii_case(option.as_bytes()));
+        (is_option && self.is_before_options(before))
+            || (before.is(TokenKind::Close) && word.eq_ignore_ascii_case(b"against"))
             || (self.clause == Clause::Tables && word.eq_ignore_ascii_case(b"json_table"))
+    }
+
+    /// Whether the options of a `SELECT` can go on behind this token.
+    ///
+    /// Left out are `ALL` and `DISTINCT`, which also stand in aggregates, and `SQL_CACHE`, which names a function on
+    /// MySQL since 8.0.
+    fn is_before_options(&self, before: Token) -> bool {
+        before.is_keyword(Keyword::Select)
+            || self.is_one_of(
+                before,
+                &["high_priority", "sql_small_result", "sql_big_result", "sql_buffer_result", "sql_no_cache"],
+            )
     }
 }

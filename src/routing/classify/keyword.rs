@@ -27,7 +27,7 @@ pub(super) enum Keyword {
     // cannot end an operand, and cannot name a function: in no dialect
     Operatorish,
     // … in some dialects only
-    Is, Of, Quantifier, Trimmed, PostgresWord,
+    Is, Of, Quantifier, Trimmed, PostgresWord, Default,
     // operators between operands, and words of a window's frame
     Infix, Frame,
     // cannot end an operand, but can name a function
@@ -68,7 +68,7 @@ const WORDS: &[(&str, Keyword)] = &[
     ("variadic", Keyword::PostgresWord), ("array", Keyword::PostgresWord), ("collate", Keyword::Operatorish),
     ("both", Keyword::Trimmed), ("leading", Keyword::Trimmed), ("trailing", Keyword::Trimmed),
     ("placing", Keyword::PostgresWord), ("symmetric", Keyword::PostgresWord), ("asymmetric", Keyword::PostgresWord),
-    ("default", Keyword::Operatorish), ("returning", Keyword::PostgresWord),
+    ("default", Keyword::Default), ("returning", Keyword::PostgresWord),
     ("between", Keyword::Operatorish), ("is", Keyword::Is), ("similar", Keyword::Prefix), ("rows", Keyword::Frame),
     ("range", Keyword::Frame), ("groups", Keyword::Frame), ("document", Keyword::Prefix),
     ("content", Keyword::Prefix), ("name", Keyword::Prefix), ("regexp", Keyword::Infix), ("rlike", Keyword::Infix),
@@ -139,6 +139,7 @@ impl Keyword {
                 | Self::Order
                 | Self::Desc
                 | Self::Operatorish
+                | Self::Default
                 | Self::Is
                 | Self::Of
                 | Self::Quantifier

@@ -1,4 +1,4 @@
-//! Parentheses in a query: what they hold, and where the scan is behind them.
+//! Parentheses in a query: the clause inside them, and the clause behind them.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
@@ -29,7 +29,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// `DISTINCT ON (`, `OPERATOR(`: an operand comes behind the parenthesis.
+    /// Whether an operand, and no operator, follows the closing parenthesis: `DISTINCT ON (`, `OPERATOR(`.
     fn begins_no_operand(&self) -> bool {
         match self.previous.keyword {
             Keyword::On => self.before_previous.is_keyword(Keyword::Distinct),
@@ -39,7 +39,7 @@ impl Scan<'_, '_> {
     }
 
     fn open_no_operand(&mut self, token: Token) -> Step {
-        // Deeper, a parenthesis inside would lead back to something else.
+        // At that depth the clauses are not kept, so the scan could not come back to this one.
         if self.depth + 1 >= FOLLOWED {
             return Err(Reason::TooDeep { at: token.start() });
         }
@@ -61,7 +61,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// What a parenthesis holds in `FROM` or `GROUP BY`: more of the list, or something else.
+    /// The clause inside a parenthesis in `FROM` or `GROUP BY`: more of the list, or an expression.
     fn inside_list(&self) -> Clause {
         let leads_on = match self.clause {
             Clause::Tables => {

@@ -13,7 +13,8 @@ const PRAGMAS_WITH_VALUE: &[&str] = &[
     "quick_check", "table_info", "table_list", "table_xinfo",
 ];
 
-/// Left out: `wal_checkpoint`, `optimize`, `incremental_vacuum`, `shrink_memory` act; `data_version` is one connection's.
+/// Left out are the pragmas that act (`wal_checkpoint`, `optimize`, `incremental_vacuum`, `shrink_memory`) and
+/// `data_version`, which belongs to one connection.
 #[rustfmt::skip]
 const PRAGMAS_WITHOUT_VALUE: &[&str] = &[
     "analysis_limit", "application_id", "auto_vacuum", "automatic_index", "busy_timeout", "cache_size", "cache_spill",

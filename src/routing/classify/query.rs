@@ -35,6 +35,7 @@ impl Scan<'_, '_> {
                 Clause::WithName | Clause::WithBody => return self.incomplete(token),
                 _ => {}
             },
+            TokenKind::Operator if self.text(token) == b"{" => token = self.odbc_escape()?,
             TokenKind::At | TokenKind::AtAt | TokenKind::Assign => self.variable(&mut token)?,
             TokenKind::Text if self.phase == Phase::ShowVariables => self.shown_variable(token)?,
             TokenKind::Text if self.dialect == Dialect::Sqlite && self.clause.is_ordinary() => {
@@ -50,6 +51,15 @@ impl Scan<'_, '_> {
         }
         self.advance(token);
         Ok(())
+    }
+
+    /// The word behind `{` in `{d '2020-01-01'}` or `{fn now()}`: neither an operand nor called.
+    fn odbc_escape(&mut self) -> Lexed {
+        let word = self.lexer.next()?;
+        match word.is_name() {
+            true => Ok(Token { kind: TokenKind::Operator, keyword: Keyword::None, ..word }),
+            false => Err(Reason::Incomplete { at: word.start() }),
+        }
     }
 
     fn dot(&mut self, token: Token) -> Step {

@@ -1,4 +1,4 @@
-//! Follows the tokens of a text and stops at the first one that makes it no read.
+//! Follows the tokens of a text up to the first one that makes the text a write.
 
 use super::called::KnownFunctions;
 use super::dialect::{Dialect, LiteralRules};
@@ -8,35 +8,35 @@ use super::phase::Phase;
 use super::reason::Reason;
 use super::token::{Token, TokenKind};
 
-/// Where in a query the scan is, for one level of parentheses.
+/// The clause of a query in which the scan is, for one level of parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(u8)]
 pub(super) enum Clause {
     /// Arguments, or an expression in parentheses.
     Arguments,
-    /// In a query, where expressions stand.
+    /// The parts of a query that hold expressions.
     Expressions,
-    /// The list of tables: here a name may be followed by a list of columns.
+    /// The list of tables, where a list of columns may follow a name.
     Tables,
-    /// A condition within the list of tables: a comma or a join leads back.
+    /// A condition within the list of tables: a comma or a join leads back to the list.
     JoinCondition,
     GroupBy,
-    /// Arguments of what is no operand: `DISTINCT ON (…)`, `OPERATOR(…)`.
+    /// The inside of a parenthesis that ends no operand: `DISTINCT ON (…)`, `OPERATOR(…)`.
     NoOperand,
-    /// The first word of a query must come, or one more parenthesis.
+    /// The first word of a query must follow, or one more parenthesis.
     QueryStart,
-    /// `WITH`: the name of a member comes.
+    /// `WITH`: the name of a member follows.
     WithName,
-    /// `WITH`: columns, `AS` and the body come.
+    /// `WITH`: columns, `AS` and the body follow.
     WithBody,
-    /// `WITH`: a comma or the main statement comes.
+    /// `WITH`: a comma or the main statement follows.
     WithNext,
     /// `WITH`: within `SEARCH` or `CYCLE`.
     WithSearch,
 }
 
 impl Clause {
-    /// Is nothing special about a name that stands here?
+    /// Whether a name needs no rule of the clause.
     pub(super) fn is_ordinary(self) -> bool {
         self as u8 <= Self::NoOperand as u8
     }
@@ -53,11 +53,11 @@ impl Clause {
 /// Names joined by dots, the last of which may turn out to be called.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
-    /// What stands before the first name.
+    /// The token before the first name.
     pub(super) before: Token,
-    /// The first name; of kind `Start` if nothing stands before its dot.
+    /// The first name; of kind `Start` if no name stands before its dot.
     pub(super) first: Token,
-    /// How many names; 9 and more if what is before the dot is no name.
+    /// The number of names; 9 and more if the token before the dot is no name.
     pub(super) names: u32,
 }
 
@@ -75,7 +75,7 @@ impl Chain {
     pub(super) fn go_on(&mut self, name: Token) {
         if self.names == 0 {
             self.first = Token::new(TokenKind::Start, Keyword::None, name.start(), name.end());
-            // `SELECT .f(1)`: whatever that is, it is no call of a built-in.
+            // `SELECT .f(1)` calls no built-in.
             self.names = 9;
         }
         self.names += 1;
@@ -90,7 +90,7 @@ impl Chain {
     }
 }
 
-/// How deep parentheses are followed; deeper ones are counted.
+/// The depth to which the clauses of parentheses are kept. Deeper parentheses are only counted.
 pub(super) const FOLLOWED: usize = 64;
 
 /// The answer of a rule to a token: go on, or why the statement is no read.
@@ -114,7 +114,7 @@ pub(super) struct Scan<'sql, 'known> {
     /// The first call of an unknown function.
     pub(super) unknown: Option<Reason>,
     statements: usize,
-    /// Where the statement begins that is read.
+    /// Where the present statement begins.
     begun: usize,
 }
 
@@ -144,12 +144,12 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         }
     }
 
-    /// How far the lexer has come.
+    /// The number of bytes that the lexer has read.
     pub(super) fn position(&self) -> usize {
         self.lexer.at
     }
 
-    /// Where the first literal begins that another setting may end elsewhere.
+    /// Where the first literal begins whose end depends on a setting.
     pub(super) fn ambiguous(&self) -> Option<usize> {
         self.lexer.ambiguous
     }
@@ -163,9 +163,33 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         }
     }
 
-    /// The call of an unknown function in a statement that has ended: the server runs it before it looks at the next.
+    /// The call of an unknown function in a statement that has ended: the server runs that statement before it parses the
+    /// next.
     pub(super) fn unknown_before(&self) -> Option<Reason> {
         self.unknown.filter(|reason| reason.position() < Some(self.begun))
+    }
+
+    /// Whether the statement that is no read for this reason cannot be parsed either: a literal or a comment does not end,
+    /// or a backslash stands outside of them. The server then runs no part of the statement.
+    pub(super) fn breaks_off(&mut self, reason: Reason) -> bool {
+        match reason {
+            Reason::Unterminated { .. } => return true,
+            // The statement has ended: the lexer would go on with the next one.
+            Reason::Incomplete { at } if self.lexer.byte(at) == b';' => return false,
+            _ => {}
+        }
+        loop {
+            match self.lexer.next() {
+                Ok(token) if matches!(token.kind, TokenKind::Semicolon | TokenKind::End) => return false,
+                Ok(_) => {}
+                Err(Reason::Unterminated { .. }) => return true,
+                // `\N` is NULL to MariaDB.
+                Err(Reason::UnexpectedByte { at }) if self.lexer.byte(at) == b'\\' => {
+                    return self.lexer.byte(at + 1) != b'N';
+                }
+                Err(_) => return false,
+            }
+        }
     }
 
     fn follow(&mut self) -> Step {

@@ -1,4 +1,4 @@
-//! The shape of a statement: its text without what changes from one run to the next.
+//! The shape of a statement: its text without the values that change from one run to the next.
 
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 
@@ -14,55 +14,52 @@ use super::{
 /// their words. A list of literals counts as one literal.
 ///
 /// Sixty-four bits under a key of this process (SipHash 1-3, `std`'s own): two shapes that fall together
-/// cost one of them a trip to the primary, or a refusal by its read-only session.
+/// cost one of the statements a trip to the primary, or a refusal by its read-only session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape(u64);
 
 /// How many statements a text holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Statements {
-    /// At the most one, however the server may read the text.
+    /// At most one, under all rules for literals.
     One,
     Several,
 }
 
-/// The shape of a text and how many statements it holds; `None` where the lexer cannot follow it.
+/// The shape of a text and the number of its statements; `None` where the lexer cannot follow the text.
 pub(crate) fn shape_of(sql: &str, backend: DbBackend, keys: &RandomState) -> Option<(Shape, Statements)> {
     let dialect = Dialect::of(backend)?;
     if sql.len() >= TOO_LONG {
         return None;
     }
-    let mut shape = None;
-    let mut statements = Statements::One;
-    for reading in dialect.literal_rules() {
-        let mut hasher = ShapeHasher::new(sql, dialect, *reading, keys);
-        let complete = hasher.run();
-        if hasher.statements > 1 {
-            statements = Statements::Several;
-        }
-        // The usual reading comes first; it has to make sense, the others only may.
-        if shape.is_none() && !complete {
-            return None;
-        }
-        shape.get_or_insert_with(|| Shape(hasher.hash.finish()));
-        if hasher.lexer.ambiguous.is_none() {
-            break;
+    let (usual, others) = dialect.literal_rules();
+    let mut hasher = ShapeHasher::new(sql, dialect, usual, keys);
+    // The text must make sense under the usual rules; under the others it may.
+    if !hasher.run() {
+        return None;
+    }
+    let mut most = hasher.statements;
+    if hasher.lexer.ambiguous.is_some() {
+        for rules in others {
+            let mut other = ShapeHasher::new(sql, dialect, *rules, keys);
+            other.run();
+            most = most.max(other.statements);
         }
     }
-    shape.map(|shape| (shape, statements))
+    let statements = if most > 1 { Statements::Several } else { Statements::One };
+    Some((Shape(hasher.hash.finish()), statements))
 }
 
-/// The longest text of a shape that is worth showing, in bytes.
+/// The length at which a shown text is cut, in bytes.
 const SHOWN: usize = 1_000;
-/// Longer tokens are no names: PostgreSQL cuts them at 63 bytes, MySQL at 64 characters.
+/// Longer tokens are no names: PostgreSQL cuts names at 63 bytes, MySQL at 64 characters.
 const LONGEST_NAME: usize = 256;
 
-/// A text without the values that stand in it, as far as the lexer can follow it.
+/// The text of a statement with `?` for each value, as far as the lexer can follow the text.
 pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
     let mut shown = String::new();
     let (Some(dialect), true) = (Dialect::of(backend), sql.len() < TOO_LONG) else { return shown };
-    let Some(usual) = dialect.literal_rules().first() else { return shown };
-    let mut lexer = Lexer::new(sql, dialect, *usual);
+    let mut lexer = Lexer::new(sql, dialect, dialect.literal_rules().0);
     let (mut end, mut last) = (0, TokenKind::Start);
     while shown.len() < SHOWN {
         let lexed = lexer.next();
@@ -84,7 +81,7 @@ pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
         }
         match token.kind {
             TokenKind::Text | TokenKind::Number | TokenKind::Parameter => shown.push('?'),
-            // A text to SQLite, when no column has that name.
+            // SQLite takes this for a text when no column has that name.
             TokenKind::Quoted if dialect == Dialect::Sqlite && text.starts_with('"') => shown.push('?'),
             _ if text.len() > LONGEST_NAME => shown.push('…'),
             _ => shown.push_str(text),
@@ -106,13 +103,13 @@ struct ShapeHasher<'sql> {
     statements: usize,
 }
 
-/// What was read last, as far as it matters for what is written next.
+/// The last token, as far as the hash of the next one depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LastToken {
-    /// Nothing of the present statement.
+    /// No token of the present statement.
     Start,
     Literal,
-    /// A comma after a literal: if another literal follows, neither is written.
+    /// A comma after a literal: if another literal follows, neither is hashed.
     CommaAfterLiteral,
     Other,
 }
@@ -129,7 +126,7 @@ impl<'sql> ShapeHasher<'sql> {
         }
     }
 
-    /// Reads to the end; `false` if the lexer stops before.
+    /// Reads to the end; `false` if the lexer cannot.
     fn run(&mut self) -> bool {
         loop {
             let Ok(token) = self.lexer.next() else { return false };
@@ -151,7 +148,7 @@ impl<'sql> ShapeHasher<'sql> {
             self.statements += 1;
             self.hash.write_u8(b';');
         }
-        // `?` stands for a value in a shape that somebody writes down, also where it is an operator.
+        // In the rules of a configuration `?` stands for a value, also where the database takes it for an operator.
         let is_literal = matches!(token.kind, TokenKind::Text | TokenKind::Number | TokenKind::Parameter)
             || (token.is(TokenKind::Operator) && self.text(token) == b"?");
         self.last = match (self.last, is_literal) {
@@ -178,7 +175,7 @@ impl<'sql> ShapeHasher<'sql> {
     fn word(&mut self, token: Token) {
         let text = self.text(token);
         if token.kind == TokenKind::Word {
-            // In pieces: a hasher that is handed single bytes takes several times as long.
+            // In pieces: hashing byte by byte takes several times as long.
             let mut folded = [0; 64];
             for piece in text.chunks(folded.len()) {
                 let folded = &mut folded[..piece.len()];

@@ -6,7 +6,7 @@ use super::reason::Reason;
 use super::scan::{Scan, Step};
 use super::token::{Token, TokenKind};
 
-/// What `SHOW` may show on MySQL: data, definitions and settings, nothing of one node or one session.
+/// The objects that `SHOW` may show on MySQL: data, definitions and settings, none of one node or one session.
 #[rustfmt::skip]
 const SHOWN: &[&str] = &[
     "authors", "character", "charset", "collation", "columns", "contributors", "create", "databases", "engines",
@@ -14,7 +14,7 @@ const SHOWN: &[&str] = &[
     "tables", "triggers",
 ];
 
-/// System variables that tell the same to every session of a pool.
+/// System variables with the same value in every session of a pool.
 #[rustfmt::skip]
 const SETTINGS: &[&str] = &[
     "auto_increment_increment", "auto_increment_offset", "autocommit", "basedir", "character_set_client",
@@ -55,7 +55,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// `SHOW VARIABLES LIKE 'last_insert_id'` tells of one session.
+    /// `SHOW VARIABLES LIKE 'last_insert_id'` is about one session.
     pub(super) fn shown_variable(&mut self, token: Token) -> Step {
         let pattern = self.text(token).get(1..).unwrap_or_default();
         let of_session = [&b"last"[..], b"insert", b"ident", b"warning", b"error", b"rand_seed", b"pseudo", b"in_tr"];
@@ -63,7 +63,7 @@ impl Scan<'_, '_> {
         if of_session.iter().any(is) { Err(Reason::SessionVariable { at: token.start() }) } else { Ok(()) }
     }
 
-    /// `@x`, `@@x` or `:=` in a query; `token` is moved to the last one read.
+    /// `@x`, `@@x` or `:=` in a query; `token` becomes the last token of the variable.
     pub(super) fn variable(&mut self, token: &mut Token) -> Step {
         let at = token.start();
         match token.kind {

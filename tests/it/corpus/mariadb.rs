@@ -80,18 +80,34 @@ const WORLDS: [(&str, &str, &str, &str); 5] = [
 ];
 
 fn scripts() -> Vec<Script> {
-    let world = |(name, kind, value, table): (&str, &str, &str, &str)| {
-        let make = include_str!("mariadb.sql").replace("{world}", name).replace("{table}", table);
-        Script { make: make.replace("{type}", kind).replace("{value}", value), enter: format!("USE {name}") }
-    };
-    WORLDS.into_iter().map(world).collect()
+    WORLDS.into_iter().map(script).collect()
 }
+
+fn script((name, kind, value, table): (&str, &str, &str, &str)) -> Script {
+    let make = include_str!("mariadb.sql").replace("{world}", name).replace("{table}", table);
+    Script { make: make.replace("{type}", kind).replace("{value}", value), enter: format!("USE {name}") }
+}
+
+/// The tables of numbers, entered by sessions that read literals by other rules than the usual ones.
+fn under(sql_mode: &str) -> Vec<Script> {
+    let Script { make, enter } = script(WORLDS[0]);
+    vec![Script { make, enter: format!("{enter}; SET SESSION sql_mode = '{sql_mode}'") }]
+}
+
+/// As [`MARIADB`], under each other set of rules for literals that a setting can choose.
+pub(crate) const UNDER_OTHER_RULES: [Engine; 3] = [
+    Engine { scripts: || under("NO_BACKSLASH_ESCAPES"), ..MARIADB },
+    Engine { scripts: || under("ANSI_QUOTES"), ..MARIADB },
+    Engine { scripts: || under("NO_BACKSLASH_ESCAPES,ANSI_QUOTES"), ..MARIADB },
+];
 
 /// Of every kind one.
 pub(crate) const EFFECTS: &[&str] = &[
     "INSERT INTO t (id) VALUES (77)",
     "UPDATE t SET a = a + 1 WHERE id = 1",
     "SELECT NEXTVAL(s)",
+    "SELECT DEFAULT(c) FROM numbered",
+    "SELECT IF(1, DEFAULT(d), 0) FROM numbered",
     "SELECT a FROM t FOR UPDATE",
     "SELECT a FROM t LOCK IN SHARE MODE",
     "SELECT GET_LOCK('a', 1)",

@@ -21,6 +21,7 @@ mod support;
 
 use anyhow::Result;
 use sea_orm::DbBackend;
+use sea_orm_resolver::classify;
 use testkit::{Cluster, MariaDbCluster, PostgresCluster};
 
 pub(crate) use engine::Engine;
@@ -73,6 +74,34 @@ async fn mariadb_agrees_with_every_classification() -> Result<()> {
     let cluster = MariaDbCluster::start(1).await?;
     let at_least = AtLeast { reads: 750, refused_writes: 450, effective_writes: 150 };
     agrees(&cluster, DbBackend::MySql, MARIADB, at_least).await
+}
+
+/// A read by the classifier leaves nothing either where the server reads the literals of the text by other rules.
+async fn is_safe_under_other_rules(cluster: &Cluster, backend: DbBackend, engine: Engine, reads: usize) -> Result<()> {
+    let mut trial = Trial::prepare(cluster, backend, engine).await?;
+    let statements = statements::of(backend).into_iter().filter(|sql| sql.contains(['\\', '"']));
+    let taken_for_reads = statements.filter(|sql| classify(sql, backend).intent.is_read()).collect::<Vec<_>>();
+    trial.run(&taken_for_reads).await?;
+    let verdicts = &trial.verdicts;
+    println!("{} reads, {} not valid under these rules", verdicts.reads, verdicts.invalid.len());
+    assert!(verdicts.wrong.is_empty(), "{} disagreements:\n{}", verdicts.wrong.len(), verdicts.wrong.join("\n"));
+    assert!(verdicts.reads >= reads, "only {} reads of {}", verdicts.reads, taken_for_reads.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_is_one_on_postgres_too_where_a_backslash_escapes() -> Result<()> {
+    let cluster = PostgresCluster::start(1).await?;
+    is_safe_under_other_rules(&cluster, DbBackend::Postgres, postgres::UNDER_OTHER_RULES, 100).await
+}
+
+#[tokio::test]
+async fn a_read_is_one_on_mariadb_too_under_every_rule_for_literals() -> Result<()> {
+    for engine in mariadb::UNDER_OTHER_RULES {
+        let cluster = MariaDbCluster::start(1).await?;
+        is_safe_under_other_rules(&cluster, DbBackend::MySql, engine, 50).await?;
+    }
+    Ok(())
 }
 
 /// What is behind both tests: an effect of any kind is seen.
