@@ -67,8 +67,8 @@ impl Catalogue {
 
     fn is_loaded_harmless(&self, call: &FunctionName<'_>) -> bool {
         let Some(functions) = self.find(call) else { return false };
-        // The schema of an unqualified name depends on `search_path` and on the types of the arguments, so the functions
-        // of this name in all schemas have to be harmless.
+        // The schema of an unqualified name depends on `search_path` and on the types of the arguments, so the
+        // functions of this name in all schemas have to be harmless.
         let meant = |function: &&Function| call.qualifier().is_none() || call.is_in(&function.schema);
         let mut meant = functions.iter().filter(meant).peekable();
         meant.peek().is_some() && meant.all(|function| function.is_harmless)

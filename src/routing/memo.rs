@@ -103,8 +103,8 @@ impl Slot {
     }
 }
 
-/// Spreads texts over the slots. Not all bytes count, because the text is compared anyway. Texts that a client makes fall
-/// together are classified again, as they would be without a memo.
+/// Spreads texts over the slots. Not all bytes count, because the text is compared anyway. Texts that a client makes
+/// fall together are classified again, as they would be without a memo.
 fn fingerprint(text: &[u8]) -> u64 {
     /// The odd constant of SplitMix64 (Steele, Lea, Flood 2014).
     const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

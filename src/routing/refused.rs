@@ -20,7 +20,8 @@ const CAPACITY: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct RefusedShapes {
     shapes: Mutex<HashMap<Shape, Remembered>>,
-    /// The instant at which the last shape is forgotten; zero when no shape is remembered, so that a look-up costs one load.
+    /// The instant at which the last shape is forgotten; zero when no shape is remembered, so that a look-up costs one
+    /// load.
     until: AtomicU64,
 }
 

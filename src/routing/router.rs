@@ -95,8 +95,8 @@ pub(crate) struct StatementRouter {
 }
 
 impl StatementRouter {
-    /// `rules` are texts with the intent of the statements of their shape. The error names the index of a rule that cannot
-    /// work.
+    /// `rules` are texts with the intent of the statements of their shape. The error names the index of a rule that
+    /// cannot work.
     pub(crate) fn new<'a>(
         backend: DbBackend,
         harmless_functions: &[String],
@@ -131,8 +131,8 @@ impl StatementRouter {
         }
     }
 
-    /// The class of a statement that is about to run. Takes no lock and allocates nothing for a text that the memo holds,
-    /// as long as no server refused a statement.
+    /// The class of a statement that is about to run. Takes no lock and allocates nothing for a text that the memo
+    /// holds, as long as no server refused a statement.
     ///
     /// The clock is read only when the answer depends on it.
     pub(crate) fn class(&self, sql: &str, now: impl Fn() -> Tick) -> StatementClass {
@@ -269,8 +269,8 @@ impl fmt::Debug for StatementRouter {
     }
 }
 
-/// Whether a rule may send statements of this kind to a replica: not those that write or lock for certain, but those that
-/// perhaps do, and those whose answer belongs to a node.
+/// Whether a rule may send statements of this kind to a replica: not those that write or lock for certain, but those
+/// that perhaps do, and those whose answer belongs to a node.
 fn may_be_allowed(reason: Reason) -> bool {
     !matches!(
         reason,
