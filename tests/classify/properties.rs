@@ -1,4 +1,4 @@
-//! What holds for every text.
+//! Properties that hold for every text.
 
 use crate::support;
 
@@ -25,7 +25,7 @@ fn pieces() -> impl Strategy<Value = String> {
         .prop_map(|all| all.into_iter().flat_map(|(piece, space)| [piece, space]).collect())
 }
 
-/// Writes a statement of the spec otherwise; the strings and names in it are left alone by choosing those without any.
+/// The cases of the spec without literals and quoted names, whose spelling can be changed without changing their meaning.
 fn plain_cases() -> Vec<support::Case> {
     let odd = ['\'', '"', '`', '[', '$', '-', '#', '/', '\\', '@', '\0', ':', '?', '\u{feff}', '\r'];
     support::cases()
@@ -116,7 +116,7 @@ fn a_query_in_parentheses_is_what_it_was() {
     }
 }
 
-/// A second opinion: what another parser takes for anything but a query is no read.
+/// A second opinion: a statement that another parser takes for anything but a query is no read.
 #[test]
 fn what_sqlparser_takes_for_a_write_is_none_of_our_reads() {
     let (mut parsed, mut wrong) = (0, Vec::new());

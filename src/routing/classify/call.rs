@@ -5,7 +5,7 @@ use super::dialect::Dialect;
 use super::functions::{self, Known, NameCase};
 use super::keyword::Keyword;
 use super::reason::Reason;
-use super::scan::{Clause, Scan, Step};
+use super::scan::{Clause, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 /// The built-ins of MySQL or MariaDB that are built-ins only if the parenthesis follows without a space.
@@ -20,7 +20,7 @@ const ADJACENT_ONLY: &[&str] = &[
 
 impl Scan<'_, '_> {
     /// Decides about the name just read, which a parenthesis follows.
-    pub(super) fn call(&mut self) -> Step {
+    pub(super) fn call(&mut self) -> RuleResult {
         let name = self.previous;
         if self.is_no_call(name) {
             return Ok(());
@@ -47,7 +47,7 @@ impl Scan<'_, '_> {
     }
 
     /// A string before a parenthesis: SQLite takes the string for the name of a table, which may have arguments.
-    pub(super) fn call_of_text(&mut self) -> Step {
+    pub(super) fn call_of_text(&mut self) -> RuleResult {
         let (name, before) = (self.previous, self.before_previous);
         if before.is_keyword(Keyword::Uescape) {
             let at = self.chain.start();

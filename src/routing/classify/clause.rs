@@ -3,12 +3,12 @@
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::reason::Reason;
-use super::scan::{Clause, FOLLOWED, Scan, Step};
+use super::scan::{Clause, FOLLOWED, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
     /// The first word of a query.
-    pub(super) fn begin_query(&mut self, token: Token) -> Step {
+    pub(super) fn begin_query(&mut self, token: Token) -> RuleResult {
         match token.keyword {
             Keyword::Select | Keyword::Values => self.clause = Clause::Expressions,
             Keyword::Table if self.dialect != Dialect::Sqlite => self.clause = Clause::Expressions,
@@ -21,7 +21,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    fn begin_with(&mut self, token: Token) -> Step {
+    fn begin_with(&mut self, token: Token) -> RuleResult {
         if self.depth >= FOLLOWED {
             return Err(Reason::TooDeep { at: token.start() });
         }
@@ -30,7 +30,7 @@ impl Scan<'_, '_> {
     }
 
     /// Applies the rule of a keyword that is not a name at this place.
-    pub(super) fn keyword(&mut self, token: Token) -> Step {
+    pub(super) fn keyword(&mut self, token: Token) -> RuleResult {
         let at = token.start();
         let (previous, before) = (self.previous.keyword, self.before_previous.keyword);
         match token.keyword {

@@ -2,11 +2,11 @@
 
 use super::keyword::Keyword;
 use super::phase::Phase;
-use super::scan::{Clause, Scan, Step};
+use super::scan::{Clause, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    pub(super) fn copy(&mut self, token: Token) -> Step {
+    pub(super) fn copy(&mut self, token: Token) -> RuleResult {
         match (self.phase, token.kind, token.keyword) {
             (Phase::Copy, TokenKind::Open, _) => {
                 self.push(Clause::QueryStart);

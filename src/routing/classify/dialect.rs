@@ -21,7 +21,8 @@ impl Dialect {
         }
     }
 
-    /// The rules of a server with the usual settings, and those that other settings choose. A read must be one under all.
+    /// The rules of a server with the usual settings, and those that other settings choose. A read must be one under
+    /// all.
     pub(super) fn literal_rules(self) -> (LiteralRules, &'static [LiteralRules]) {
         const fn rules(backslash: Backslash, double_quotes: DoubleQuotes) -> LiteralRules {
             LiteralRules { backslash, double_quotes }

@@ -3,11 +3,11 @@
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::phase::Phase;
-use super::scan::{Clause, Scan, Step};
+use super::scan::{Clause, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    pub(super) fn explain(&mut self, token: Token) -> Step {
+    pub(super) fn explain(&mut self, token: Token) -> RuleResult {
         let is_mysql = self.dialect == Dialect::MySql;
         match (token.kind, token.keyword) {
             (TokenKind::Open, _) => {
@@ -39,7 +39,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn explain_options(&mut self, token: Token) -> Step {
+    pub(super) fn explain_options(&mut self, token: Token) -> RuleResult {
         let is_query = matches!(token.keyword, Keyword::Select | Keyword::Values | Keyword::Table | Keyword::With);
         match (self.phase, token.kind) {
             (Phase::ExplainOpen, TokenKind::Open) => {

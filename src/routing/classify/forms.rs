@@ -4,7 +4,7 @@ use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::phase::{Phase, PragmaForms};
 use super::reason::Reason;
-use super::scan::{Clause, Scan, Step};
+use super::scan::{Clause, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
@@ -14,7 +14,7 @@ impl Scan<'_, '_> {
     }
 
     /// A token outside queries.
-    pub(super) fn in_form(&mut self, token: Token) -> Step {
+    pub(super) fn in_form(&mut self, token: Token) -> RuleResult {
         match self.phase {
             Phase::Start => self.verb(token)?,
             Phase::Explain => self.explain(token)?,
@@ -46,7 +46,7 @@ impl Scan<'_, '_> {
     }
 
     /// The statement has no form that is known to only read.
-    pub(super) fn other_form(&self, token: Token) -> Step {
+    pub(super) fn other_form(&self, token: Token) -> RuleResult {
         let verb = match self.phase {
             Phase::Show | Phase::ShowStatus | Phase::ShowSetting | Phase::ShowSettingEnd => "SHOW",
             Phase::Describe | Phase::DescribeName | Phase::DescribeEnd => "DESCRIBE",
@@ -74,7 +74,7 @@ impl Scan<'_, '_> {
     }
 
     /// The first token of a statement.
-    fn verb(&mut self, token: Token) -> Step {
+    fn verb(&mut self, token: Token) -> RuleResult {
         match (token.kind, token.keyword, self.dialect) {
             (TokenKind::Open, ..) => {
                 self.phase = Phase::Query;

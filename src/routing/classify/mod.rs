@@ -1,13 +1,14 @@
 //! Classifies a statement as a read or a write: one pass, no allocation, linear in the length of the text.
 //!
 //! A statement is a read when the rules recognise it as one under every setting by which a server may read the text.
-//! Every other statement is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases, each with its reason and
-//! its source.
+//! Every other statement is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases, each with its reason
+//! and its source.
 //!
-//! [`lexer`] makes tokens; [`literal`], [`number`] and [`comment`] find their ends. [`scan`] follows the tokens to the end
-//! of the text: [`query`] follows queries, [`forms`] the other statements. For a query, [`clause`] has the rules of the
-//! keywords, [`parenthesis`] and [`with`] those of their constructs, [`call`] decides about a name before a parenthesis, and
-//! [`grammar`] about a keyword before one. [`names`] finds keywords and built-ins; [`functions`] has the lists of built-ins.
+//! [`lexer`] makes tokens; [`literal`], [`number`] and [`comment`] find their ends. [`scan`] follows the tokens to the
+//! end of the text: [`query`] follows queries, [`forms`] the other statements. For a query, [`clause`] has the rules of
+//! the keywords, [`parenthesis`] and [`with`] those of their constructs, [`call`] decides about a name before a
+//! parenthesis, and [`grammar`] about a keyword before one. [`names`] finds keywords and built-ins; [`functions`] has
+//! the lists of built-ins.
 
 mod call;
 mod called;
@@ -90,28 +91,32 @@ impl Classification {
 ///
 /// # Kept on the primary, although a replica could run it
 ///
-/// A read must be recognised as one. These statements are not, and each is a case in `tests/spec/classify/over_cautious.toml`:
+/// A read must be recognised as one. These statements are not, and each is a case in
+/// `tests/spec/classify/over_cautious.toml`:
 ///
-/// * A statement that only looks, but at what belongs to one session: `pg_backend_pid()`, `LAST_INSERT_ID()`, `FOUND_ROWS()`,
-///   `last_insert_rowid()`, `@x`, `@@session.x`, `SHOW WARNINGS`, `SHOW STATUS`, `SHOW PROFILE`; and the statements that
-///   begin and end state of a session: `BEGIN`, `COMMIT`, `SAVEPOINT`, `SET STATEMENT`, `UNLOCK TABLES`, …
+/// * A statement that only looks, but at what belongs to one session: `pg_backend_pid()`, `LAST_INSERT_ID()`,
+///   `FOUND_ROWS()`, `last_insert_rowid()`, `@x`, `@@session.x`, `SHOW WARNINGS`, `SHOW STATUS`, `SHOW PROFILE`; and
+///   the statements that begin and end state of a session: `BEGIN`, `COMMIT`, `SAVEPOINT`, `SET STATEMENT`, `UNLOCK
+///   TABLES`, …
 /// * A statement about one server, by which the primary is meant: `pg_terminate_backend()`, `pg_export_snapshot()`,
 ///   `LOAD_FILE()`, `SHOW PROCESSLIST`, `SHOW ENGINE`, `CHECK TABLE`, … Views such as `pg_stat_activity` are reads.
-/// * A call that looks for a lock or releases one, because the lock is held on the primary: `pg_advisory_unlock()`, `IS_FREE_LOCK()`, …
+/// * A call that looks for a lock or releases one, because the lock is held on the primary: `pg_advisory_unlock()`,
+///   `IS_FREE_LOCK()`, …
 /// * An effect that the server never reaches: in a member of `WITH` that the statement does not use, under `EXPLAIN`,
 ///   or in a locking clause without a table. The words decide.
-/// * A call of a function that is neither built in nor declared harmless by [`classify_with`]; on MySQL a
-///   built-in whose name is quoted, one of those that only `IGNORE_SPACE` lets stand before a space (`count (x)`), and
-///   MariaDB's short names of shapes (`X()`, `AREA()`, `WITHIN()`, …), which can as well be functions of yours.
-/// * On MySQL a system variable that is not one of the usual settings, any `/*! … */`, and `DEFAULT(column)`, because the
-///   default of a column may take a value of a sequence on MariaDB.
-/// * A literal that another setting of the server would end elsewhere, if the text were then a write that the server can
-///   parse.
+/// * A call of a function that is neither built in nor declared harmless by [`classify_with`]; on MySQL a built-in
+///   whose name is quoted, one of those that only `IGNORE_SPACE` lets stand before a space (`count (x)`), and MariaDB's
+///   short names of shapes (`X()`, `AREA()`, `WITHIN()`, …), which can as well be functions of yours.
+/// * On MySQL a system variable that is not one of the usual settings, any `/*! … */`, and `DEFAULT(column)`, because
+///   the default of a column may take a value of a sequence on MariaDB.
+/// * A literal that another setting of the server would end elsewhere, if the text were then a write that the server
+///   can parse.
 /// * On PostgreSQL a qualified column that is named like a function that needs the primary (`t.nextval`): without such
 ///   a column the server takes the name for a call. A called name with escapes (`U&"…"(1)`).
 /// * A `WITH` inside more than 64 parentheses, and a text of four gigabytes.
 /// * On MySQL a name that begins with a digit and is not quoted (`2020_orders`).
-/// * On SQLite a literal that begins with `pragma_` and does not stand behind an operator: the literal may name a table.
+/// * On SQLite a literal that begins with `pragma_` and does not stand behind an operator: the literal may name a
+///   table.
 /// * A pragma that is not known to only read, `DO`, `HELP`, and every verb that is no query, `SHOW`, `EXPLAIN`,
 ///   `DESCRIBE` or `COPY … TO STDOUT`.
 ///
@@ -135,14 +140,14 @@ impl Classification {
 /// # Your own functions that are taken for built-ins
 ///
 /// One table stands for all versions of a server, and for MySQL and MariaDB. A function that only some of them have
-/// (`nvl`, `to_char`, `add_months`, `median` on MariaDB; `uuid_to_bin`, `regexp_like`, `any_value` on MySQL; `uuid_v7` on
-/// new ones) counts as harmless everywhere, also where one of your own functions has that name or replaces a built-in of
-/// SQLite. In the read-only session on a replica such a function cannot write; if it locks or changes its session, call it on
-/// [`DatabaseConnection::write`](crate::DatabaseConnection::write), or choose another name.
+/// (`nvl`, `to_char`, `add_months`, `median` on MariaDB; `uuid_to_bin`, `regexp_like`, `any_value` on MySQL; `uuid_v7`
+/// on new ones) counts as harmless everywhere, also where one of your own functions has that name or replaces a
+/// built-in of SQLite. In the read-only session on a replica such a function cannot write; if it locks or changes its
+/// session, call it on [`DatabaseConnection::write`](crate::DatabaseConnection::write), or choose another name.
 ///
 /// To ask the primary, run the statement on [`DatabaseConnection::write`](crate::DatabaseConnection::write). To run
-/// several statements on one node, keep one [`DatabaseConnection::read`](crate::DatabaseConnection::read) for all of them:
-/// its node changes only when it has left or is down, and [`ReadConn::node`](crate::ReadConn::node) names it.
+/// several statements on one node, keep one [`DatabaseConnection::read`](crate::DatabaseConnection::read) for all of
+/// them: its node changes only when it has left or is down, and [`ReadConn::node`](crate::ReadConn::node) names it.
 #[must_use]
 pub fn classify(sql: &str, backend: DbBackend) -> Classification {
     classify_with(sql, backend, &BuiltInsOnly)

@@ -4,11 +4,11 @@ use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::scan::{Clause, FOLLOWED, Scan, Step};
+use super::scan::{Clause, FOLLOWED, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    pub(super) fn open(&mut self, token: Token) -> Step {
+    pub(super) fn open(&mut self, token: Token) -> RuleResult {
         if !self.clause.is_ordinary() {
             return self.open_first(token);
         }
@@ -38,7 +38,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn open_no_operand(&mut self, token: Token) -> Step {
+    fn open_no_operand(&mut self, token: Token) -> RuleResult {
         // At that depth the clauses are not kept, so the scan could not come back to this one.
         if self.depth + 1 >= FOLLOWED {
             return Err(Reason::TooDeep { at: token.start() });
@@ -49,7 +49,7 @@ impl Scan<'_, '_> {
     }
 
     /// A parenthesis where a query begins or in a `WITH` list.
-    fn open_first(&mut self, token: Token) -> Step {
+    fn open_first(&mut self, token: Token) -> RuleResult {
         match self.clause {
             Clause::QueryStart => {
                 self.clause = Clause::Arguments;
@@ -80,7 +80,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    pub(super) fn close(&mut self, token: Token) -> Step {
+    pub(super) fn close(&mut self, token: Token) -> RuleResult {
         if self.depth == 0 || !self.clause.is_ordinary() {
             return self.incomplete(token);
         }

@@ -4,7 +4,7 @@ use super::call::unquoted;
 use super::functions::Known;
 use super::phase::{Phase, PragmaForms};
 use super::reason::Reason;
-use super::scan::{Scan, Step};
+use super::scan::{RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 #[rustfmt::skip]
@@ -28,7 +28,7 @@ const PRAGMAS_WITHOUT_VALUE: &[&str] = &[
 ];
 
 impl Scan<'_, '_> {
-    pub(super) fn pragma(&mut self, token: Token) -> Step {
+    pub(super) fn pragma(&mut self, token: Token) -> RuleResult {
         match (self.phase, token.kind) {
             (Phase::Pragma, TokenKind::Word) => {
                 let forms = if self.is_one_of(token, PRAGMAS_WITH_VALUE) {
@@ -62,7 +62,7 @@ impl Scan<'_, '_> {
     }
 
     /// `SELECT * FROM pragma_optimize` runs the pragma, and needs no parentheses.
-    pub(super) fn pragma_table(&self, token: Token) -> Step {
+    pub(super) fn pragma_table(&self, token: Token) -> RuleResult {
         let name = match token.kind {
             TokenKind::Word => self.text(token),
             _ => unquoted(self.text(token)),
@@ -77,7 +77,7 @@ impl Scan<'_, '_> {
     /// `SELECT * FROM 'pragma_optimize'`, `1 IN 'pragma_optimize'`: the name of a table may be written as a string.
     ///
     /// Behind an operator a string is a value.
-    pub(super) fn pragma_text(&self, token: Token) -> Step {
+    pub(super) fn pragma_text(&self, token: Token) -> RuleResult {
         match self.previous.is(TokenKind::Operator) {
             true => Ok(()),
             false => self.pragma_table(token),

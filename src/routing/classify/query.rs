@@ -6,7 +6,7 @@ use super::keyword::Keyword;
 use super::lexer::Lexed;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::scan::{Clause, Scan, Step};
+use super::scan::{Clause, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
@@ -26,7 +26,7 @@ impl Scan<'_, '_> {
     }
 
     /// A token that is no name and no parenthesis.
-    fn other(&mut self, mut token: Token) -> Step {
+    fn other(&mut self, mut token: Token) -> RuleResult {
         match token.kind {
             TokenKind::Dot if self.clause != Clause::QueryStart => return self.dot(token),
             TokenKind::Comma => match self.clause {
@@ -56,13 +56,14 @@ impl Scan<'_, '_> {
     /// The word behind `{` in `{d '2020-01-01'}` or `{fn now()}`: neither an operand nor called.
     fn odbc_escape(&mut self) -> Lexed {
         let word = self.lexer.next()?;
-        match word.is_name() {
+        // The server refuses a reserved word at this place.
+        match word.is_name() && word.is_keyword(Keyword::None) {
             true => Ok(Token { kind: TokenKind::Operator, keyword: Keyword::None, ..word }),
             false => Err(Reason::Incomplete { at: word.start() }),
         }
     }
 
-    fn dot(&mut self, token: Token) -> Step {
+    fn dot(&mut self, token: Token) -> RuleResult {
         if !self.previous.is_name() {
             self.chain.names = 9;
         } else if self.is_temporary_schema(self.previous) {
@@ -79,7 +80,7 @@ impl Scan<'_, '_> {
     }
 
     /// A word or a quoted name. Where the grammar wants a name, a keyword loses its meaning.
-    fn name(&mut self, mut token: Token) -> Step {
+    fn name(&mut self, mut token: Token) -> RuleResult {
         let previous = self.previous;
         if previous.is(TokenKind::Dot) {
             self.field(token)?;
@@ -111,7 +112,7 @@ impl Scan<'_, '_> {
     }
 
     /// A name behind a dot: a column, unless the dialect lets the name act without being called.
-    fn field(&self, token: Token) -> Step {
+    fn field(&self, token: Token) -> RuleResult {
         match self.dialect {
             // `s.nextval`
             Dialect::MySql if matches!(token.keyword, Keyword::Nextval | Keyword::Currval) => {
@@ -124,7 +125,7 @@ impl Scan<'_, '_> {
     }
 
     /// `('s'::regclass).nextval` is a call: PostgreSQL takes `x.f` for `f(x)` if `x` has no column `f`.
-    fn attribute(&self, token: Token) -> Step {
+    fn attribute(&self, token: Token) -> RuleResult {
         match self.built_in(token) {
             Known::NeedsPrimary(effect) if !self.is_followed_by_parenthesis(token) => {
                 Err(Reason::PrimaryFunction { effect, at: token.start(), len: token.len() })

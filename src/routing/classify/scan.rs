@@ -94,7 +94,7 @@ impl Chain {
 pub(super) const FOLLOWED: usize = 64;
 
 /// The answer of a rule to a token: go on, or why the statement is no read.
-pub(super) type Step = Result<(), Reason>;
+pub(super) type RuleResult = Result<(), Reason>;
 
 /// The scan of one text under one set of rules for literals.
 pub(super) struct Scan<'sql, 'known> {
@@ -163,14 +163,14 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         }
     }
 
-    /// The call of an unknown function in a statement that has ended: the server runs that statement before it parses the
-    /// next.
+    /// The call of an unknown function in a statement that has ended: the server runs that statement before it parses
+    /// the next.
     pub(super) fn unknown_before(&self) -> Option<Reason> {
         self.unknown.filter(|reason| reason.position() < Some(self.begun))
     }
 
-    /// Whether the statement that is no read for this reason cannot be parsed either: a literal or a comment does not end,
-    /// or a backslash stands outside of them. The server then runs no part of the statement.
+    /// Whether the statement that is no read for this reason cannot be parsed either: a literal or a comment does not
+    /// end, or a backslash stands outside of them. The server then runs no part of the statement.
     pub(super) fn breaks_off(&mut self, reason: Reason) -> bool {
         match reason {
             Reason::Unterminated { .. } => return true,
@@ -192,7 +192,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         }
     }
 
-    fn follow(&mut self) -> Step {
+    fn follow(&mut self) -> RuleResult {
         loop {
             let token = match self.phase.is_query() {
                 true => self.query()?,
@@ -207,18 +207,18 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     }
 
     /// The statement is no read because it breaks off or does not match at this token.
-    pub(super) fn incomplete(&self, token: Token) -> Step {
+    pub(super) fn incomplete(&self, token: Token) -> RuleResult {
         Err(Reason::Incomplete { at: token.start() })
     }
 
     /// The statement is no read because of this verb.
-    pub(super) fn verb_refused(&self, token: Token) -> Step {
+    pub(super) fn verb_refused(&self, token: Token) -> RuleResult {
         let (at, len) = (token.start(), token.len());
         Err(Reason::Verb { at, len })
     }
 
     /// The statement is no read because this verb modifies data.
-    pub(super) fn modifies(&self, token: Token) -> Step {
+    pub(super) fn modifies(&self, token: Token) -> RuleResult {
         let (at, len) = (token.start(), token.len());
         Err(Reason::DataModifyingCte { at, len })
     }
@@ -233,7 +233,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         self.sql.as_bytes().get(token.start()..token.end()).unwrap_or_default()
     }
 
-    fn end_statement(&mut self, token: Token) -> Step {
+    fn end_statement(&mut self, token: Token) -> RuleResult {
         if self.depth > 0 || !self.clause.is_ordinary() || !self.may_end()? {
             return self.incomplete(token);
         }

@@ -3,7 +3,7 @@
 use super::keyword::Keyword;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::scan::{Scan, Step};
+use super::scan::{RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 /// The objects that `SHOW` may show on MySQL: data, definitions and settings, none of one node or one session.
@@ -30,7 +30,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 impl Scan<'_, '_> {
-    pub(super) fn shown(&mut self, token: Token) -> Step {
+    pub(super) fn shown(&mut self, token: Token) -> RuleResult {
         let is_global = self.text(self.previous).eq_ignore_ascii_case(b"global");
         if self.is_one_of(token, &["variables"]) {
             self.phase = Phase::ShowVariables;
@@ -46,7 +46,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn shown_status(&mut self, token: Token) -> Step {
+    pub(super) fn shown_status(&mut self, token: Token) -> RuleResult {
         if self.is_one_of(token, &["status"]) {
             self.phase = Phase::ShowRest;
         } else if !self.is_one_of(token, &["body"]) {
@@ -56,7 +56,7 @@ impl Scan<'_, '_> {
     }
 
     /// `SHOW VARIABLES LIKE 'last_insert_id'` is about one session.
-    pub(super) fn shown_variable(&mut self, token: Token) -> Step {
+    pub(super) fn shown_variable(&mut self, token: Token) -> RuleResult {
         let pattern = self.text(token).get(1..).unwrap_or_default();
         let of_session = [&b"last"[..], b"insert", b"ident", b"warning", b"error", b"rand_seed", b"pseudo", b"in_tr"];
         let is = |start: &&[u8]| pattern.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
@@ -64,7 +64,7 @@ impl Scan<'_, '_> {
     }
 
     /// `@x`, `@@x` or `:=` in a query; `token` becomes the last token of the variable.
-    pub(super) fn variable(&mut self, token: &mut Token) -> Step {
+    pub(super) fn variable(&mut self, token: &mut Token) -> RuleResult {
         let at = token.start();
         match token.kind {
             // SHOW GRANTS FOR 'u'@'host'

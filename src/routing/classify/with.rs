@@ -1,12 +1,12 @@
 //! `WITH`: its members and the statement they belong to.
 
 use super::keyword::Keyword;
-use super::scan::{Clause, Scan, Step};
+use super::scan::{Clause, RuleResult, Scan};
 use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
     /// A word or a quoted name in a `WITH` list.
-    pub(super) fn with_name(&mut self, token: Token) -> Step {
+    pub(super) fn with_name(&mut self, token: Token) -> RuleResult {
         match (self.clause, token.keyword) {
             (Clause::WithName, Keyword::Recursive) if self.previous.keyword == Keyword::With => {}
             (Clause::WithName, _) => self.clause = Clause::WithBody,
@@ -28,7 +28,7 @@ impl Scan<'_, '_> {
     }
 
     /// A parenthesis in a `WITH` list: columns, the body of a member, or the main statement.
-    pub(super) fn open_with(&mut self, token: Token) -> Step {
+    pub(super) fn open_with(&mut self, token: Token) -> RuleResult {
         match self.clause {
             Clause::WithBody if matches!(self.previous.keyword, Keyword::As | Keyword::Materialized) => {
                 self.clause = Clause::WithNext;

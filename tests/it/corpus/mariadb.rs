@@ -1,4 +1,4 @@
-//! MariaDB: what a statement can leave behind, and the tables that the corpus names.
+//! MariaDB: the traces that a statement can leave, and the tables that the corpus names.
 
 use super::{
     engine::{Engine, Script},
@@ -32,7 +32,7 @@ pub(crate) const MARIADB: Engine = Engine {
              ON *.* TO shop@'%'",
 };
 
-/// Variables as far as the session has its own value, but for those that every statement moves.
+/// The variables that have a value of the session's own, but for those that every statement changes.
 const STATE: &str = "
 SELECT CONCAT('gtid ', @@gtid_binlog_pos, ' ', @@gtid_current_pos) AS fact
 UNION ALL
@@ -51,7 +51,7 @@ SELECT CONCAT(variable_name, ' = ', variable_value) FROM information_schema.sess
 WHERE variable_name IN ('COM_STMT_PREPARE', 'COM_PREPARE_SQL', 'COM_HA_OPEN', 'CREATED_TMP_FILES')
 ";
 
-/// `CHECKSUM TABLE a, b, c`, in pieces: this asks for the question.
+/// The answer to this is a question, `CHECKSUM TABLE a, b, c`, in pieces.
 const CONTENTS: &str = "
 SELECT CONCAT('CHECKSUM TABLE ', GROUP_CONCAT(CONCAT(table_schema, '.`', table_name, '`')))
 FROM information_schema.tables
@@ -59,7 +59,7 @@ WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')
   AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')
 ";
 
-/// Row locks stand only in the report of InnoDB that is not cached: `innodb_trx` is up to 100 ms old.
+/// Row locks are read from the report of InnoDB, which is not cached: `innodb_trx` is up to 100 ms old.
 fn meaning(answer: &str, session: &str) -> Option<String> {
     if !answer.contains("INNODB MONITOR OUTPUT") {
         return (!matches!(answer, "InnoDB" | "")).then(|| answer.to_owned());

@@ -1,9 +1,9 @@
 //! The corpus of the classifier, run on real servers: they are the arbiters.
 //!
-//! What is classified as a read is run on a primary, in a read-write session, and leaves nothing behind there;
-//! then it is run in a read-only session of a replica, which does not refuse it. What is classified as a write is run
-//! on the replica only: where it runs and leaves nothing, the classifier was over-cautious, which it may be where a
-//! case of the spec says so, and why.
+//! A statement that is classified as a read runs on a primary, in a read-write session, and must leave nothing there;
+//! then the statement runs in a read-only session of a replica, which must not refuse it. A statement that is
+//! classified as a write runs on the replica only: where the replica runs a write that leaves nothing, the classifier
+//! was over-cautious, which a case of the spec must allow, with the reason.
 
 mod engine;
 mod link;
@@ -13,6 +13,7 @@ mod postgres;
 mod session;
 mod statements;
 mod trial;
+mod words;
 
 #[path = "../../classify/generated.rs"]
 mod generated;
@@ -31,7 +32,7 @@ pub(crate) use postgres::POSTGRES;
 pub(crate) use session::{Outcome, Session};
 pub(crate) use trial::Trial;
 
-/// How many statements must really have been tried, so that no mistake here lets a test try nothing.
+/// The numbers of statements that a test must really have tried, so that a mistake in the test cannot hide.
 struct AtLeast {
     reads: usize,
     refused_writes: usize,
@@ -50,7 +51,7 @@ async fn agrees(cluster: &Cluster, backend: DbBackend, engine: Engine, at_least:
         verdicts.known_over_cautious,
         verdicts.invalid.len(),
     );
-    // For whoever adds statements and wants to know what the tables here lack.
+    // Shows which statements are not valid, because the tables of the corpus lack something.
     if std::env::var_os("CORPUS_SHOW_INVALID").is_some() {
         println!("{}", verdicts.invalid.join("\n"));
     }
@@ -76,7 +77,7 @@ async fn mariadb_agrees_with_every_classification() -> Result<()> {
     agrees(&cluster, DbBackend::MySql, MARIADB, at_least).await
 }
 
-/// A read by the classifier leaves nothing either where the server reads the literals of the text by other rules.
+/// A read by the classifier leaves nothing either where the settings of the server choose other rules for literals.
 async fn is_safe_under_other_rules(cluster: &Cluster, backend: DbBackend, engine: Engine, reads: usize) -> Result<()> {
     let mut trial = Trial::prepare(cluster, backend, engine).await?;
     let statements = statements::of(backend).into_iter().filter(|sql| sql.contains(['\\', '"']));
@@ -104,7 +105,7 @@ async fn a_read_is_one_on_mariadb_too_under_every_rule_for_literals() -> Result<
     Ok(())
 }
 
-/// What is behind both tests: an effect of any kind is seen.
+/// The premise of the tests above: the questions see an effect of every kind.
 async fn each_leaves_something(cluster: &Cluster, backend: DbBackend, engine: Engine, effects: &[&str]) -> Result<()> {
     drop(Trial::prepare(cluster, backend, engine).await?);
     let enter = &(engine.scripts)()[0].enter;
@@ -114,7 +115,7 @@ async fn each_leaves_something(cluster: &Cluster, backend: DbBackend, engine: En
             Outcome::Ran(left) => assert!(!left.is_empty(), "nothing is seen of {sql}"),
             Outcome::Refused(refusal) => panic!("{sql}: {refusal}"),
         }
-        // The server clears away what a session left when it is gone, which takes a transaction of its own, some time later.
+        // When a session has gone, the server drops its temporary objects some time later, in a transaction of its own.
         let mut left = Vec::new();
         for _ in 0..5 {
             match session.attempt("SELECT a FROM t").await? {

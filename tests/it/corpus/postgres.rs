@@ -1,4 +1,4 @@
-//! PostgreSQL: what a statement can leave behind, and the tables that the corpus names.
+//! PostgreSQL: the traces that a statement can leave, and the tables that the corpus names.
 
 use super::{
     engine::{Engine, Script},
@@ -46,7 +46,7 @@ WHERE source = 'session' AND name NOT IN ('statement_timeout', 'lock_timeout', '
                                         'standard_conforming_strings')
 ";
 
-/// The next transaction id of the whole server is among them: nobody can write without taking it.
+/// The next transaction id of the whole server is among the facts: no session can write without taking one.
 const STATE: &str = "
 SELECT 'next transaction id ' || pg_snapshot_xmax(pg_current_snapshot()) AS fact
 UNION ALL
