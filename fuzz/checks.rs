@@ -1,4 +1,4 @@
-//! What holds for every text, in every dialect: for the fuzzer, and for the statements of the specification
+//! Properties that hold for every text, in every dialect: for the fuzzer, and for the statements of the spec
 //! (`tests/classify/every_text.rs`).
 
 use sea_orm::DbBackend;
@@ -12,7 +12,7 @@ const BACKENDS: [DbBackend; 3] = [DbBackend::Postgres, DbBackend::MySql, DbBacke
 /// A byte order mark means something only at the very beginning.
 const BOM: char = '\u{feff}';
 
-/// Fails when it does not hold for this text.
+/// Fails when a property does not hold for this text.
 pub(crate) fn check(bytes: &[u8]) {
     let sql = String::from_utf8_lossy(bytes);
     for backend in BACKENDS {
@@ -50,7 +50,7 @@ fn has_a_place(sql: &str, seen: Classification) {
     let _ = (seen.reason.to_string(), seen.reason.text(sql));
 }
 
-/// Another way to write it is the same statement.
+/// Checks that another way to write a statement has the same intent.
 #[track_caller]
 fn same(other: &str, backend: DbBackend, sql: &str, seen: Classification) {
     let also = classify(other, backend);
@@ -65,18 +65,18 @@ fn in_parentheses(sql: &str, backend: DbBackend, seen: Classification) {
     }
 }
 
-/// Could what comes behind the text change how it ends? With a backslash, perhaps only under another setting.
+/// Whether more text behind this one could change how it ends; with a backslash, perhaps only under another setting.
 fn is_open(sql: &str, reason: Reason) -> bool {
     sql.contains('\\') || matches!(reason, Reason::Unterminated { .. } | Reason::AmbiguousLiteral { .. })
 }
 
-/// Nothing whose case or space counts: no literal, quoted name, comment, parameter, variable, or number with a base.
+/// Whether case and space do not count: no literal, quoted name, comment, parameter, variable, or number with a base.
 fn is_plain(sql: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || " \n\t_,.()*+<>=;%|&^~-/".contains(c);
     sql.chars().all(is_word) && !["--", "/*", "*/", "0x", "0X", "0b", "0B"].iter().any(|mark| sql.contains(mark))
 }
 
-/// What another parser takes for anything but a query is no read.
+/// Checks that a statement which another parser takes for anything but a query is no read.
 fn second_opinion(sql: &str, backend: DbBackend, seen: Classification) {
     // Its dialects for MySQL and SQLite panic at an operator without a right side: a DIV, a MATCH.
     let dialect: &dyn Dialect = match backend {

@@ -10,7 +10,13 @@
                           AND NOT ('internal'::regtype = ANY (proargtypes::regtype[])))
     FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace GROUP BY proname
 
+  scripts/function_tables.py --types FILE          first writes scripts/catalogues/postgres_types.txt from the answer to
+
+    SELECT format('%s %s', typname, provolatile) FROM pg_type JOIN pg_proc ON pg_proc.oid = typinput
+    WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm') AND typcategory <> 'A'
+
 Input:
+  scripts/catalogues/postgres_types.txt the types whose name is a cast, and the volatility of their input functions
   scripts/catalogues/postgres.txt       name, volatilities, kinds, whether SQL can call it, first and last version
   tests/spec/functions/postgres.toml    what the volatility does not say: kept by hand, with reasons
   scripts/catalogues/maria.txt          SELECT lower(function) FROM information_schema.sql_functions   (mariadb -N)
@@ -35,6 +41,8 @@ def merge(files):
                               f"{'true' if 'true' in one[2] else 'false'} {min(one[3])} {max(one[3])}\n")
     catalogue.write_text("".join(line(name, seen[name]) for name in sorted(seen)))
 if sys.argv[1:2] == ["--merge"]: merge(sys.argv[2:])
+types = root / "scripts/catalogues/postgres_types.txt"
+if sys.argv[1:2] == ["--types"]: types.write_text("".join(sorted(pathlib.Path(sys.argv[2]).read_text().splitlines(True))))
 rows = [l.split()[:4] for l in catalogue.read_text().splitlines()]
 by_hand = tomllib.loads((root / "tests/spec/functions/postgres.toml").read_text())
 PG_VOLATILE_OK = [name for group in by_hand["volatile_harmless"] for name in group["names"]]
@@ -68,6 +76,10 @@ for name, vol, kind, callable_ in rows:
     if name in PG_EXCEPTIONS: denied[name] = PG_EXCEPTIONS[name]
     elif "v" in vol and name not in PG_VOLATILE_OK: denied[name] = pg_effect(name)
     else: harmless.add(name)
+# tsquery('a & b') is a cast, which calls the input function of the type
+for line in types.read_text().splitlines():
+    name, vol = line.split()
+    if vol != "v" and re.fullmatch(r"[a-z][a-z0-9_]*", name): harmless.add(name)
 for n in PG_MORE_DENIED: denied[n] = pg_effect(n)
 for n in [*PG_VOLATILE_OK, *PG_EXCEPTIONS]: assert any(r[0] == n for r in rows), n
 PG = (harmless - set(denied), denied)
@@ -78,7 +90,8 @@ MY_DENIED = {}
 for eff, names in {
     "Session": "last_insert_id found_rows row_count connection_id ps_current_thread_id ps_thread_id",
     "Locks": "get_lock release_lock release_all_locks is_free_lock is_used_lock service_get_read_locks service_get_write_locks service_release_locks",
-    "Sequence": "nextval setval lastval",
+    # On MariaDB DEFAULT(column) evaluates the default of the column, which may be NEXT VALUE FOR a sequence.
+    "Sequence": "nextval setval lastval default",
     "Server": """master_gtid_wait master_pos_wait source_pos_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids
         binlog_gtid_pos wsrep_last_seen_gtid wsrep_last_written_gtid wsrep_sync_wait_upto_gtid load_file encrypt_file
         group_replication_set_as_primary group_replication_switch_to_single_primary_mode
@@ -98,7 +111,7 @@ ascii char charset date day hour minute month second year time timestamp timesta
 user current_user current_role current_date current_time current_timestamp localtime localtimestamp sysdate utc_date utc_time
 utc_timestamp get_format adddate subdate date_add date_sub count avg sum min max bit_and bit_or bit_xor group_concat
 json_arrayagg json_objectagg std stddev stddev_pop stddev_samp variance var_pop var_samp row_number rank dense_rank
-percent_rank cume_dist ntile lag lead first_value last_value nth_value coalesce convert cast binary values value default
+percent_rank cume_dist ntile lag lead first_value last_value nth_value coalesce convert cast binary values value
 interval insert repeat replace truncate reverse mod position substr substring mid trim extract database schema
 any_value grouping json_schema_valid json_schema_validation_report json_storage_size json_storage_free
 json_value json_key_value json_object_to_array json_object_filter_keys json_array_intersect regexp_like regexp_replace
@@ -129,7 +142,7 @@ geomfromtext geomfromwkb astext asbinary aswkt aswkb glength
 MY_SYNTAX = """index key join straight_join partition div mod xor rlike regexp match exists row
 decimal numeric dec fixed char character varchar nchar varbinary float double real signed unsigned datetime bit
 int integer tinyint smallint mediumint bigint text tinytext mediumtext longtext blob tinyblob mediumblob longblob
-by over""".split()
+by over high_priority distinctrow sql_small_result sql_big_result""".split()
 # MariaDB: dynamic columns, which are values, and shapes by their old names.  Not x, y, area, within, … : a name that
 # short is as likely a function of the user's.
 MY_MARIA = """column_create column_add column_delete column_get column_exists column_list column_check column_json

@@ -1,20 +1,20 @@
-//! The user functions that the database's own catalogue knows, and those the user declared.
+//! The user functions that the database's own catalogue lists, and those that the user declared.
 
 use std::collections::HashMap;
 
 use super::{FunctionName, KnownFunctions, classify::is_harmless_on_postgres};
 
-/// Longer names do not exist: PostgreSQL cuts them at 63 bytes, MySQL at 64 characters.
+/// The length of the longest name: PostgreSQL cuts names at 63 bytes, MySQL at 64 characters.
 const LONGEST_NAME: usize = 256;
 
-/// What is known about functions that are not built in.
+/// The knowledge about functions that are not built in.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
-    /// As the user wrote them: `name`, or `schema.name`.
+    /// The declared names, as the user wrote them: `name`, or `schema.name`.
     declared: Box<[String]>,
-    /// By name, as the catalogue stores it.
+    /// The listed functions by name, as the catalogue stores the name.
     loaded: HashMap<Box<str>, Vec<Function>>,
-    /// Whether one of them is not harmless and has the name of a built-in.
+    /// Whether a listed function is not harmless and has the name of a built-in.
     redefines: bool,
 }
 
@@ -55,7 +55,7 @@ impl Catalogue {
         self.loaded == other.loaded
     }
 
-    /// Whether the catalogue has a function of this name, harmless or not, in whatever schema.
+    /// Whether the catalogue has a function of this name, harmless or not, in any schema.
     pub(super) fn lists(&self, call: &FunctionName<'_>) -> bool {
         self.find(call).is_some()
     }
@@ -67,8 +67,8 @@ impl Catalogue {
 
     fn is_loaded_harmless(&self, call: &FunctionName<'_>) -> bool {
         let Some(functions) = self.find(call) else { return false };
-        // Which schema an unqualified name means depends on `search_path` and on the types of the
-        // arguments, so all of them have to be harmless.
+        // The schema of an unqualified name depends on `search_path` and on the types of the arguments, so the
+        // functions of this name in all schemas have to be harmless.
         let meant = |function: &&Function| call.qualifier().is_none() || call.is_in(&function.schema);
         let mut meant = functions.iter().filter(meant).peekable();
         meant.peek().is_some() && meant.all(|function| function.is_harmless)

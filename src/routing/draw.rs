@@ -1,4 +1,4 @@
-//! Random numbers for decisions: seedable, and without a lock or a thread-local.
+//! Random numbers for decisions: seedable, without a lock or a thread-local.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! The classification of texts that come again and again, so that each is read once.
+//! Remembers the classification of texts that come again and again.
 
 use std::sync::{
     Arc, OnceLock,
@@ -11,14 +11,14 @@ use super::{
 };
 use crate::topology::Swap;
 
-/// Texts remembered at the most. A service has some dozens of hot statements.
+/// The largest number of remembered texts. A service has some dozens of hot statements.
 const SLOTS: usize = 1_024;
-/// Longer texts are read each time: with this the memo stays below 4 MB.
+/// Longer texts are classified each time, so that the memo stays below 4 MB.
 const LONGEST: usize = 4_096;
 
 /// A direct-mapped table of texts. A look-up is exact (the text is compared), takes no lock and
-/// allocates nothing. A text is kept when it comes for the second time while no other claimed its
-/// slot, so texts that carry their values do not push out those that do not.
+/// allocates nothing. A text is kept when it comes for the second time while no other text claimed
+/// its slot, so texts that carry their values do not push out texts that do not.
 pub(super) struct Memo {
     slots: Box<[Slot]>,
 }
@@ -26,39 +26,39 @@ pub(super) struct Memo {
 #[derive(Default)]
 struct Slot {
     entry: Swap<Option<Arc<Entry>>>,
-    /// The fingerprint of the text that asked for this slot last, and did not get it.
+    /// The fingerprint of the last text that claimed this slot without getting it.
     claim: AtomicU64,
 }
 
 struct Entry {
     text: Box<str>,
-    /// What was known about functions when the text was read.
+    /// The epoch of the function catalogue with which the text was classified.
     epoch: u64,
     seen: Seen,
 }
 
-/// What was found out about a text.
+/// The result of classifying a text.
 #[derive(Clone)]
 pub(super) struct Seen {
     pub(super) classification: Classification,
-    /// Filled in when somebody asks.
+    /// Computed when it is needed for the first time.
     pub(super) shape: OnceLock<Option<(Shape, Statements)>>,
     pub(super) worth: Worth,
     pub(super) listed: Listed,
 }
 
-/// Whether it calls a function that the catalogue knows, and knows to write or to lock.
+/// Whether the text calls a function that the catalogue lists as one that may write or lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listed {
     No,
     AsWriting,
 }
 
-/// Whether what was found out stays true.
+/// Whether the result stays true.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Worth {
     Keeping,
-    /// It calls something that may become known, and asking again makes that happen.
+    /// The text calls a function that the catalogue may list later, and a new classification asks for it.
     AskingAgain,
 }
 
@@ -67,8 +67,7 @@ impl Memo {
         Self { slots: std::iter::repeat_with(Slot::default).take(SLOTS).collect() }
     }
 
-    /// Hands what is known about `text` as of `epoch` to `then`; `read` finds it out when it is not
-    /// remembered.
+    /// Hands the result for `text` as of `epoch` to `then`; `read` classifies the text when the memo does not hold it.
     pub(super) fn with<T>(
         &self,
         text: &str,
@@ -104,12 +103,12 @@ impl Slot {
     }
 }
 
-/// Spreads texts over the slots. Not all bytes count: it is quick, and the text is compared anyway.
-/// Whoever makes texts fall together makes them be read again, which is what happens without a memo.
+/// Spreads texts over the slots. Not all bytes count, because the text is compared anyway. Texts that a client makes
+/// fall together are classified again, as they would be without a memo.
 fn fingerprint(text: &[u8]) -> u64 {
     /// The odd constant of SplitMix64 (Steele, Lea, Flood 2014).
     const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-    /// Words that count: in a long text every n-th.
+    /// The number of words that count: in a long text every n-th.
     const SAMPLES: usize = 16;
     let mut hash = text.len() as u64;
     let mut mix = |word: [u8; 8]| {

@@ -1,4 +1,4 @@
-//! In which order the members of a tier are tried.
+//! The policies: the order in which reads try the members of a tier.
 
 use std::{
     cmp::Ordering,
@@ -15,14 +15,14 @@ use crate::topology::{Member, NodeId};
 
 /// Orders the eligible members of a tier: the first runs the statement.
 ///
-/// The law of a policy is that it permutes: it can swap candidates, and neither add, drop nor
-/// repeat one (a [`Candidate`] can be neither made nor copied outside this crate). It is called
-/// once per decision with at least two candidates, must not block, and should not allocate.
+/// A policy permutes: it can swap candidates, and neither add, drop nor repeat one (a [`Candidate`] can be neither made
+/// nor copied outside this crate). A decision calls its policy once, with at least two candidates. The policy must not
+/// block, and should not allocate.
 pub trait Policy: Debug + Send + Sync {
     /// Puts the best candidate first.
     fn order(&self, candidates: &mut [Candidate<'_>], draw: &mut Draw);
 
-    /// As [`order`](Self::order), as far as that can be told without a draw and without changing anything:
+    /// As [`order`](Self::order), as far as the policy can tell without a draw and without changing its state:
     /// for [`explain`](crate::DatabaseConnection::explain). By default the order of the configuration.
     fn preview(&self, candidates: &mut [Candidate<'_>]) {
         let _ = candidates;
@@ -33,7 +33,7 @@ pub trait Policy: Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Candidate<'a> {
     member: &'a Member,
-    /// Taken once, so that a policy compares numbers that do not move under it.
+    /// Counted once, so that a policy compares numbers that do not change during the decision.
     in_flight: u64,
 }
 
@@ -55,27 +55,27 @@ impl<'a> Candidate<'a> {
         self.member.name()
     }
 
-    /// How much of the tier's reads it should take, relative to the others.
+    /// The member's share of the tier's reads, relative to the other members.
     pub fn weight(&self) -> NonZeroU32 {
         self.member.weight()
     }
 
-    /// Operations that ran on it when this decision began.
+    /// The operations that ran on the member when this decision began.
     pub fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
-    /// Where it is.
+    /// The member's zone.
     pub fn zone(&self) -> Option<&str> {
         self.member.zone()
     }
 
-    /// Whether the configuration gave it this label.
+    /// Whether the configuration gave the member this tag.
     pub fn has_tag(&self, tag: &str) -> bool {
         self.member.settings.tags.contains(tag)
     }
 
-    /// How long its last answered probe took.
+    /// The duration of the member's last answered probe.
     pub fn round_trip(&self) -> Option<Duration> {
         self.member.round_trip()
     }
@@ -100,7 +100,7 @@ fn draw_by_weight(candidates: &mut [Candidate<'_>], count: usize, draw: &mut Dra
     }
 }
 
-/// Draws by weight, whatever the load.
+/// Draws by weight, without regard to the load.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WeightedRandom;
 
@@ -153,62 +153,85 @@ fn compare_load(a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
 
 /// Takes the members in turn, each as often as its weight says, spread evenly.
 ///
-/// "Smooth weighted round robin" as in nginx (`ngx_http_upstream_round_robin`): every turn each
-/// member gains its weight, the richest is taken and pays the sum. Members that leave are
-/// forgotten, new ones start at zero.
+/// "Smooth weighted round robin" as in nginx (`ngx_http_upstream_round_robin`): in every turn each candidate gains its
+/// weight, the richest is taken and pays the sum. A member that is not eligible for a read keeps its credit; a new
+/// member starts at zero; a member that was no candidate for 1024 turns is forgotten.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
-    credit: Mutex<Credits>,
+    credits: Mutex<Credits>,
 }
 
-type Credits = SmallVec<[(NodeId, i64); 8]>;
+#[derive(Clone, Debug, Default)]
+struct Credits {
+    /// Counts the turns.
+    turn: u64,
+    accounts: SmallVec<[Account; 8]>,
+}
 
-impl RoundRobin {
-    /// Gives each candidate its weight; the index of the richest, and the sum.
-    fn turn(credit: &mut Credits, candidates: &[Candidate<'_>]) -> (Option<usize>, i64) {
-        credit.retain(|(id, _)| candidates.iter().any(|candidate| candidate.id() == *id));
+/// The credit of one member.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    id: NodeId,
+    credit: i64,
+    /// The last turn in which the member was a candidate.
+    last_turn: u64,
+}
+
+impl Credits {
+    /// The turns for which a member keeps its credit without being a candidate. A policy is not told which members
+    /// left.
+    const KEPT_TURNS: u64 = 1_024;
+
+    /// Gives each candidate its weight, and takes the sum from the richest; gives the index of the richest.
+    fn take_turn(&mut self, candidates: &[Candidate<'_>]) -> Option<usize> {
+        self.turn += 1;
+        let turn = self.turn;
         let mut total = 0_i64;
-        let mut richest: Option<(usize, i64)> = None;
+        // The index of the candidate, the place of its account, and its credit.
+        let mut richest: Option<(usize, usize, i64)> = None;
         for (index, candidate) in candidates.iter().enumerate() {
             let weight = i64::from(candidate.weight().get());
             total += weight;
-            let held = match credit.iter_mut().find(|(id, _)| *id == candidate.id()) {
-                Some((_, held)) => {
-                    *held += weight;
-                    *held
-                }
-                None => {
-                    credit.push((candidate.id(), weight));
-                    weight
-                }
-            };
-            if richest.is_none_or(|(_, most)| held > most) {
-                richest = Some((index, held));
+            let place = self.account_of(candidate.id());
+            let account = &mut self.accounts[place];
+            account.last_turn = turn;
+            account.credit += weight;
+            if richest.is_none_or(|(_, _, most)| account.credit > most) {
+                richest = Some((index, place, account.credit));
             }
         }
-        (richest.map(|(index, _)| index), total)
+        let (index, place, _) = richest?;
+        self.accounts[place].credit -= total;
+        self.accounts.retain(|account| turn - account.last_turn < Self::KEPT_TURNS);
+        Some(index)
     }
 
-    fn credit(&self) -> MutexGuard<'_, Credits> {
-        // A policy that panicked under the lock left numbers, not invariants.
-        self.credit.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The place of a member's account, which is opened if the member has none.
+    fn account_of(&mut self, id: NodeId) -> usize {
+        self.accounts.iter().position(|account| account.id == id).unwrap_or_else(|| {
+            self.accounts.push(Account { id, credit: 0, last_turn: 0 });
+            self.accounts.len() - 1
+        })
+    }
+}
+
+impl RoundRobin {
+    fn credits(&self) -> MutexGuard<'_, Credits> {
+        // A panic under the lock leaves numbers, not broken invariants.
+        self.credits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Policy for RoundRobin {
     fn order(&self, candidates: &mut [Candidate<'_>], _draw: &mut Draw) {
-        let mut credit = self.credit();
-        let (Some(index), total) = Self::turn(&mut credit, candidates) else { return };
-        let chosen = candidates[index].id();
-        if let Some((_, held)) = credit.iter_mut().find(|(id, _)| *id == chosen) {
-            *held -= total;
+        if let Some(index) = self.credits().take_turn(candidates) {
+            candidates.swap(0, index);
         }
-        candidates.swap(0, index);
     }
 
     fn preview(&self, candidates: &mut [Candidate<'_>]) {
-        let mut credit = self.credit().clone();
-        if let (Some(index), _) = Self::turn(&mut credit, candidates) {
+        let mut credits = self.credits().clone();
+        if let Some(index) = credits.take_turn(candidates) {
             candidates.swap(0, index);
         }
     }
@@ -307,6 +330,28 @@ mod tests {
         let others = [fixture::replica("c", 1), fixture::replica("d", 1)];
         let turns: Vec<_> = (0..4).map(|_| next(&others)).collect();
         assert_eq!(turns, ["c", "d", "c", "d"]);
-        assert_eq!(policy.credit.lock().expect("not poisoned").len(), 2, "those that left are forgotten");
+        for _ in 0..2 * Credits::KEPT_TURNS {
+            next(&others);
+        }
+        assert_eq!(policy.credits().accounts.len(), 2, "the accounts of members that left are closed");
+    }
+
+    #[test]
+    fn round_robin_keeps_the_credit_of_a_member_that_is_not_eligible_for_one_read() {
+        // In every other read c is not eligible, else b is not. Without their credits a and c would take all reads.
+        let policy = RoundRobin::default();
+        let all = [fixture::replica("a", 1), fixture::replica("b", 1), fixture::replica("c", 1)];
+        let mut draw = Draw::seeded(0);
+        let mut taken = BTreeMap::<String, u32>::new();
+        for read in 0..2_000 {
+            let is_eligible = |name: &str| if read % 2 == 0 { name != "c" } else { name != "b" };
+            let eligible = all.iter().filter(|member| is_eligible(member.name()));
+            let mut candidates: Vec<_> = eligible.map(Candidate::new).collect();
+            policy.order(&mut candidates, &mut draw);
+            *taken.entry(candidates[0].name().to_owned()).or_default() += 1;
+        }
+        for (name, expected) in [("a", 1_000_u32), ("b", 500), ("c", 500)] {
+            assert!(taken.get(name).is_some_and(|reads| reads.abs_diff(expected) <= 2), "{taken:?}");
+        }
     }
 }

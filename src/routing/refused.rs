@@ -1,4 +1,4 @@
-//! The shapes of statements that looked like reads and that a server refused to run as one.
+//! The shapes of statements that looked like reads and that a server refused as such.
 
 use std::{
     collections::HashMap,
@@ -12,15 +12,16 @@ use std::{
 use super::{classify::Shape, router::Refusal};
 use crate::topology::Tick;
 
-/// How long a refusal is remembered: a function can be mended, a table made permanent.
+/// How long a refusal is remembered: users mend functions, and make tables permanent.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
-/// Shapes remembered at the most.
+/// The largest number of remembered shapes.
 const CAPACITY: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub(super) struct RefusedShapes {
     shapes: Mutex<HashMap<Shape, Remembered>>,
-    /// When the last of them is forgotten; zero when there are none. So that asking costs one load then.
+    /// The instant at which the last shape is forgotten; zero when no shape is remembered, so that a look-up costs one
+    /// load.
     until: AtomicU64,
 }
 
@@ -31,7 +32,7 @@ struct Remembered {
 }
 
 impl RefusedShapes {
-    /// Whether nothing at all is remembered. The clock is read only when something was.
+    /// Whether no shape is remembered. The clock is read only when a shape was remembered before.
     pub(super) fn is_empty(&self, now: impl FnOnce() -> Tick) -> bool {
         let until = self.until.load(Ordering::Acquire);
         until == 0 || now() >= Tick(until)

@@ -1,5 +1,4 @@
-//! Where statements belong: what their text says, corrected by what the configuration and the servers
-//! said about them.
+//! Decides where statements belong: their text decides, unless the configuration or a server's refusal says otherwise.
 
 use std::{
     cell::Cell,
@@ -25,79 +24,79 @@ use super::{
 };
 use crate::topology::{Swap, Tick};
 
-/// Where a statement belongs, and who says so.
+/// The class of a statement: where it belongs, and what decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StatementClass {
     pub(crate) intent: Intent,
-    /// What its text says.
+    /// The reason that the text gives.
     pub(crate) reason: Reason,
     pub(crate) decided_by: DecidedBy,
 }
 
 impl StatementClass {
-    /// Whether the text alone makes it a read.
+    /// Whether the text alone makes the statement a read.
     pub(crate) fn is_read_by_text(&self) -> bool {
         matches!(self.reason, Reason::PlainRead | Reason::Empty)
     }
 }
 
-/// Who decided where a statement belongs.
+/// What decided where a statement belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DecidedBy {
-    /// Its text.
+    /// The statement's text.
     Text,
-    /// The database's catalogue: it calls a function that is not marked as one that only reads.
+    /// The database's catalogue: the statement calls a function that is not marked as one that only reads.
     Catalogue,
     /// A rule of the configuration for statements of its shape.
     Configuration,
     /// A server refused a statement of its shape as a read within the last ten minutes.
     Server,
-    /// A server that is no primary could not run a statement of its shape within the last ten minutes.
+    /// A standby could not run a statement of its shape within the last ten minutes.
     Standby,
 }
 
 /// Why a server did not run a statement that looked like a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It writes, and the session is read-only.
+    /// The statement writes, and the session is read-only.
     Writes,
-    /// A standby cannot run it, and a primary can.
+    /// A standby cannot run the statement, and a primary can.
     NotOnStandby,
 }
 
 /// Why a rule for a shape of statements cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadRule {
-    /// There is no statement.
+    /// The text holds no statement.
     Empty,
-    /// The text cannot be followed to its end.
+    /// The classifier cannot follow the text to its end.
     Unreadable,
-    /// A replica shall run what writes or locks for certain.
+    /// The rule sends a statement to replicas that writes or locks for certain.
     Writes(Reason),
     /// Another rule for the same shape says otherwise.
     Contradicts,
 }
 
-/// Says where statements belong. Shared by the handles, which ask, and the monitor, which has the
-/// database's catalogue of functions loaded.
+/// Decides where statements belong. The handles ask the router; the monitor loads the database's catalogue of functions
+/// into it.
 pub(crate) struct StatementRouter {
     backend: DbBackend,
     keys: RandomState,
     memo: Memo,
     catalogue: Swap<Arc<Catalogue>>,
-    /// Counts the catalogues.
+    /// The number of catalogues loaded so far.
     epoch: AtomicU64,
-    /// Whether a function was called that no catalogue lists.
+    /// Whether a statement called a function that no catalogue lists.
     missed: AtomicBool,
     rules: HashMap<Shape, Intent>,
     refused: RefusedShapes,
 }
 
 impl StatementRouter {
-    /// `rules` are texts with what statements of their shape are taken for; the index of one that cannot
-    /// work is given back.
+    /// `rules` are texts with the intent of the statements of their shape. The error names the index of a rule that
+    /// cannot work.
     pub(crate) fn new<'a>(
         backend: DbBackend,
         harmless_functions: &[String],
@@ -132,20 +131,20 @@ impl StatementRouter {
         }
     }
 
-    /// Where a statement belongs. Takes no lock and allocates nothing for a text that comes again and
-    /// again, as long as no server refused anything.
+    /// The class of a statement that is about to run. Takes no lock and allocates nothing for a text that the memo
+    /// holds, as long as no server refused a statement.
     ///
     /// The clock is read only when the answer depends on it.
     pub(crate) fn class(&self, sql: &str, now: impl Fn() -> Tick) -> StatementClass {
         self.classified(sql, now, || self.missed.store(true, Ordering::Relaxed))
     }
 
-    /// The class of a statement that is not run: nobody asks the database about its functions because of it.
+    /// The class of a statement that will not run: the monitor does not load the catalogue again because of it.
     pub(crate) fn preview(&self, sql: &str, now: impl Fn() -> Tick) -> StatementClass {
         self.classified(sql, now, || {})
     }
 
-    /// `missed` is called when a function is not listed that perhaps is by now.
+    /// `missed` is called for a function that the catalogue does not list: the database may have it by now.
     fn classified(&self, sql: &str, now: impl Fn() -> Tick, missed: impl Fn()) -> StatementClass {
         let epoch = self.epoch.load(Ordering::Acquire);
         self.memo.with(
@@ -165,7 +164,7 @@ impl StatementRouter {
                 }
                 let shape = seen.shape.get_or_init(|| shape_of(sql, self.backend, &self.keys));
                 let Some((shape, _)) = shape else { return by_text };
-                // What a server refused to do is stronger than an opinion about it.
+                // The refusal of a server is stronger than a rule.
                 let refusal = if none_refused { None } else { self.refused.find(*shape, now()) };
                 let (intent, decided_by) = match (refusal, self.rules.get(shape)) {
                     (Some(Refusal::Writes), _) => (Intent::Write, DecidedBy::Server),
@@ -186,7 +185,7 @@ impl StatementRouter {
         let catalogue = self.catalogue.load();
         let asked = CatalogueLookup { catalogue: &catalogue, unlisted: Cell::new(false), writing: Cell::new(false) };
         let classification = classify_with(sql, self.backend, &asked);
-        // Only PostgreSQL has a catalogue that says what a function does.
+        // Only PostgreSQL has a catalogue with the volatility of functions.
         let worth = if asked.unlisted.get() && self.backend == DbBackend::Postgres {
             missed();
             Worth::AskingAgain
@@ -198,27 +197,27 @@ impl StatementRouter {
         Seen { classification, shape: OnceLock::new(), worth, listed }
     }
 
-    /// Whether a text is one statement, however a server may read it.
+    /// Whether a text is one statement under all settings of a server.
     pub(crate) fn is_one_statement(&self, sql: &str) -> bool {
         shape_of(sql, self.backend, &self.keys).is_some_and(|(_, statements)| statements == Statements::One)
     }
 
-    /// The text as one can show it: without the values that stand in it.
+    /// The text for logs and messages: without the values in it.
     pub(crate) fn shown(&self, sql: &str) -> String {
         text_of_shape(sql, self.backend)
     }
 
-    /// A server did not run this as a read; `true` if that is news about statements of its shape.
+    /// Records that a server did not run this statement as a read; `true` if its shape was not on record.
     pub(crate) fn was_refused(&self, sql: &str, refusal: Refusal, now: Tick) -> bool {
         shape_of(sql, self.backend, &self.keys).is_some_and(|(shape, _)| self.refused.remember(shape, refusal, now))
     }
 
-    /// Whether a function was called that the catalogue does not list; asks once.
+    /// Whether a statement called a function that the catalogue does not list; resets the answer.
     pub(crate) fn take_missed(&self) -> bool {
         self.missed.swap(false, Ordering::Relaxed)
     }
 
-    /// The database listed its functions; `true` if that is another list than before.
+    /// Takes over the database's list of functions; `true` if the list has changed.
     pub(crate) fn learn(&self, listing: &str) -> bool {
         let known = self.catalogue.load_full();
         let next = known.with_listing(listing);
@@ -226,17 +225,17 @@ impl StatementRouter {
             return false;
         }
         self.catalogue.store(Arc::new(next));
-        // After the store: what was read with the old list is then of an old epoch.
+        // After the store, so that a text that was classified with the old list is of an old epoch.
         self.epoch.fetch_add(1, Ordering::AcqRel);
         true
     }
 }
 
-/// The catalogue, and whether it was asked for something that it does not list.
+/// The catalogue, and whether one classification asked it for a function that it does not list.
 struct CatalogueLookup<'a> {
     catalogue: &'a Catalogue,
     unlisted: Cell<bool>,
-    /// Whether it was asked for something that it knows to write.
+    /// Whether the classification asked for a function that the catalogue knows to write.
     writing: Cell<bool>,
 }
 
@@ -270,8 +269,8 @@ impl fmt::Debug for StatementRouter {
     }
 }
 
-/// Whether a rule may send statements of this kind to a replica: those that write or lock for certain
-/// may not, those that perhaps do, or whose answer belongs to a node, may.
+/// Whether a rule may send statements of this kind to a replica: not those that write or lock for certain, but those
+/// that perhaps do, and those whose answer belongs to a node.
 fn may_be_allowed(reason: Reason) -> bool {
     !matches!(
         reason,

@@ -1,11 +1,11 @@
-//! What the fuzzer holds against every text, held against the statements of the specification, whole and broken off.
+//! The properties that the fuzzer checks, checked on the statements of the spec, whole and broken off.
 
 use crate::support;
 
 #[path = "../../fuzz/checks.rs"]
 mod checks;
 
-/// Where a statement is broken off: after each of so many bytes.
+/// A statement is broken off after each multiple of so many bytes.
 const PIECE: usize = 7;
 
 #[test]

@@ -4,7 +4,7 @@
 use sea_orm::DbBackend;
 use sea_orm_resolver::Intent;
 
-/// A statement that was put together, and what it is.
+/// A generated statement, and its classification.
 #[derive(Clone, Debug)]
 pub(crate) struct Generated {
     pub(crate) sql: String,

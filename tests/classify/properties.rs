@@ -1,4 +1,4 @@
-//! What holds for every text.
+//! Properties that hold for every text.
 
 use crate::support;
 
@@ -25,7 +25,7 @@ fn pieces() -> impl Strategy<Value = String> {
         .prop_map(|all| all.into_iter().flat_map(|(piece, space)| [piece, space]).collect())
 }
 
-/// Writes a statement of the spec otherwise; the strings and names in it are left alone by choosing those without any.
+/// The cases of the spec without literals and quoted names, whose spelling can be changed without changing their meaning.
 fn plain_cases() -> Vec<support::Case> {
     let odd = ['\'', '"', '`', '[', '$', '-', '#', '/', '\\', '@', '\0', ':', '?', '\u{feff}', '\r'];
     support::cases()
@@ -84,17 +84,23 @@ proptest! {
         }).collect();
         prop_assert_eq!(classify(&sql, case.backend).intent == Intent::Read, case.read, "{:?} {:?}", case.backend, sql);
     }
+}
 
-    #[test]
-    fn a_write_in_parentheses_or_behind_a_read_stays_a_write(at in any::<prop::sample::Index>()) {
-        let cases = support::cases();
-        let case = at.get(&cases);
-        if !case.read {
-            for sql in [format!("({})", case.sql), format!("SELECT 1; {}", case.sql), format!("WITH x AS ({}) SELECT 1", case.sql)] {
-                prop_assert!(classify(&sql, case.backend).intent == Intent::Write || case.sql.contains(['-', '#', '\'', '"', '\0', '\u{feff}']), "{:?} {:?}", case.backend, sql);
+/// A line break in front of the parenthesis ends a comment, so that each case of the spec is tried, and can fail.
+#[test]
+fn a_write_in_parentheses_or_behind_a_read_stays_a_write() {
+    let writes: Vec<_> = support::cases().into_iter().filter(|case| !case.read).collect();
+    let mut reads = Vec::new();
+    for case in &writes {
+        let sql = &case.sql;
+        for sql in [format!("({sql}\n)"), format!("SELECT 1; {sql}"), format!("WITH x AS ({sql}\n) SELECT 1")] {
+            if classify(&sql, case.backend).intent == Intent::Read {
+                reads.push(format!("{:?} {sql:?}", case.backend));
             }
         }
     }
+    assert!(reads.is_empty(), "{} of 3 times {}:\n{}", reads.len(), writes.len(), reads.join("\n"));
+    assert!(writes.len() > 1_400, "only {} writes", writes.len());
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn a_query_in_parentheses_is_what_it_was() {
     }
 }
 
-/// A second opinion: what another parser takes for anything but a query is no read.
+/// A second opinion: a statement that another parser takes for anything but a query is no read.
 #[test]
 fn what_sqlparser_takes_for_a_write_is_none_of_our_reads() {
     let (mut parsed, mut wrong) = (0, Vec::new());

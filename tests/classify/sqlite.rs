@@ -14,7 +14,7 @@ async fn names(sql: &str) -> Result<BTreeSet<String>, DbErr> {
 #[tokio::test]
 async fn every_function_of_the_linked_sqlite_is_known() -> Result<(), DbErr> {
     let functions = names("SELECT DISTINCT name FROM pragma_function_list").await?;
-    // Operators such as `->` are in the list, and nobody calls them.
+    // Operators such as `->` are in the list, but no statement can call them.
     let called = functions.iter().filter(|name| name.starts_with(|first: char| first.is_ascii_alphabetic()));
     let unknown: Vec<_> = called
         .filter(|name| {

@@ -13,7 +13,7 @@ struct SpecFile {
     group: Vec<RawGroup>,
 }
 
-/// Cases about one thing, and where they come from.
+/// Cases of one rule, and their source.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawGroup {
@@ -35,13 +35,13 @@ struct RawCase {
     reason: String,
     /// The words that decided.
     text: Option<String>,
-    /// Where this case comes from, if not from where its group does.
+    /// The source of this case, if it is not that of its group.
     from: Option<String>,
-    /// Why a statement that a replica could run is a write all the same.
+    /// Why the statement is a write although a replica could run it.
     over_cautious: Option<String>,
 }
 
-/// One statement on one backend, and what it is.
+/// One statement on one backend, and its classification.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) file: String,

@@ -1,14 +1,14 @@
-//! A name before a parenthesis: a call, or one of the many things that look like one.
+//! A name before a parenthesis: a call, or one of the many constructs that look like a call.
 
 use super::called::FunctionName;
 use super::dialect::Dialect;
-use super::functions::{self, Case, Known, Name};
+use super::functions::{self, Known, NameCase};
 use super::keyword::Keyword;
 use super::reason::Reason;
-use super::scan::{Clause, Scan, Step};
-use super::token::{Kind, Token};
+use super::scan::{Clause, RuleResult, Scan};
+use super::token::{Token, TokenKind};
 
-/// What is a built-in of MySQL or of MariaDB only if the parenthesis follows at once.
+/// The built-ins of MySQL or MariaDB that are built-ins only if the parenthesis follows without a space.
 #[rustfmt::skip]
 const ADJACENT_ONLY: &[&str] = &[
     "adddate", "bit_and", "bit_or", "bit_xor", "cast", "count", "cume_dist", "curdate", "curtime", "date_add", "date_sub",
@@ -18,27 +18,15 @@ const ADJACENT_ONLY: &[&str] = &[
     "sum", "sysdate", "system_user", "trim", "trim_oracle", "var_pop", "var_samp", "variance",
 ];
 
-impl Token {
-    /// Can an operand end with this token? Then what follows is no operand, hence no call.
-    pub(super) fn ends_operand(self) -> bool {
-        match self.kind() {
-            Kind::Word => self.keyword().ends_operand(),
-            Kind::Quoted | Kind::Escaped | Kind::Text | Kind::Number | Kind::Parameter => true,
-            Kind::Close | Kind::CloseBracket => true,
-            _ => false,
-        }
-    }
-}
-
 impl Scan<'_, '_> {
     /// Decides about the name just read, which a parenthesis follows.
-    pub(super) fn call(&mut self) -> Step {
+    pub(super) fn call(&mut self) -> RuleResult {
         let name = self.previous;
         if self.is_no_call(name) {
             return Ok(());
         }
-        if name.kind() == Kind::Escaped {
-            return self.refuse(Reason::UnresolvedEscape { at: name.start() });
+        if name.kind == TokenKind::Escaped {
+            return Err(Reason::UnresolvedEscape { at: name.start() });
         }
         let at = self.chain.start();
         let len = name.end() - at;
@@ -48,7 +36,7 @@ impl Scan<'_, '_> {
             }
             Known::Harmless => !self.is_detached(name) || self.is_declared(name),
             Known::NeedsPrimary(effect) => {
-                return self.refuse(Reason::PrimaryFunction { effect, at, len });
+                return Err(Reason::PrimaryFunction { effect, at, len });
             }
             Known::Unknown => self.is_declared(name) || self.is_grammar_of_mysql(name),
         };
@@ -58,21 +46,20 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// A string before a parenthesis: a call on SQLite, which takes it for the name of a table, and those have arguments.
-    #[cold]
-    pub(super) fn call_of_text(&mut self) -> Step {
+    /// A string before a parenthesis: SQLite takes the string for the name of a table, which may have arguments.
+    pub(super) fn call_of_text(&mut self) -> RuleResult {
         let (name, before) = (self.previous, self.before_previous);
         if before.is_keyword(Keyword::Uescape) {
             let at = self.chain.start();
-            return self.refuse(Reason::UnresolvedEscape { at });
+            return Err(Reason::UnresolvedEscape { at });
         }
         if self.dialect != Dialect::Sqlite {
             return Ok(());
         }
         let (at, len) = (name.start(), name.len());
-        match self.built_in(name, Case::Folds) {
-            Known::Harmless if !before.is(Kind::Dot) => {}
-            Known::NeedsPrimary(effect) => return self.refuse(Reason::PrimaryFunction { effect, at, len }),
+        match self.built_in(name) {
+            Known::Harmless if !before.is(TokenKind::Dot) => {}
+            Known::NeedsPrimary(effect) => return Err(Reason::PrimaryFunction { effect, at, len }),
             _ => {
                 self.unknown.get_or_insert(Reason::UnknownFunction { at, len });
             }
@@ -87,11 +74,11 @@ impl Scan<'_, '_> {
             && self.is_one_of(name, ADJACENT_ONLY)
     }
 
-    /// A keyword, a type, or an alias with a list of columns.
+    /// Whether the name is a keyword, a type, or an alias with a list of columns.
     fn is_no_call(&self, name: Token) -> bool {
         let before = self.chain.before;
         // CAST(x AS numeric(10,2)), x::varchar(20), AS t(a, b)
-        if before.is_keyword(Keyword::As) || before.is(Kind::Cast) {
+        if before.is_keyword(Keyword::As) || before.is(TokenKind::Cast) {
             return true;
         }
         if self.clause == Clause::Tables && (before.is_keyword(Keyword::Tablesample) || self.is_alias(before)) {
@@ -100,11 +87,13 @@ impl Scan<'_, '_> {
         !name.is_keyword(Keyword::None) && self.is_grammar(name, before)
     }
 
-    /// `FROM t x(a, b)`, `FROM (…) x(a, b)`: in the list of tables.
+    /// Whether the name is an alias in the list of tables: `FROM t x(a, b)`, `FROM (…) x(a, b)`.
     fn is_alias(&self, before: Token) -> bool {
         let follows = match self.dialect {
-            Dialect::Postgres => matches!(before.kind(), Kind::Word | Kind::Quoted | Kind::Escaped | Kind::Close),
-            Dialect::MySql => before.kind() == Kind::Close,
+            Dialect::Postgres => {
+                matches!(before.kind, TokenKind::Word | TokenKind::Quoted | TokenKind::Escaped | TokenKind::Close)
+            }
+            Dialect::MySql => before.kind == TokenKind::Close,
             Dialect::Sqlite => false,
         };
         follows && self.chain.names == 1 && before.ends_operand()
@@ -122,40 +111,35 @@ impl Scan<'_, '_> {
         if !built_in {
             return Known::Unknown;
         }
-        match (name.kind(), self.dialect) {
-            (Kind::Quoted, Dialect::Postgres) => self.built_in(name, Case::Exact),
+        match (name.kind, self.dialect, self.built_in(name)) {
             // Whether a quoted name may be a built-in depends on the built-in; a denied one stays denied.
-            (Kind::Quoted, Dialect::MySql) => match self.built_in(name, Case::Folds) {
-                Known::Harmless => Known::Unknown,
-                other => other,
-            },
-            (Kind::Quoted, Dialect::Sqlite) => self.built_in(name, Case::Folds),
-            _ => self.built_in(name, Case::Word),
+            (TokenKind::Quoted, Dialect::MySql, Known::Harmless) => Known::Unknown,
+            (_, _, known) => known,
         }
     }
 
-    /// What is known about a name, without its quotes.
-    pub(super) fn built_in(&self, name: Token, case: Case) -> Known {
-        functions::look_up(self.to_look_up(name, case), self.dialect)
-    }
-
-    pub(super) fn to_look_up(&self, name: Token, case: Case) -> Name<'_> {
-        let quotes = usize::from(case != Case::Word);
-        let rest = self.sql.as_bytes().get(name.start() + quotes..);
-        Name { rest: rest.unwrap_or_default(), length: name.len() - 2 * quotes, case }
+    /// What is known about the built-in of this name.
+    pub(super) fn built_in(&self, name: Token) -> Known {
+        let text = self.text(name);
+        let (text, case) = match (name.kind, self.dialect) {
+            (TokenKind::Word, _) => (text, NameCase::Folds),
+            (TokenKind::Quoted, Dialect::Postgres) => (unquoted(text), NameCase::Exact),
+            _ => (unquoted(text), NameCase::Folds),
+        };
+        functions::look_up(text, case, self.dialect)
     }
 
     fn is_declared(&self, name: Token) -> bool {
         self.called(name).is_some_and(|call| self.known.is_harmless(&call))
     }
 
-    /// The called name, if it is one that a caller can know.
+    /// The called name, if a declaration can name it.
     fn called(&self, name: Token) -> Option<FunctionName<'_>> {
         let (start, names) = (self.chain.start(), self.chain.names);
         let qualifier = match names {
             1 => None,
             2 => self.sql.get(self.chain.first.start()..self.chain.first.end()),
-            // Longer chains and fields of values are nothing that a declaration names.
+            // No declaration names a longer chain or the field of a value.
             _ => self.sql.get(start..name.start()),
         };
         let text = self.sql.get(name.start()..name.end())?;
@@ -164,4 +148,9 @@ impl Scan<'_, '_> {
         }
         Some(FunctionName::new(qualifier, text, self.dialect == Dialect::Postgres))
     }
+}
+
+/// A name, or a text, without its quotes.
+pub(super) fn unquoted(name: &[u8]) -> &[u8] {
+    name.get(1..name.len().saturating_sub(1)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The name of a called function, as a caller who knows user functions wants to see it.
+//! The name of a called function, for callers of the classifier that know user functions.
 
 /// A called function that is no built-in, as written in the statement: nothing is copied.
 ///
@@ -15,7 +15,7 @@ impl<'sql> FunctionName<'sql> {
         Self { qualifier, name, case_matters }
     }
 
-    /// What stands before the last dot, as written: `public`, `"My Schema"`, `db.schema`.
+    /// The part before the last dot, as written: `public`, `"My Schema"`, `db.schema`.
     #[must_use]
     pub fn qualifier(&self) -> Option<&'sql str> {
         self.qualifier
@@ -27,7 +27,7 @@ impl<'sql> FunctionName<'sql> {
         self.name
     }
 
-    /// Is this a call of `name`, or of `schema.name`, given in lower case as the catalogue stores it?
+    /// Whether this is a call of `name`, or of `schema.name`, given in lower case as the catalogue stores it.
     ///
     /// A `declared` name without a dot matches an unqualified call only. A quoted name matches in
     /// its exact case on PostgreSQL. Names that hold a dot or a quote never match.
@@ -47,7 +47,7 @@ impl<'sql> FunctionName<'sql> {
 
     /// Writes the folded last part into `buffer` and gives it back: the key of a hash look-up without an allocation.
     ///
-    /// `None` if it does not fit or holds a doubled quote.
+    /// `None` if the name does not fit or holds a doubled quote.
     #[must_use]
     pub fn folded<'buffer>(&self, buffer: &'buffer mut [u8]) -> Option<&'buffer str> {
         let (inside, quoted) = unquote(self.name)?;
@@ -59,7 +59,7 @@ impl<'sql> FunctionName<'sql> {
         std::str::from_utf8(target).ok()
     }
 
-    /// Is `schema`, as the catalogue stores it, what stands before the last dot?
+    /// Whether `schema`, as the catalogue stores it, is the part before the last dot.
     pub(crate) fn is_in(&self, schema: &str) -> bool {
         self.qualifier.is_some_and(|written| self.part_is(written, schema))
     }
@@ -73,7 +73,7 @@ impl<'sql> FunctionName<'sql> {
     }
 }
 
-/// The inside of a name and whether it was quoted; `None` if it cannot be had without copying.
+/// The inside of a name and whether the name was quoted; `None` if unquoting takes a copy.
 fn unquote(written: &str) -> Option<(&str, bool)> {
     let open = written.chars().next()?;
     let close = match open {
@@ -87,9 +87,9 @@ fn unquote(written: &str) -> Option<(&str, bool)> {
     (!inside.contains(close)).then_some((inside, true))
 }
 
-/// Which user functions are harmless: neither write, nor lock, nor depend on the session.
+/// Knows which user functions are harmless: they neither write, nor lock, nor depend on the session.
 ///
-/// Asked for calls that are no built-in. A closure will do:
+/// The classifier asks about calls that are no built-in. A closure implements the trait:
 ///
 /// ```
 /// # use sea_orm::DbBackend;
@@ -99,18 +99,17 @@ fn unquote(written: &str) -> Option<(&str, bool)> {
 /// assert_eq!(seen.intent, Intent::Read);
 /// ```
 pub trait KnownFunctions {
-    /// Is a call of this function harmless, whatever its arguments?
+    /// Whether a call of this function is harmless, whatever its arguments.
     fn is_harmless(&self, call: &FunctionName<'_>) -> bool;
 
-    /// May the call of a built-in, by its bare name, mean a function of the user's that is not harmless: one of
-    /// the same name that takes other arguments? Asked only while
-    /// [`redefines_built_ins`](Self::redefines_built_ins).
+    /// Whether the call of a built-in, by its bare name, may mean a user function of that name that takes other
+    /// arguments and is not harmless. Called only while [`redefines_built_ins`](Self::redefines_built_ins) is true.
     fn redefines(&self, call: &FunctionName<'_>) -> bool {
         let _ = call;
         false
     }
 
-    /// Is there such a function at all? Asked once for a text.
+    /// Whether such a user function exists at all. Called once for a text.
     fn redefines_built_ins(&self) -> bool {
         false
     }

@@ -1,15 +1,15 @@
-//! The keywords with a rule: where they lead to, and which of them make the statement no read.
+//! The keywords with a rule: the clause that follows each, and the keywords that make the statement a write.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::reason::Reason;
-use super::scan::{Clause, FOLLOWED, Scan, Step};
-use super::token::{Kind, Token};
+use super::scan::{Clause, FOLLOWED, RuleResult, Scan};
+use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    /// The first word of a query, where one must stand.
-    pub(super) fn begin_query(&mut self, token: Token) -> Step {
-        match token.keyword() {
+    /// The first word of a query.
+    pub(super) fn begin_query(&mut self, token: Token) -> RuleResult {
+        match token.keyword {
             Keyword::Select | Keyword::Values => self.clause = Clause::Expressions,
             Keyword::Table if self.dialect != Dialect::Sqlite => self.clause = Clause::Expressions,
             Keyword::With => self.begin_with(token)?,
@@ -21,22 +21,24 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    fn begin_with(&mut self, token: Token) -> Step {
+    fn begin_with(&mut self, token: Token) -> RuleResult {
         if self.depth >= FOLLOWED {
-            return self.refuse(Reason::TooDeep { at: token.start() });
+            return Err(Reason::TooDeep { at: token.start() });
         }
         self.clause = Clause::WithName;
         Ok(())
     }
 
-    /// A keyword with a rule, where it is no name.
-    pub(super) fn keyword(&mut self, token: Token) -> Step {
+    /// Applies the rule of a keyword that is not a name at this place.
+    pub(super) fn keyword(&mut self, token: Token) -> RuleResult {
         let at = token.start();
-        let (previous, before) = (self.previous.keyword(), self.before_previous.keyword());
-        match token.keyword() {
+        let (previous, before) = (self.previous.keyword, self.before_previous.keyword);
+        match token.keyword {
             Keyword::Select => self.clause = Clause::Expressions,
-            Keyword::Values | Keyword::Table if self.previous.kind() == Kind::Open => self.clause = Clause::Expressions,
-            Keyword::With if self.previous.kind() == Kind::Open => self.begin_with(token)?,
+            Keyword::Values | Keyword::Table if self.previous.kind == TokenKind::Open => {
+                self.clause = Clause::Expressions
+            }
+            Keyword::With if self.previous.kind == TokenKind::Open => self.begin_with(token)?,
             // IS DISTINCT FROM
             Keyword::From if self.clause.is_query() && previous != Keyword::Distinct => self.clause = Clause::Tables,
             Keyword::Join | Keyword::StraightJoin if self.clause == Clause::JoinCondition => {
@@ -61,7 +63,7 @@ impl Scan<'_, '_> {
             Keyword::For => {
                 if previous == Keyword::Value && matches!(before, Keyword::Next | Keyword::Previous) {
                     let at = self.before_previous.start();
-                    return self.refuse(Reason::SequenceValue { at });
+                    return Err(Reason::SequenceValue { at });
                 }
                 // FOR SYSTEM_TIME, USE INDEX FOR JOIN: no list of columns can follow.
                 if self.clause == Clause::Tables {
@@ -69,18 +71,18 @@ impl Scan<'_, '_> {
                 }
             }
             Keyword::Update | Keyword::Share => {
-                if let Some(clause) = locking_clause(before, previous, token.keyword()) {
-                    return self.refuse(Reason::LockingClause { clause, at });
+                if let Some(clause) = locking_clause(before, previous, token.keyword) {
+                    return Err(Reason::LockingClause { clause, at });
                 }
             }
-            Keyword::Into => return self.refuse(Reason::SelectInto { at }),
+            Keyword::Into => return Err(Reason::SelectInto { at }),
             Keyword::Procedure if self.dialect == Dialect::MySql && !self.phase.is_show() => {
                 let clause = "PROCEDURE";
-                return self.refuse(Reason::SideEffect { clause, at });
+                return Err(Reason::SideEffect { clause, at });
             }
             Keyword::CalcFoundRows if self.dialect == Dialect::MySql => {
                 let clause = "SQL_CALC_FOUND_ROWS";
-                return self.refuse(Reason::SideEffect { clause, at });
+                return Err(Reason::SideEffect { clause, at });
             }
             _ => {}
         }

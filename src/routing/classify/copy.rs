@@ -1,24 +1,30 @@
-//! `COPY`: a read only as `COPY (query) TO STDOUT` or of a table to there.
+//! `COPY`: a read only as `COPY (query) TO STDOUT` or `COPY table TO STDOUT`.
 
 use super::keyword::Keyword;
 use super::phase::Phase;
-use super::scan::{Clause, Scan, Step};
-use super::token::{Kind, Token};
+use super::scan::{Clause, RuleResult, Scan};
+use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    pub(super) fn copy(&mut self, token: Token) -> Step {
-        match (self.phase, token.kind(), token.keyword()) {
-            (Phase::Copy, Kind::Open, _) => {
+    pub(super) fn copy(&mut self, token: Token) -> RuleResult {
+        match (self.phase, token.kind, token.keyword) {
+            (Phase::Copy, TokenKind::Open, _) => {
                 self.push(Clause::QueryStart);
                 self.phase = Phase::CopyQuery;
             }
-            (Phase::Copy, Kind::Word | Kind::Quoted, _) => self.phase = Phase::CopyTable,
-            (Phase::CopyTable | Phase::CopyTo, Kind::Word, Keyword::To) if self.previous.kind() != Kind::Dot => {
+            (Phase::Copy, TokenKind::Word | TokenKind::Quoted, _) => self.phase = Phase::CopyTable,
+            (Phase::CopyTable | Phase::CopyTo, TokenKind::Word, Keyword::To)
+                if self.previous.kind != TokenKind::Dot =>
+            {
                 self.phase = Phase::CopyStdout;
             }
-            (Phase::CopyTable, Kind::Word, keyword) if keyword != Keyword::From => {}
-            (Phase::CopyTable, Kind::Quoted | Kind::Dot | Kind::Comma | Kind::Open | Kind::Close, _) => {}
-            (Phase::CopyStdout, Kind::Word, Keyword::Stdout) => self.phase = Phase::CopyOptions,
+            (Phase::CopyTable, TokenKind::Word, keyword) if keyword != Keyword::From => {}
+            (
+                Phase::CopyTable,
+                TokenKind::Quoted | TokenKind::Dot | TokenKind::Comma | TokenKind::Open | TokenKind::Close,
+                _,
+            ) => {}
+            (Phase::CopyStdout, TokenKind::Word, Keyword::Stdout) => self.phase = Phase::CopyOptions,
             _ => return self.other_form(token),
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! The three dialects, and the ways in which a server setting lets a text be read.
+//! The three dialects, and the rules by which a server may read the literals of a text.
 
 use sea_orm::DbBackend;
 
-/// The dialect of a backend; this module's own word so that it can match exhaustively.
+/// The dialect of a backend: an enum of this module, so that a `match` over it is exhaustive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     MySql,
@@ -11,9 +11,8 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a backend, if it is one that this module knows.
+    /// The dialect of a backend; `None` for a backend that SeaORM adds later, whose reads cannot be recognised.
     pub(super) fn of(backend: DbBackend) -> Option<Self> {
-        // A backend added later is not one whose reads we can recognise.
         match backend {
             DbBackend::MySql => Some(Self::MySql),
             DbBackend::Postgres => Some(Self::Postgres),
@@ -22,47 +21,49 @@ impl Dialect {
         }
     }
 
-    /// The ways to read a text, the usual one first. A read must be one in all of them.
-    pub(super) fn readings(self) -> &'static [Reading] {
-        const fn reading(backslash: Backslash, double: Double) -> Reading {
-            Reading { backslash, double }
+    /// The rules of a server with the usual settings, and those that other settings choose. A read must be one under
+    /// all.
+    pub(super) fn literal_rules(self) -> (LiteralRules, &'static [LiteralRules]) {
+        const fn rules(backslash: Backslash, double_quotes: DoubleQuotes) -> LiteralRules {
+            LiteralRules { backslash, double_quotes }
         }
         match self {
-            Self::Postgres => {
-                const { &[reading(Backslash::Plain, Double::Name), reading(Backslash::Escapes, Double::Name)] }
-            }
-            Self::MySql => {
+            Self::Postgres => (
+                rules(Backslash::Plain, DoubleQuotes::Name),
+                const { &[rules(Backslash::Escapes, DoubleQuotes::Name)] },
+            ),
+            Self::MySql => (
+                rules(Backslash::Escapes, DoubleQuotes::Text),
                 const {
                     &[
-                        reading(Backslash::Escapes, Double::Text),
-                        reading(Backslash::Escapes, Double::Name),
-                        reading(Backslash::Plain, Double::Text),
-                        reading(Backslash::Plain, Double::Name),
+                        rules(Backslash::Escapes, DoubleQuotes::Name),
+                        rules(Backslash::Plain, DoubleQuotes::Text),
+                        rules(Backslash::Plain, DoubleQuotes::Name),
                     ]
-                }
-            }
-            Self::Sqlite => const { &[reading(Backslash::Plain, Double::Name)] },
+                },
+            ),
+            Self::Sqlite => (rules(Backslash::Plain, DoubleQuotes::Name), &[]),
         }
     }
 }
 
-/// What a backslash is inside `'…'`: `standard_conforming_strings`, `NO_BACKSLASH_ESCAPES`.
+/// The meaning of a backslash in `'…'`: `standard_conforming_strings`, `NO_BACKSLASH_ESCAPES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backslash {
     Plain,
     Escapes,
 }
 
-/// What `"…"` is: `ANSI_QUOTES`.
+/// The meaning of `"…"`: `ANSI_QUOTES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Double {
+pub(super) enum DoubleQuotes {
     Name,
     Text,
 }
 
 /// One way to read the literals of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(super) struct LiteralRules {
     pub(super) backslash: Backslash,
-    pub(super) double: Double,
+    pub(super) double_quotes: DoubleQuotes,
 }

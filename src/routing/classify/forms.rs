@@ -1,11 +1,11 @@
-//! The statements that are not queries, and what stands before a query.
+//! The statements that are not queries, and the words before a query.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::phase::{Phase, PragmaForms};
 use super::reason::Reason;
-use super::scan::{Clause, Refused, Scan, Step};
-use super::token::{Kind, Token};
+use super::scan::{Clause, RuleResult, Scan};
+use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
     pub(super) fn is_one_of(&self, token: Token, words: &[&str]) -> bool {
@@ -14,24 +14,28 @@ impl Scan<'_, '_> {
     }
 
     /// A token outside queries.
-    pub(super) fn in_form(&mut self, token: Token) -> Step {
+    pub(super) fn in_form(&mut self, token: Token) -> RuleResult {
         match self.phase {
             Phase::Start => self.verb(token)?,
             Phase::Explain => self.explain(token)?,
             Phase::ExplainOpen | Phase::ExplainOptions => self.explain_options(token)?,
             Phase::ExplainFormat if self.text(token) == b"=" => self.phase = Phase::ExplainFormatValue,
-            Phase::ExplainFormatValue if matches!(token.kind(), Kind::Word | Kind::Text) => self.phase = Phase::Explain,
-            Phase::Describe if token.kind() == Kind::Dot => self.phase = Phase::DescribeName,
-            Phase::Describe if matches!(token.kind(), Kind::Word | Kind::Quoted | Kind::Text) => {
+            Phase::ExplainFormatValue if matches!(token.kind, TokenKind::Word | TokenKind::Text) => {
+                self.phase = Phase::Explain
+            }
+            Phase::Describe if token.kind == TokenKind::Dot => self.phase = Phase::DescribeName,
+            Phase::Describe if matches!(token.kind, TokenKind::Word | TokenKind::Quoted | TokenKind::Text) => {
                 self.phase = Phase::DescribeEnd;
             }
-            Phase::DescribeName if matches!(token.kind(), Kind::Word | Kind::Quoted) => self.phase = Phase::Describe,
-            Phase::ShowSetting if matches!(token.kind(), Kind::Word | Kind::Quoted) => {
+            Phase::DescribeName if matches!(token.kind, TokenKind::Word | TokenKind::Quoted) => {
+                self.phase = Phase::Describe
+            }
+            Phase::ShowSetting if matches!(token.kind, TokenKind::Word | TokenKind::Quoted) => {
                 self.phase = Phase::ShowSettingEnd;
             }
-            Phase::ShowSettingEnd if matches!(token.kind(), Kind::Word | Kind::Quoted | Kind::Dot) => {}
-            Phase::Show if token.kind() == Kind::Word => self.shown(token)?,
-            Phase::ShowStatus if token.kind() == Kind::Word => self.shown_status(token)?,
+            Phase::ShowSettingEnd if matches!(token.kind, TokenKind::Word | TokenKind::Quoted | TokenKind::Dot) => {}
+            Phase::Show if token.kind == TokenKind::Word => self.shown(token)?,
+            Phase::ShowStatus if token.kind == TokenKind::Word => self.shown_status(token)?,
             Phase::Pragma | Phase::PragmaName(_) | Phase::PragmaValue => self.pragma(token)?,
             Phase::Copy | Phase::CopyTable | Phase::CopyTo | Phase::CopyStdout => self.copy(token)?,
             Phase::CopyOptions => {}
@@ -41,9 +45,8 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// No form of the statement that is known to only read.
-    #[cold]
-    pub(super) fn other_form(&mut self, token: Token) -> Step {
+    /// The statement has no form that is known to only read.
+    pub(super) fn other_form(&self, token: Token) -> RuleResult {
         let verb = match self.phase {
             Phase::Show | Phase::ShowStatus | Phase::ShowSetting | Phase::ShowSettingEnd => "SHOW",
             Phase::Describe | Phase::DescribeName | Phase::DescribeEnd => "DESCRIBE",
@@ -52,11 +55,11 @@ impl Scan<'_, '_> {
             _ => "EXPLAIN",
         };
         let at = token.start();
-        self.refuse(Reason::Form { verb, at })
+        Err(Reason::Form { verb, at })
     }
 
-    /// May the statement end here?
-    pub(super) fn may_end(&mut self) -> Result<bool, Refused> {
+    /// Whether the statement may end at this place.
+    pub(super) fn may_end(&self) -> Result<bool, Reason> {
         match self.phase {
             Phase::Start | Phase::Query | Phase::ShowRest | Phase::ShowVariables => Ok(true),
             Phase::Describe | Phase::DescribeEnd | Phase::ShowSettingEnd | Phase::PragmaValue => Ok(true),
@@ -71,19 +74,19 @@ impl Scan<'_, '_> {
     }
 
     /// The first token of a statement.
-    fn verb(&mut self, token: Token) -> Step {
-        match (token.kind(), token.keyword(), self.dialect) {
-            (Kind::Open, ..) => {
+    fn verb(&mut self, token: Token) -> RuleResult {
+        match (token.kind, token.keyword, self.dialect) {
+            (TokenKind::Open, ..) => {
                 self.phase = Phase::Query;
                 self.push(Clause::QueryStart);
             }
-            (Kind::Word, Keyword::Explain, _) => self.phase = Phase::Explain,
-            (Kind::Word, Keyword::Describe | Keyword::Desc, Dialect::MySql) => self.phase = Phase::Explain,
-            (Kind::Word, Keyword::Show, Dialect::Postgres) => self.phase = Phase::ShowSetting,
-            (Kind::Word, Keyword::Show, Dialect::MySql) => self.phase = Phase::Show,
-            (Kind::Word, Keyword::Pragma, Dialect::Sqlite) => self.phase = Phase::Pragma,
-            (Kind::Word, Keyword::Copy, Dialect::Postgres) => self.phase = Phase::Copy,
-            (Kind::Word, ..) => {
+            (TokenKind::Word, Keyword::Explain, _) => self.phase = Phase::Explain,
+            (TokenKind::Word, Keyword::Describe | Keyword::Desc, Dialect::MySql) => self.phase = Phase::Explain,
+            (TokenKind::Word, Keyword::Show, Dialect::Postgres) => self.phase = Phase::ShowSetting,
+            (TokenKind::Word, Keyword::Show, Dialect::MySql) => self.phase = Phase::Show,
+            (TokenKind::Word, Keyword::Pragma, Dialect::Sqlite) => self.phase = Phase::Pragma,
+            (TokenKind::Word, Keyword::Copy, Dialect::Postgres) => self.phase = Phase::Copy,
+            (TokenKind::Word, ..) => {
                 self.phase = Phase::Query;
                 self.begin_query(token)?;
             }

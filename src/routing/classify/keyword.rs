@@ -1,17 +1,16 @@
 //! The words that decide something.
 
-use super::chunk;
+use super::names::{self, NameTable};
 
 /// A word that decides something, in any case of its letters; every other word is `None`.
 #[rustfmt::skip]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum Keyword {
     None,
-    // with a rule of their own in queries: `Token::has_rule` counts on Select and Update being the ends
+    // with a rule of their own in queries
     Select, Values, Table, With, From, Join, StraightJoin, On, Where, Having, Order, Limit, Offset, Fetch, Window,
     Union, Intersect, Except, By, For, Into, Procedure, CalcFoundRows, Share,
-    // verbs that modify data: `Token::is_dml` counts on Update and Replace being the ends
+    // verbs that modify data
     Update, Insert, Delete, Merge, Replace,
     // other verbs
     Explain, Describe, Desc, Show, Pragma, Copy,
@@ -28,7 +27,7 @@ pub(super) enum Keyword {
     // cannot end an operand, and cannot name a function: in no dialect
     Operatorish,
     // … in some dialects only
-    Is, Of, Quantifier, Trimmed, PostgresWord,
+    Is, Of, Quantifier, Trimmed, PostgresWord, Default,
     // operators between operands, and words of a window's frame
     Infix, Frame,
     // cannot end an operand, but can name a function
@@ -39,7 +38,7 @@ pub(super) enum Keyword {
 }
 
 #[rustfmt::skip]
-static WORDS: &[(&str, Keyword)] = &[
+const WORDS: &[(&str, Keyword)] = &[
     ("select", Keyword::Select), ("values", Keyword::Values), ("table", Keyword::Table), ("with", Keyword::With),
     ("explain", Keyword::Explain), ("describe", Keyword::Describe), ("desc", Keyword::Desc), ("show", Keyword::Show),
     ("pragma", Keyword::Pragma), ("copy", Keyword::Copy), ("insert", Keyword::Insert), ("update", Keyword::Update),
@@ -69,7 +68,7 @@ static WORDS: &[(&str, Keyword)] = &[
     ("variadic", Keyword::PostgresWord), ("array", Keyword::PostgresWord), ("collate", Keyword::Operatorish),
     ("both", Keyword::Trimmed), ("leading", Keyword::Trimmed), ("trailing", Keyword::Trimmed),
     ("placing", Keyword::PostgresWord), ("symmetric", Keyword::PostgresWord), ("asymmetric", Keyword::PostgresWord),
-    ("default", Keyword::Operatorish), ("returning", Keyword::PostgresWord),
+    ("default", Keyword::Default), ("returning", Keyword::PostgresWord),
     ("between", Keyword::Operatorish), ("is", Keyword::Is), ("similar", Keyword::Prefix), ("rows", Keyword::Frame),
     ("range", Keyword::Frame), ("groups", Keyword::Frame), ("document", Keyword::Prefix),
     ("content", Keyword::Prefix), ("name", Keyword::Prefix), ("regexp", Keyword::Infix), ("rlike", Keyword::Infix),
@@ -81,84 +80,12 @@ static WORDS: &[(&str, Keyword)] = &[
     ("pg_temp", Keyword::PgTemp),
 ];
 
-/// The beginning and the length of a word as one number, the beginning folded by [`chunk::fold`].
-const fn key(beginning: u64, length: usize) -> u64 {
-    beginning ^ length as u64
-}
-
-/// Found by trying: with it no two keywords share a slot, as the compiler checks when it fills the index.
-const MULTIPLIER: u64 = 0x1440_CD85_827A_8485;
-
-const fn slot(key: u64) -> usize {
-    (key.wrapping_mul(MULTIPLIER) >> 54) as usize
-}
-
-/// The place in [`KEYS`], one more than in [`WORDS`]; 0, where no word is, in the slots that most words meet.
-static INDEX: [u8; 1024] = {
-    let mut index = [0; 1024];
-    let mut place = 0;
-    while place < WORDS.len() {
-        let slot = slot(KEYS[place + 1].0);
-        assert!(index[slot] == 0, "two keywords in one slot");
-        index[slot] = place as u8 + 1;
-        place += 1;
-    }
-    index
-};
-
-/// The keys of the words, and their keywords; none at place 0, for no word has the key 0.
-static KEYS: [(u64, Keyword); WORDS.len() + 1] = {
-    let mut keys = [(0, Keyword::None); WORDS.len() + 1];
-    let mut place = 0;
-    while place < WORDS.len() {
-        let word = WORDS[place].0.as_bytes();
-        let beginning = chunk::first(chunk::fold(chunk::of(word, 0)), word.len());
-        keys[place + 1] = (key(beginning, word.len()), WORDS[place].1);
-        place += 1;
-    }
-    keys
-};
-
-/// The keywords by their number.
-static KEYWORDS: [Keyword; 128] = {
-    let mut keywords = [Keyword::None; 128];
-    let mut place = 0;
-    while place < WORDS.len() {
-        keywords[WORDS[place].1 as usize] = WORDS[place].1;
-        place += 1;
-    }
-    keywords
-};
+static KEYWORDS: NameTable<Keyword> = NameTable::new(WORDS, &names::slots::<_, 1024>(WORDS));
 
 impl Keyword {
-    /// The keyword with this number.
-    #[inline]
-    pub(super) fn numbered(number: u16) -> Self {
-        KEYWORDS[usize::from(number & 127)]
-    }
-
-    /// The keyword that a word of up to eight bytes is; `chunk` begins with it.
-    #[inline]
-    pub(super) const fn short(chunk: u64, length: usize) -> Self {
-        let key = key(chunk::first(chunk::fold(chunk), length), length);
-        let (known, keyword) = KEYS[INDEX[slot(key)] as usize];
-        match known == key {
-            true => keyword,
-            false => Self::None,
-        }
-    }
-
-    /// The keyword that a longer word is; `beginning` is its first eight bytes.
-    pub(super) fn long(beginning: u64, word: &[u8]) -> Self {
-        let key = key(chunk::fold(beginning), word.len());
-        let place = usize::from(INDEX[slot(key)]);
-        if KEYS[place].0 == key
-            && let Some((text, keyword)) = WORDS.get(place.wrapping_sub(1))
-            && text.as_bytes().eq_ignore_ascii_case(word)
-        {
-            return *keyword;
-        }
-        Self::None
+    /// The keyword that an unquoted word is.
+    pub(super) fn of(word: &[u8]) -> Self {
+        KEYWORDS.find(word).map_or(Self::None, |(_, keyword)| keyword)
     }
 
     /// Can a word like this be the end of an operand (a column, a table, an alias)?
@@ -212,6 +139,7 @@ impl Keyword {
                 | Self::Order
                 | Self::Desc
                 | Self::Operatorish
+                | Self::Default
                 | Self::Is
                 | Self::Of
                 | Self::Quantifier

@@ -1,229 +1,180 @@
-//! Bytes to tokens: one pass, nothing allocated, literals and comments skipped as the dialect does.
+//! Turns bytes into tokens: one pass without allocation. Literals and comments are skipped as the dialect skips them.
 
-use super::chunk;
-use super::class::{Class, Classes, classes};
-use super::dialect::{Dialect, Double, Reading};
+use super::dialect::{Dialect, DoubleQuotes, LiteralRules};
 use super::keyword::Keyword;
 use super::reason::Reason;
-use super::token::{Kind, Token};
+use super::token::{Token, TokenKind};
 
-/// The lexer of one text in one reading.
+/// The next token, or why the lexer cannot go on.
+pub(super) type Lexed = Result<Token, Reason>;
+
+/// The lexer of one text under one set of rules for literals.
 pub(super) struct Lexer<'sql> {
     pub(super) bytes: &'sql [u8],
     pub(super) at: usize,
-    pub(super) classes: &'static Classes,
     pub(super) dialect: Dialect,
-    pub(super) reading: Reading,
-    /// The byte after the last name: a dot there is no decimal point.
+    pub(super) rules: LiteralRules,
+    /// The byte after the last name: a dot at this place is no decimal point.
     name_end: usize,
-    /// Where a literal begins whose reading depends on a setting.
+    /// Where the first literal begins that other rules may read otherwise.
     pub(super) ambiguous: Option<usize>,
-    /// Why [`Kind::Stop`] was given.
-    pub(super) stop: Reason,
 }
 
 impl<'sql> Lexer<'sql> {
-    pub(super) fn new(sql: &'sql str, dialect: Dialect, reading: Reading) -> Self {
+    pub(super) fn new(sql: &'sql str, dialect: Dialect, rules: LiteralRules) -> Self {
         let bytes = sql.as_bytes();
         let at = if bytes.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-        Self {
-            bytes,
-            at,
-            classes: classes(dialect),
-            dialect,
-            reading,
-            name_end: usize::MAX,
-            ambiguous: None,
-            stop: Reason::Empty,
-        }
+        Self { bytes, at, dialect, rules, name_end: usize::MAX, ambiguous: None }
     }
 
-    /// How many bytes have been read: for the tests of linearity.
-    pub(super) fn position(&self) -> usize {
-        self.at
-    }
-
-    #[inline]
+    /// The byte `ahead` of the present place; NUL, which begins no token, stands for the end of the text.
     pub(super) fn peek(&self, ahead: usize) -> u8 {
-        // NUL begins no token, so it can stand for the end.
-        self.bytes.get(self.at + ahead).copied().unwrap_or(0)
+        self.byte(self.at + ahead)
     }
 
-    #[cold]
-    pub(super) fn stop(&mut self, reason: Reason) -> Token {
-        self.stop = reason;
-        Token::new(Kind::Stop, Keyword::None, self.at, self.at)
+    pub(super) fn byte(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or(0)
     }
 
-    #[inline]
-    pub(super) fn token(&mut self, kind: Kind, start: usize, end: usize) -> Token {
-        self.at = end;
+    /// The place of the first byte from `at` that `is_wanted`.
+    pub(super) fn find(&self, at: usize, is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
+        let rest = self.bytes.get(at..)?;
+        rest.iter().position(|byte| is_wanted(*byte)).map(|distance| at + distance)
+    }
+
+    pub(super) fn token(&mut self, kind: TokenKind, end: usize) -> Token {
+        let start = std::mem::replace(&mut self.at, end);
         Token::new(kind, Keyword::None, start, end)
     }
 
-    /// A token of one byte.
-    #[inline]
-    pub(super) fn single(&mut self, kind: Kind) -> Token {
-        self.token(kind, self.at, self.at + 1)
+    /// The token of one byte at the present place.
+    pub(super) fn single(&mut self, kind: TokenKind) -> Token {
+        self.token(kind, self.at + 1)
     }
 
-    /// The next token; [`Kind::End`] and [`Kind::Stop`] come again when asked again.
-    pub(super) fn next(&mut self) -> Token {
+    /// Reads the next token. At the end of the text every call gives [`TokenKind::End`].
+    pub(super) fn next(&mut self) -> Lexed {
+        use Dialect::{MySql, Postgres, Sqlite};
         loop {
             let start = self.at;
-            return match self.classes[usize::from(self.peek(0))] {
-                Class::Space => {
+            let kind = match (self.peek(0), self.dialect) {
+                (0, _) if start == self.bytes.len() => return Ok(self.token(TokenKind::End, start)),
+                (b' ' | b'\t'..=b'\r', _) => {
                     self.at += 1;
                     continue;
                 }
-                Class::Letter => self.word(start),
-                Class::Quoted => self.quoted(start + 1, b'"', Kind::Quoted),
-                Class::Backtick => self.quoted(start + 1, b'`', Kind::Quoted),
-                Class::Bracket => self.bracketed(),
-                Class::Comma => self.single(Kind::Comma),
-                Class::Dot => self.dot(),
-                Class::Open => self.single(Kind::Open),
-                Class::Close => self.single(Kind::Close),
-                Class::CloseBracket => self.single(Kind::CloseBracket),
-                Class::Operator => self.single(Kind::Operator),
-                Class::Semicolon => self.single(Kind::Semicolon),
-                Class::Digit => self.number(),
-                Class::Quote => self.text(start, start + 1, b'\'', self.reading.backslash),
-                Class::Double => {
-                    if self.reading.double == Double::Name {
-                        return self.quoted(start + 1, b'"', Kind::Quoted);
-                    }
+                // A byte order mark inside a text is white space on SQLite.
+                (0xEF, Sqlite) if self.peek(1) == 0xBB && self.peek(2) == 0xBF => {
+                    self.at += 3;
+                    continue;
+                }
+                (b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.., _) | (b'$', MySql) => return self.word(),
+                (b'0'..=b'9', _) => return self.number(),
+                (b'\'', _) => return self.text(start + 1, b'\'', self.rules.backslash),
+                (b'"', MySql) if self.rules.double_quotes == DoubleQuotes::Text => {
                     self.ambiguous.get_or_insert(start);
-                    self.text(start, start + 1, b'"', self.reading.backslash)
+                    return self.text(start + 1, b'"', self.rules.backslash);
                 }
-                Class::Dollar => self.dollar(),
-                Class::Question | Class::Parameter => self.parameter(),
-                Class::Mark => {
-                    if self.peek(1) == 0xBB && self.peek(2) == 0xBF {
-                        self.at += 3;
-                        continue;
-                    }
-                    self.word(start)
-                }
-                Class::Dash => {
-                    if self.peek(1) == b'-' && self.dashes_comment() {
-                        self.line_comment();
-                        continue;
-                    }
-                    self.single(Kind::Operator)
-                }
-                Class::Hash => {
+                (b'"', _) => return self.quoted(start + 1, b'"', TokenKind::Quoted),
+                (b'`', MySql | Sqlite) => return self.quoted(start + 1, b'`', TokenKind::Quoted),
+                (b'[', Sqlite) => return self.bracketed(),
+                (b'.', _) => return self.dot(),
+                (b'$', Postgres) => return self.dollar(),
+                (b'?', MySql | Sqlite) | (b'$' | b'@' | b':', Sqlite) => return self.parameter(),
+                (b':', Postgres) if self.peek(1) == b':' => return Ok(self.token(TokenKind::Cast, start + 2)),
+                (b':', MySql) if self.peek(1) == b'=' => return Ok(self.token(TokenKind::Assign, start + 2)),
+                (b'@', MySql) if self.peek(1) == b'@' => return Ok(self.token(TokenKind::AtAt, start + 2)),
+                (b'-', _) if self.begins_line_comment() => {
                     self.line_comment();
                     continue;
                 }
-                Class::Slash => {
-                    if self.peek(1) != b'*' {
-                        return self.single(Kind::Operator);
-                    }
-                    match self.block_comment() {
-                        Ok(()) => continue,
-                        Err(reason) => self.stop(reason),
-                    }
+                (b'#', MySql) => {
+                    self.line_comment();
+                    continue;
                 }
-                Class::At if self.peek(1) == b'@' => self.token(Kind::AtAt, start, start + 2),
-                Class::At => self.single(Kind::At),
-                Class::Colon => self.colon(),
-                Class::Bad if start == self.bytes.len() => self.token(Kind::End, start, start),
-                Class::Bad => self.stop(Reason::UnexpectedByte { at: start }),
+                (b'/', _) if self.peek(1) == b'*' => {
+                    self.block_comment()?;
+                    continue;
+                }
+                (b'@', MySql) => TokenKind::At,
+                (b',', _) => TokenKind::Comma,
+                (b';', _) => TokenKind::Semicolon,
+                (b'(', _) => TokenKind::Open,
+                (b')', _) => TokenKind::Close,
+                (b']', Postgres) => TokenKind::CloseBracket,
+                (b'!' | b'%' | b'&' | b'*' | b'+' | b'-' | b'/' | b'<' | b'=' | b'>' | b'^' | b'|' | b'~', _)
+                | (b'#' | b':' | b'?' | b'@' | b'[' | b'`', Postgres)
+                // `{d '2020-01-01'}` and `{fn now()}`. On MySQL `[` opens a quoted name in one mode of MariaDB only.
+                | (b':' | b'{' | b'}', MySql) => TokenKind::Operator,
+                _ => return Err(Reason::UnexpectedByte { at: start }),
             };
+            return Ok(self.single(kind));
         }
     }
 
-    fn word(&mut self, start: usize) -> Token {
-        let chunk = chunk::load(self.bytes, start);
-        let length = chunk::word_bytes(chunk);
-        if length == 1
+    fn word(&mut self) -> Lexed {
+        let start = self.at;
+        let end = self.find(start, |byte| !goes_on_word(byte)).unwrap_or(self.bytes.len());
+        if end == start + 1
             && self.dialect == Dialect::Postgres
-            && let Some(token) = self.prefixed(start)
+            && let Some(literal) = self.prefixed()
         {
-            return token;
+            return literal;
         }
-        let (keyword, end) = match length < 8 {
-            true => (Keyword::short(chunk, length), start + length),
-            false => long_word(self.bytes, start, chunk),
-        };
         self.pass_name(end);
-        Token::new(Kind::Word, keyword, start, end)
+        Ok(Token::new(TokenKind::Word, Keyword::of(&self.bytes[start..end]), start, end))
     }
 
-    /// Goes on at this place, given where the last name ended.
-    pub(super) fn resume(&mut self, at: usize, name_end: usize) {
-        self.at = at;
-        self.name_end = name_end;
-    }
-
-    /// Goes on behind a name.
-    #[inline]
-    pub(super) fn pass_name(&mut self, end: usize) {
+    fn pass_name(&mut self, end: usize) {
         self.at = end;
         self.name_end = end;
     }
 
-    /// A quoted name whose inside begins at `inside`.
-    pub(super) fn quoted(&mut self, inside: usize, quote: u8, kind: Kind) -> Token {
-        let start = self.at;
-        match chunk::find_close(self.bytes, inside, quote) {
-            Some(end) => {
-                self.pass_name(end);
-                Token::new(kind, Keyword::None, start, end)
+    /// A quoted name whose inside begins at `inside`. A doubled quote stands for one quote and ends nothing.
+    pub(super) fn quoted(&mut self, inside: usize, quote: u8, kind: TokenKind) -> Lexed {
+        let (start, mut at) = (self.at, inside);
+        loop {
+            let Some(found) = self.find(at, |byte| byte == quote) else {
+                return self.unterminated(start);
+            };
+            if self.byte(found + 1) != quote {
+                self.pass_name(found + 1);
+                return Ok(Token::new(kind, Keyword::None, start, found + 1));
             }
-            None => self.unterminated(start),
+            at = found + 2;
         }
     }
 
-    /// `[…]`, in which nothing stands for a bracket.
-    fn bracketed(&mut self) -> Token {
+    /// A name in brackets, which cannot hold a bracket.
+    fn bracketed(&mut self) -> Lexed {
         let start = self.at;
-        match chunk::find(self.bytes, start, b']') {
+        match self.find(start, |byte| byte == b']') {
             Some(close) => {
                 self.pass_name(close + 1);
-                Token::new(Kind::Quoted, Keyword::None, start, close + 1)
+                Ok(Token::new(TokenKind::Quoted, Keyword::None, start, close + 1))
             }
             None => self.unterminated(start),
         }
     }
 
-    #[cold]
-    pub(super) fn unterminated(&mut self, start: usize) -> Token {
-        // Under another setting it may end; still not one reading in which this is a read.
+    pub(super) fn unterminated(&mut self, start: usize) -> Lexed {
         self.at = self.bytes.len();
-        self.stop(Reason::Unterminated { at: start })
+        Err(Reason::Unterminated { at: start })
     }
 
-    /// `.`, or a number that begins with it.
-    fn dot(&mut self) -> Token {
-        let (start, is_after_name) = (self.at, self.name_end == self.at);
+    /// A dot, or a number that begins with it.
+    fn dot(&mut self) -> Lexed {
+        let is_after_name = self.name_end == self.at;
         match self.peek(1).is_ascii_digit() {
             true if !is_after_name => self.number(),
-            // What follows a dot is a name, even if it is made of digits.
-            true if self.dialect == Dialect::MySql => self.stop(Reason::UnexpectedByte { at: start }),
-            _ => self.single(Kind::Dot),
-        }
-    }
-
-    fn colon(&mut self) -> Token {
-        let start = self.at;
-        match (self.dialect, self.peek(1)) {
-            (Dialect::Postgres, b':') => self.token(Kind::Cast, start, start + 2),
-            (Dialect::MySql, b'=') => self.token(Kind::Assign, start, start + 2),
-            _ => self.single(Kind::Operator),
+            // A name follows the dot, even one that is made of digits.
+            true if self.dialect == Dialect::MySql => Err(Reason::UnexpectedByte { at: self.at }),
+            _ => Ok(self.single(TokenKind::Dot)),
         }
     }
 }
 
-/// The keyword that a word of eight bytes and more is, and its end; `beginning` are its first bytes.
-pub(super) fn long_word(text: &[u8], start: usize, beginning: u64) -> (Keyword, usize) {
-    let mut end = start + 8;
-    loop {
-        let more = chunk::word_bytes(chunk::load(text, end));
-        end += more;
-        if more < 8 {
-            return (Keyword::long(beginning, &text[start..end]), end);
-        }
-    }
+/// Whether the byte goes on a word.
+pub(super) const fn goes_on_word(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80..)
 }

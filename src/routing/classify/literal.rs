@@ -1,86 +1,73 @@
 //! The literals: where each of them ends.
 
-use super::chunk;
-use super::class::goes_on_word;
 use super::dialect::{Backslash, Dialect};
-use super::lexer::Lexer;
+use super::lexer::{Lexed, Lexer, goes_on_word};
 use super::reason::Reason;
-use super::token::{Kind, Token};
+use super::token::TokenKind;
 
 impl Lexer<'_> {
     /// A literal whose inside begins at `inside`.
-    pub(super) fn text(&mut self, start: usize, inside: usize, quote: u8, backslash: Backslash) -> Token {
-        // Only the setting-dependent kinds of literal can be ambiguous: they begin with their quote.
+    pub(super) fn text(&mut self, inside: usize, quote: u8, backslash: Backslash) -> Lexed {
+        let start = self.at;
+        // Only a literal that begins with its quote is read by the rules of a setting.
         let depends = inside == start + 1 && self.dialect != Dialect::Sqlite;
         let escape = match backslash {
             Backslash::Escapes => b'\\',
             Backslash::Plain => quote,
         };
         let mut at = inside;
-        while let Some(found) = chunk::find_either(self.bytes, at, quote, escape) {
-            let next = self.bytes.get(found + 1);
-            let is_after_backslash = found > inside && self.bytes[found - 1] == b'\\';
-            if self.bytes[found] != quote {
-                if depends && next == Some(&quote) {
-                    self.ambiguous.get_or_insert(start);
-                }
-            } else {
-                if depends && backslash == Backslash::Plain && is_after_backslash {
-                    self.ambiguous.get_or_insert(start);
-                }
-                if next != Some(&quote) {
-                    return self.token(Kind::Text, start, found + 1);
-                }
+        while let Some(found) = self.find(at, |byte| byte == quote || byte == escape) {
+            let (byte, next) = (self.byte(found), self.bytes.get(found + 1));
+            let is_escaped_quote = match byte == quote {
+                true => backslash == Backslash::Plain && found > inside && self.byte(found - 1) == b'\\',
+                false => next == Some(&quote),
+            };
+            if depends && is_escaped_quote {
+                self.ambiguous.get_or_insert(start);
+            }
+            if byte == quote && next != Some(&quote) {
+                return Ok(self.token(TokenKind::Text, found + 1));
             }
             at = found + 2;
         }
         self.unterminated(start)
     }
 
-    /// `E'…'`, `B'…'`, `X'…'`, `U&'…'`, `U&"…"`: whatever the setting, their ends are known.
-    pub(super) fn prefixed(&mut self, start: usize) -> Option<Token> {
-        let after = self.bytes.get(start + 1).copied()?;
-        match (self.bytes[start] | 0x20, after) {
-            (b'e', b'\'') => Some(self.escape_text(start)),
-            (b'b' | b'x', b'\'') => Some(self.text(start, start + 2, b'\'', Backslash::Plain)),
-            (b'u', b'&') => match self.bytes.get(start + 2).copied()? {
-                // Escapes are resolved later: they do not move the end.
-                b'\'' => {
-                    let before = self.ambiguous;
-                    let token = self.text(start, start + 3, b'\'', Backslash::Plain);
-                    self.ambiguous = before;
-                    Some(token)
-                }
-                b'"' => Some(self.quoted(start + 3, b'"', Kind::Escaped)),
-                _ => None,
-            },
+    /// `E'…'`, `B'…'`, `X'…'`, `U&'…'`, `U&"…"`: no setting moves their ends.
+    pub(super) fn prefixed(&mut self) -> Option<Lexed> {
+        let start = self.at;
+        match (self.peek(0) | 0x20, self.peek(1), self.peek(2)) {
+            (b'e', b'\'', _) => Some(self.escape_text()),
+            (b'b' | b'x', b'\'', _) => Some(self.text(start + 2, b'\'', Backslash::Plain)),
+            // The server resolves the escapes later: they do not move the end.
+            (b'u', b'&', b'\'') => Some(self.text(start + 3, b'\'', Backslash::Plain)),
+            (b'u', b'&', b'"') => Some(self.quoted(start + 3, b'"', TokenKind::Escaped)),
             _ => None,
         }
     }
 
     /// `E'…'`, which goes on, still with escapes, in a literal on a later line.
-    fn escape_text(&mut self, start: usize) -> Token {
-        let mut token = self.text(start, start + 2, b'\'', Backslash::Escapes);
-        while token.kind() == Kind::Text {
-            let Some(open) = self.continuation() else {
-                break;
-            };
-            token = self.text(start, open + 1, b'\'', Backslash::Escapes);
+    fn escape_text(&mut self) -> Lexed {
+        let start = self.at;
+        let mut text = self.text(start + 2, b'\'', Backslash::Escapes)?;
+        while let Some(open) = self.continuation() {
+            self.at = start;
+            text = self.text(open + 1, b'\'', Backslash::Escapes)?;
         }
-        token
+        Ok(text)
     }
 
-    /// The quote that goes on with the literal just read: after white space with a line break, and `--` comments.
+    /// The quote with which the literal just read goes on: behind white space with a line break, and `--` comments.
     ///
-    /// The scanned space is read again as space, once: the pass stays linear.
+    /// The lexer reads this space once more as space, so the pass stays linear.
     fn continuation(&self) -> Option<usize> {
         let (mut at, mut line_break) = (self.at, false);
         loop {
             match self.bytes.get(at).copied()? {
                 b'\n' | b'\r' => line_break = true,
                 b' ' | b'\t' | 0x0B | 0x0C => {}
-                b'-' if self.bytes.get(at + 1) == Some(&b'-') => {
-                    at = chunk::find_either(self.bytes, at, b'\n', b'\r')?;
+                b'-' if self.byte(at + 1) == b'-' => {
+                    at = self.find(at, |byte| matches!(byte, b'\n' | b'\r'))?;
                     line_break = true;
                 }
                 b'\'' if line_break => return Some(at),
@@ -90,33 +77,23 @@ impl Lexer<'_> {
         }
     }
 
-    /// `$1`
-    #[inline]
-    pub(super) fn numbered_parameter(&mut self) -> Token {
-        let end = self.digits(self.at + 2);
-        self.token(Kind::Parameter, self.at, end)
-    }
-
     /// `$1`, or `$tag$ … $tag$`.
-    pub(super) fn dollar(&mut self) -> Token {
-        if self.peek(1).is_ascii_digit() {
-            return self.numbered_parameter();
-        }
+    pub(super) fn dollar(&mut self) -> Lexed {
         let start = self.at;
-        let mut tag_end = start + 1;
-        loop {
-            match self.bytes.get(tag_end) {
-                Some(b'$') => break,
-                Some(byte) if goes_on_word(*byte) => tag_end += 1,
-                _ => return self.stop(Reason::UnexpectedByte { at: start }),
-            }
+        if self.peek(1).is_ascii_digit() {
+            let end = self.digits(start + 2);
+            return Ok(self.token(TokenKind::Parameter, end));
         }
+        let is_end_of_tag = |byte| byte == b'$' || !goes_on_word(byte);
+        let Some(tag_end) = self.find(start + 1, is_end_of_tag).filter(|end| self.byte(*end) == b'$') else {
+            return Err(Reason::UnexpectedByte { at: start });
+        };
         let tag = &self.bytes[start..=tag_end];
         let mut at = tag_end + 1;
-        // A tag holds no `$` inside, so comparisons do not overlap: linear.
-        while let Some(found) = chunk::find(self.bytes, at, b'$') {
+        // A tag holds no `$` inside, so the comparisons do not overlap and the search stays linear.
+        while let Some(found) = self.find(at, |byte| byte == b'$') {
             if self.bytes[found..].starts_with(tag) {
-                return self.token(Kind::Text, start, found + tag.len());
+                return Ok(self.token(TokenKind::Text, found + tag.len()));
             }
             at = found + 1;
         }

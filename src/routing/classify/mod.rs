@@ -1,18 +1,17 @@
-//! Is a statement a read? In one pass, without allocation, linear in its length.
+//! Classifies a statement as a read or a write: one pass, no allocation, linear in the length of the text.
 //!
-//! A read is what is positively recognised as one in every way the server may read the text;
-//! everything else is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases, each with its reason and
-//! where it comes from.
+//! A statement is a read when the rules recognise it as one under every setting by which a server may read the text.
+//! Every other statement is a write. `ROUTING.md` has the rules, `tests/spec/classify/` the cases, each with its reason
+//! and its source.
 //!
-//! [`lexer`] makes tokens, and [`literal`], [`number`] and [`comment`] find their ends; [`chunk`] reads eight
-//! bytes at once for them. [`scan`] is where a text is followed to its end: [`query`] through queries, with
-//! [`clause`] for the keywords, [`parenthesis`], [`with`], [`call`] for a name before a parenthesis and [`grammar`] for a
-//! keyword there; [`forms`] through the statements that are not queries. [`functions`] holds the tables.
+//! [`lexer`] makes tokens; [`literal`], [`number`] and [`comment`] find their ends. [`scan`] follows the tokens to the
+//! end of the text: [`query`] follows queries, [`forms`] the other statements. For a query, [`clause`] has the rules of
+//! the keywords, [`parenthesis`] and [`with`] those of their constructs, [`call`] decides about a name before a
+//! parenthesis, and [`grammar`] about a keyword before one. [`names`] finds keywords and built-ins; [`functions`] has
+//! the lists of built-ins.
 
 mod call;
 mod called;
-mod chunk;
-mod class;
 mod clause;
 mod comment;
 mod copy;
@@ -24,6 +23,7 @@ mod grammar;
 mod keyword;
 mod lexer;
 mod literal;
+mod names;
 mod number;
 mod parenthesis;
 mod phase;
@@ -52,26 +52,26 @@ use scan::Scan;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Intent {
-    /// Any fresh node will do.
+    /// Any fresh node may run the statement.
     Read,
-    /// The primary.
+    /// The primary must run the statement.
     Write,
 }
 
 impl Intent {
-    /// Will any fresh node do?
+    /// Whether any fresh node may run the statement.
     #[must_use]
     pub const fn is_read(self) -> bool {
         matches!(self, Self::Read)
     }
 }
 
-/// The intent of a statement, and what decided.
+/// The intent of a statement, and the reason for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Classification {
-    /// Where it must run.
+    /// Where the statement must run.
     pub intent: Intent,
-    /// What decided.
+    /// The rule that decided.
     pub reason: Reason,
 }
 
@@ -87,37 +87,43 @@ impl Classification {
 
 /// Classifies `sql`, the text of one or several statements; only built-in functions are known.
 ///
-/// It takes one pass over the text and allocates nothing.
+/// The classifier takes one pass over the text and allocates nothing.
 ///
 /// # Kept on the primary, although a replica could run it
 ///
-/// A read is what is recognised as one. These are not, and each is a case in `tests/spec/classify/over_cautious.toml`:
+/// A read must be recognised as one. These statements are not, and each is a case in
+/// `tests/spec/classify/over_cautious.toml`:
 ///
-/// * What belongs to one session, though it only looks: `pg_backend_pid()`, `LAST_INSERT_ID()`, `FOUND_ROWS()`,
-///   `last_insert_rowid()`, `@x`, `@@session.x`, `SHOW WARNINGS`, `SHOW STATUS`, `SHOW PROFILE`; and the statements that
-///   begin and end what a session has: `BEGIN`, `COMMIT`, `SAVEPOINT`, `SET STATEMENT`, `UNLOCK TABLES`, …
-/// * What is about one server, where the primary is meant: `pg_terminate_backend()`, `pg_export_snapshot()`,
+/// * A statement that only looks, but at what belongs to one session: `pg_backend_pid()`, `LAST_INSERT_ID()`,
+///   `FOUND_ROWS()`, `last_insert_rowid()`, `@x`, `@@session.x`, `SHOW WARNINGS`, `SHOW STATUS`, `SHOW PROFILE`; and
+///   the statements that begin and end state of a session: `BEGIN`, `COMMIT`, `SAVEPOINT`, `SET STATEMENT`, `UNLOCK
+///   TABLES`, …
+/// * A statement about one server, by which the primary is meant: `pg_terminate_backend()`, `pg_export_snapshot()`,
 ///   `LOAD_FILE()`, `SHOW PROCESSLIST`, `SHOW ENGINE`, `CHECK TABLE`, … Views such as `pg_stat_activity` are reads.
-/// * Looking for or releasing a lock, which nobody holds on a replica: `pg_advisory_unlock()`, `IS_FREE_LOCK()`, …
-/// * An effect that the server never comes to: in a member of `WITH` that nobody refers to, under `EXPLAIN`, or a
-///   locking clause where there is no table. The words decide.
-/// * A function that is neither built in nor declared, however harmless ([`classify_with`] can be told); on MySQL a
-///   built-in whose name is quoted, one of those that only `IGNORE_SPACE` lets stand before a space (`count (x)`), and
-///   MariaDB's short names of shapes (`X()`, `AREA()`, `WITHIN()`, …), which can as well be functions of yours.
-/// * On MySQL a system variable that is not one of the usual settings, and any `/*! … */`.
-/// * A literal that another setting of the server would end elsewhere, if the text would then be no read.
+/// * A call that looks for a lock or releases one, because the lock is held on the primary: `pg_advisory_unlock()`,
+///   `IS_FREE_LOCK()`, …
+/// * An effect that the server never reaches: in a member of `WITH` that the statement does not use, under `EXPLAIN`,
+///   or in a locking clause without a table. The words decide.
+/// * A call of a function that is neither built in nor declared harmless by [`classify_with`]; on MySQL a built-in
+///   whose name is quoted, one of those that only `IGNORE_SPACE` lets stand before a space (`count (x)`), and MariaDB's
+///   short names of shapes (`X()`, `AREA()`, `WITHIN()`, …), which can as well be functions of yours.
+/// * On MySQL a system variable that is not one of the usual settings, any `/*! … */`, and `DEFAULT(column)`, because
+///   the default of a column may take a value of a sequence on MariaDB.
+/// * A literal that another setting of the server would end elsewhere, if the text were then a write that the server
+///   can parse.
 /// * On PostgreSQL a qualified column that is named like a function that needs the primary (`t.nextval`): without such
-///   a column it would be a call. A called name with escapes (`U&"…"(1)`).
+///   a column the server takes the name for a call. A called name with escapes (`U&"…"(1)`).
 /// * A `WITH` inside more than 64 parentheses, and a text of four gigabytes.
 /// * On MySQL a name that begins with a digit and is not quoted (`2020_orders`).
-/// * On SQLite a literal that begins with `pragma_` and does not stand behind an operator: it may name a table.
+/// * On SQLite a literal that begins with `pragma_` and does not stand behind an operator: the literal may name a
+///   table.
 /// * A pragma that is not known to only read, `DO`, `HELP`, and every verb that is no query, `SHOW`, `EXPLAIN`,
 ///   `DESCRIBE` or `COPY … TO STDOUT`.
 ///
 /// # Reads about the node that answers
 ///
-/// These are reads, and a replica answers them; but it tells of itself, not of the primary, and the next call may be
-/// answered by another node (`tests/spec/classify/node_local.toml` has the cases):
+/// These are reads, and a replica answers them; but the replica tells of itself, not of the primary, and another node
+/// may answer the next call (`tests/spec/classify/node_local.toml` has the cases):
 ///
 /// * On PostgreSQL the views `pg_stat_*` and `pg_statio_*` (`pg_stat_activity`, `pg_stat_replication`,
 ///   `pg_stat_user_tables`, …), `pg_locks`, `pg_settings`, `pg_file_settings`, `pg_replication_slots`; `SHOW x` and
@@ -126,22 +132,22 @@ impl Classification {
 /// * On MySQL and MariaDB `performance_schema`, `information_schema.PROCESSLIST`, `INNODB_TRX`, `GLOBAL_STATUS` and
 ///   `GLOBAL_VARIABLES`; `SHOW VARIABLES`, `SHOW GLOBAL VARIABLES`; `@@port`, `@@hostname`, `@@global.x`, `VERSION()`.
 ///
-/// `SHOW STATUS`, `SHOW PROCESSLIST` and `SHOW ENGINE` are about one node too, but no reads: the primary answers.
+/// `SHOW STATUS`, `SHOW PROCESSLIST` and `SHOW ENGINE` are about one node too, but the primary answers them.
 ///
 /// On PostgreSQL `SELECT last_value FROM s` and the view `pg_sequences` are reads too, and a replica is up to 32 values
-/// ahead of the primary in them: the log has values that were not given out yet.
+/// ahead of the primary in them: the log has values that the primary has not given out yet.
 ///
-/// # Functions of yours that are taken for built-ins
+/// # Your own functions that are taken for built-ins
 ///
-/// One table stands for all versions of a server, and for MySQL and MariaDB. What is built in on some of them only
-/// (`nvl`, `to_char`, `add_months`, `median` on MariaDB; `uuid_to_bin`, `regexp_like`, `any_value` on MySQL; `uuid_v7` on
-/// new ones) is a read everywhere, also where a function of yours has that name, or replaces a built-in of SQLite. In the
-/// read-only session on a replica it cannot write; if it locks or changes its session, call it on
-/// [`DatabaseConnection::write`](crate::DatabaseConnection::write), or choose another name.
+/// One table stands for all versions of a server, and for MySQL and MariaDB. A function that only some of them have
+/// (`nvl`, `to_char`, `add_months`, `median` on MariaDB; `uuid_to_bin`, `regexp_like`, `any_value` on MySQL; `uuid_v7`
+/// on new ones) counts as harmless everywhere, also where one of your own functions has that name or replaces a
+/// built-in of SQLite. In the read-only session on a replica such a function cannot write; if it locks or changes its
+/// session, call it on [`DatabaseConnection::write`](crate::DatabaseConnection::write), or choose another name.
 ///
-/// To ask the primary, run the statement on [`DatabaseConnection::write`](crate::DatabaseConnection::write). To ask
-/// several things of one node, keep one [`DatabaseConnection::read`](crate::DatabaseConnection::read) for all of them:
-/// its node changes only when it has left or is down, and [`ReadConn::node`](crate::ReadConn::node) names it.
+/// To ask the primary, run the statement on [`DatabaseConnection::write`](crate::DatabaseConnection::write). To run
+/// several statements on one node, keep one [`DatabaseConnection::read`](crate::DatabaseConnection::read) for all of
+/// them: its node changes only when it has left or is down, and [`ReadConn::node`](crate::ReadConn::node) names it.
 #[must_use]
 pub fn classify(sql: &str, backend: DbBackend) -> Classification {
     classify_with(sql, backend, &BuiltInsOnly)
@@ -153,12 +159,12 @@ pub fn classify_with(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) 
     Classification::of(examine(sql, backend, known).0)
 }
 
-/// Is this the name of a built-in of PostgreSQL, as its catalogue stores it, that only reads?
+/// Whether this is the name of a PostgreSQL built-in that only reads, spelled as the catalogue stores it.
 pub(crate) fn is_harmless_on_postgres(name: &str) -> bool {
     classify(&format!("SELECT pg_catalog.\"{name}\"()"), DbBackend::Postgres).intent.is_read()
 }
 
-/// The reason, and how many bytes the lexer went over in all readings.
+/// The reason, and how many bytes the lexer read under all rules for literals.
 fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason, usize) {
     let Some(dialect) = Dialect::of(backend) else {
         return (Reason::UnknownBackend, 0);
@@ -166,32 +172,29 @@ fn examine(sql: &str, backend: DbBackend, known: &dyn KnownFunctions) -> (Reason
     if sql.len() >= token::TOO_LONG {
         return (Reason::TooLong, 0);
     }
-    let mut passed = 0;
-    let mut usual = None;
-    for reading in dialect.readings() {
-        let mut scan = Scan::new(sql, dialect, *reading, known);
-        let reason = scan.run();
-        passed += scan.position();
-        let first = *usual.get_or_insert((reason, scan.ambiguous()));
-        let Some(at) = first.1 else {
-            return (first.0, passed);
-        };
-        if !may_read(first.0) {
-            return (first.0, passed);
+    let (usual, others) = dialect.literal_rules();
+    let mut scan = Scan::new(sql, dialect, usual, known);
+    let reason = scan.run();
+    let mut passed = scan.position();
+    let Some(at) = scan.ambiguous().filter(|_| may_read(reason)) else {
+        return (reason, passed);
+    };
+    for rules in others {
+        let mut scan = Scan::new(sql, dialect, *rules, known);
+        let mut other = scan.run();
+        // A server with these rules refuses a statement that breaks off, and has run the statements before it.
+        if !may_read(other) && scan.breaks_off(other) {
+            other = scan.unknown_before().unwrap_or(reason);
         }
-        let seen = match reason {
-            // The server refuses the statement that breaks off; it has run those before.
-            Reason::Unterminated { .. } => scan.unknown_before().unwrap_or(first.0),
-            other => other,
-        };
-        if seen != first.0 {
+        passed += scan.position();
+        if other != reason {
             return (Reason::AmbiguousLiteral { at }, passed);
         }
     }
-    (usual.map_or(Reason::UnknownBackend, |first| first.0), passed)
+    (reason, passed)
 }
 
-/// Is this no reason against a read, or one that the caller may know better?
+/// Whether the reason is that of a read, or one that the caller may know better.
 fn may_read(reason: Reason) -> bool {
     matches!(reason, Reason::PlainRead | Reason::Empty | Reason::UnknownFunction { .. })
 }

@@ -1,15 +1,14 @@
-//! Parentheses in a query: what they hold, and where the scan is behind them.
+//! Parentheses in a query: the clause inside them, and the clause behind them.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::scan::{Clause, FOLLOWED, Scan, Step};
-use super::token::{Kind, Token};
+use super::scan::{Clause, FOLLOWED, RuleResult, Scan};
+use super::token::{Token, TokenKind};
 
 impl Scan<'_, '_> {
-    #[inline(always)]
-    pub(super) fn open(&mut self, token: Token) -> Step {
+    pub(super) fn open(&mut self, token: Token) -> RuleResult {
         if !self.clause.is_ordinary() {
             return self.open_first(token);
         }
@@ -18,7 +17,7 @@ impl Scan<'_, '_> {
             if self.dialect == Dialect::Postgres && self.begins_no_operand() {
                 return self.open_no_operand(token);
             }
-        } else if self.previous.is(Kind::Text) {
+        } else if self.previous.is(TokenKind::Text) {
             self.call_of_text()?;
         }
         let inside = match self.clause {
@@ -30,21 +29,19 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// `DISTINCT ON (`, `OPERATOR(`: an operand comes behind the parenthesis.
-    #[inline]
+    /// Whether an operand, and no operator, follows the closing parenthesis: `DISTINCT ON (`, `OPERATOR(`.
     fn begins_no_operand(&self) -> bool {
-        match self.previous.keyword() {
+        match self.previous.keyword {
             Keyword::On => self.before_previous.is_keyword(Keyword::Distinct),
             Keyword::Operator => true,
             _ => false,
         }
     }
 
-    #[cold]
-    fn open_no_operand(&mut self, token: Token) -> Step {
-        // Deeper, a parenthesis inside would lead back to something else.
+    fn open_no_operand(&mut self, token: Token) -> RuleResult {
+        // At that depth the clauses are not kept, so the scan could not come back to this one.
         if self.depth + 1 >= FOLLOWED {
-            return self.refuse(Reason::TooDeep { at: token.start() });
+            return Err(Reason::TooDeep { at: token.start() });
         }
         self.push(Clause::NoOperand);
         self.advance(token);
@@ -52,7 +49,7 @@ impl Scan<'_, '_> {
     }
 
     /// A parenthesis where a query begins or in a `WITH` list.
-    fn open_first(&mut self, token: Token) -> Step {
+    fn open_first(&mut self, token: Token) -> RuleResult {
         match self.clause {
             Clause::QueryStart => {
                 self.clause = Clause::Arguments;
@@ -64,13 +61,13 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// What a parenthesis holds in `FROM` or `GROUP BY`: more of the list, or something else.
+    /// The clause inside a parenthesis in `FROM` or `GROUP BY`: more of the list, or an expression.
     fn inside_list(&self) -> Clause {
         let leads_on = match self.clause {
             Clause::Tables => {
-                matches!(self.previous.kind(), Kind::Comma | Kind::Open)
+                matches!(self.previous.kind, TokenKind::Comma | TokenKind::Open)
                     || matches!(
-                        self.previous.keyword(),
+                        self.previous.keyword,
                         Keyword::From | Keyword::Join | Keyword::StraightJoin | Keyword::Lateral | Keyword::Only
                     )
             }
@@ -83,15 +80,14 @@ impl Scan<'_, '_> {
         }
     }
 
-    #[inline(always)]
-    pub(super) fn close(&mut self, token: Token) -> Step {
+    pub(super) fn close(&mut self, token: Token) -> RuleResult {
         if self.depth == 0 || !self.clause.is_ordinary() {
             return self.incomplete(token);
         }
-        let behind = match self.clause {
-            Clause::NoOperand => Token::single(Kind::Operator, token.start()),
-            _ => token,
-        };
+        let mut behind = token;
+        if self.clause == Clause::NoOperand {
+            behind.kind = TokenKind::Operator;
+        }
         self.pop();
         if self.depth == 0 && self.phase == Phase::CopyQuery {
             self.phase = Phase::CopyTo;

@@ -7,20 +7,20 @@ pub(super) enum Phase {
     /// In a query: every rule applies.
     Query,
     Explain,
-    /// `EXPLAIN (` on PostgreSQL: options, or a query.
+    /// `EXPLAIN (` on PostgreSQL: options or a query follow.
     ExplainOpen,
     ExplainOptions,
-    /// `EXPLAIN FORMAT` on MySQL: `=` comes.
+    /// `EXPLAIN FORMAT` on MySQL: `=` follows.
     ExplainFormat,
     ExplainFormatValue,
-    /// `DESCRIBE t`: a dot or one column may come.
+    /// `DESCRIBE t`: a dot or one column may follow.
     Describe,
     DescribeName,
     DescribeEnd,
-    /// `SHOW` on PostgreSQL: words.
+    /// `SHOW` on PostgreSQL: words follow.
     ShowSetting,
     ShowSettingEnd,
-    /// `SHOW` on MySQL: what is shown comes.
+    /// `SHOW` on MySQL: the word for the shown objects follows.
     Show,
     /// `SHOW TABLE`, `SHOW PROCEDURE`: only with `STATUS`.
     ShowStatus,
@@ -28,7 +28,7 @@ pub(super) enum Phase {
     ShowRest,
     ShowVariables,
     Pragma,
-    /// The name was read; the flags say what may come.
+    /// The name was read; the forms say which tokens may follow.
     PragmaName(PragmaForms),
     PragmaValue,
     Copy,

@@ -1,10 +1,11 @@
 //! `PRAGMA`, as a statement and as a table.
 
-use super::functions::{Case, Known};
+use super::call::unquoted;
+use super::functions::Known;
 use super::phase::{Phase, PragmaForms};
 use super::reason::Reason;
-use super::scan::{Scan, Step};
-use super::token::{Kind, Token};
+use super::scan::{RuleResult, Scan};
+use super::token::{Token, TokenKind};
 
 #[rustfmt::skip]
 const PRAGMAS_WITH_VALUE: &[&str] = &[
@@ -12,7 +13,8 @@ const PRAGMAS_WITH_VALUE: &[&str] = &[
     "quick_check", "table_info", "table_list", "table_xinfo",
 ];
 
-/// Left out: `wal_checkpoint`, `optimize`, `incremental_vacuum`, `shrink_memory` act; `data_version` is one connection's.
+/// Left out are the pragmas that act (`wal_checkpoint`, `optimize`, `incremental_vacuum`, `shrink_memory`) and
+/// `data_version`, which belongs to one connection.
 #[rustfmt::skip]
 const PRAGMAS_WITHOUT_VALUE: &[&str] = &[
     "analysis_limit", "application_id", "auto_vacuum", "automatic_index", "busy_timeout", "cache_size", "cache_spill",
@@ -26,9 +28,9 @@ const PRAGMAS_WITHOUT_VALUE: &[&str] = &[
 ];
 
 impl Scan<'_, '_> {
-    pub(super) fn pragma(&mut self, token: Token) -> Step {
-        match (self.phase, token.kind()) {
-            (Phase::Pragma, Kind::Word) => {
+    pub(super) fn pragma(&mut self, token: Token) -> RuleResult {
+        match (self.phase, token.kind) {
+            (Phase::Pragma, TokenKind::Word) => {
                 let forms = if self.is_one_of(token, PRAGMAS_WITH_VALUE) {
                     PragmaForms::Both
                 } else if self.is_one_of(token, PRAGMAS_WITHOUT_VALUE) {
@@ -39,12 +41,20 @@ impl Scan<'_, '_> {
                 self.phase = Phase::PragmaName(forms);
             }
             // The first name was a schema.
-            (Phase::PragmaName(_), Kind::Dot) => self.phase = Phase::Pragma,
-            (Phase::PragmaName(PragmaForms::Both), Kind::Open | Kind::Operator) => self.phase = Phase::PragmaValue,
+            (Phase::PragmaName(_), TokenKind::Dot) => self.phase = Phase::Pragma,
+            (Phase::PragmaName(PragmaForms::Both), TokenKind::Open | TokenKind::Operator) => {
+                self.phase = Phase::PragmaValue
+            }
             (Phase::PragmaName(_), _) => return self.other_form(self.previous),
             (
                 Phase::PragmaValue,
-                Kind::Word | Kind::Quoted | Kind::Text | Kind::Number | Kind::Parameter | Kind::Close | Kind::Operator,
+                TokenKind::Word
+                | TokenKind::Quoted
+                | TokenKind::Text
+                | TokenKind::Number
+                | TokenKind::Parameter
+                | TokenKind::Close
+                | TokenKind::Operator,
             ) => {}
             _ => return self.other_form(token),
         }
@@ -52,38 +62,25 @@ impl Scan<'_, '_> {
     }
 
     /// `SELECT * FROM pragma_optimize` runs the pragma, and needs no parentheses.
-    #[inline]
-    pub(super) fn pragma_table(&mut self, token: Token) -> Step {
-        let quotes = usize::from(token.is(Kind::Quoted));
-        match self.sql.as_bytes().get(token.start() + quotes) {
-            Some(b'p' | b'P') => self.named_like_pragma(token, quotes),
-            _ => Ok(()),
+    pub(super) fn pragma_table(&self, token: Token) -> RuleResult {
+        let name = match token.kind {
+            TokenKind::Word => self.text(token),
+            _ => unquoted(self.text(token)),
+        };
+        let is_pragma = name.len() > 7 && name[..7].eq_ignore_ascii_case(b"pragma_");
+        match is_pragma && self.built_in(token) != Known::Harmless {
+            true => Err(Reason::Form { verb: "PRAGMA", at: token.start() }),
+            false => Ok(()),
         }
     }
 
     /// `SELECT * FROM 'pragma_optimize'`, `1 IN 'pragma_optimize'`: the name of a table may be written as a string.
     ///
-    /// Behind an operator it is a value.
-    #[cold]
-    pub(super) fn pragma_text(&mut self, token: Token) -> Step {
-        match self.previous.is(Kind::Operator) {
+    /// Behind an operator a string is a value.
+    pub(super) fn pragma_text(&self, token: Token) -> RuleResult {
+        match self.previous.is(TokenKind::Operator) {
             true => Ok(()),
-            false => self.named_like_pragma(token, 1),
+            false => self.pragma_table(token),
         }
-    }
-
-    fn named_like_pragma(&mut self, token: Token, quotes: usize) -> Step {
-        let text = self.text(token);
-        let name = text.get(quotes..text.len() - quotes).unwrap_or_default();
-        let is_pragma = name.len() > 7 && name[..7].eq_ignore_ascii_case(b"pragma_");
-        let case = match quotes {
-            0 => Case::Word,
-            _ => Case::Folds,
-        };
-        if is_pragma && self.built_in(token, case) != Known::Harmless {
-            let at = token.start();
-            return self.refuse(Reason::Form { verb: "PRAGMA", at });
-        }
-        Ok(())
     }
 }

@@ -1,20 +1,20 @@
-//! Why a statement was classified as it was.
+//! The reasons of a classification.
 
 use std::fmt;
 
 use super::functions::Effect;
 
-/// What decided, and the byte offset `at` which it stands in the text.
+/// The rule that decided, and the byte offset `at` which its token stands in the text.
 ///
-/// Positions only, no text: making one allocates nothing. [`Reason::text`] gives the words.
+/// A reason holds positions and no text, so that it allocates nothing. [`Reason::text`] gives the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// A read, by every rule.
     PlainRead,
-    /// Nothing but white space, comments and semicolons.
+    /// The text holds only white space, comments and semicolons.
     Empty,
-    /// A statement that is not one of the reads.
+    /// The verb of the statement is not that of a read.
     Verb {
         /// Where its verb begins.
         at: usize,
@@ -25,7 +25,7 @@ pub enum Reason {
     Form {
         /// The statement's verb.
         verb: &'static str,
-        /// Where the token is that is not known.
+        /// Where the unknown token begins.
         at: usize,
     },
     /// A data-modifying statement inside or after `WITH`.
@@ -47,72 +47,72 @@ pub enum Reason {
         /// Where `INTO` begins.
         at: usize,
     },
-    /// A part of a `SELECT` that has an effect on the session or runs a procedure.
+    /// A part of a `SELECT` that changes the session or runs a procedure.
     SideEffect {
         /// The word, in upper case.
         clause: &'static str,
-        /// Where it begins.
+        /// Where the token begins.
         at: usize,
     },
     /// `@x`, `@@session.x`, `:=`, or a temporary schema.
     SessionVariable {
-        /// Where it begins.
+        /// Where the token begins.
         at: usize,
     },
     /// `NEXT VALUE FOR s`, `s.nextval`.
     SequenceValue {
-        /// Where it begins.
+        /// Where the token begins.
         at: usize,
     },
     /// A call of a built-in that needs the primary.
     PrimaryFunction {
-        /// Why it needs the primary.
+        /// Why the function needs the primary.
         effect: Effect,
-        /// Where its name, with what qualifies it, begins.
+        /// Where the qualified name begins.
         at: usize,
         /// How long the name is.
         len: usize,
     },
-    /// A call of a function not known to be harmless; nothing else stands in the way of a read.
+    /// A call of a function not known to be harmless; otherwise the statement is a read.
     UnknownFunction {
-        /// Where its name, with what qualifies it, begins.
+        /// Where the qualified name begins.
         at: usize,
         /// How long the name is.
         len: usize,
     },
-    /// A call of a name whose escapes are not resolved.
+    /// A call of a quoted name with escapes, which the classifier does not resolve.
     UnresolvedEscape {
         /// Where the name begins.
         at: usize,
     },
-    /// `/*! … */` or `/*M! … */`: the server executes its inside.
+    /// `/*! … */` or `/*M! … */`: the server executes the inside of the comment.
     ExecutableComment {
-        /// Where it begins.
+        /// Where the token begins.
         at: usize,
     },
-    /// Where this literal ends depends on a setting of the server, and one reading is no read.
+    /// A setting of the server moves the end of this literal, and the statement is a write under one of the settings.
     AmbiguousLiteral {
-        /// Where it begins.
+        /// Where the token begins.
         at: usize,
     },
     /// A literal, name or comment that does not end.
     Unterminated {
-        /// Where it begins.
+        /// Where the token begins.
         at: usize,
     },
     /// A byte that begins no token of the dialect.
     UnexpectedByte {
-        /// Where it is.
+        /// Where the byte is.
         at: usize,
     },
     /// Parentheses that do not match, or a statement that breaks off.
     Incomplete {
-        /// Where the token is that cannot come.
+        /// Where the token begins that does not fit.
         at: usize,
     },
-    /// A construction that must be followed, nested deeper than is followed.
+    /// A construct that the scan must follow, nested deeper than it can follow.
     TooDeep {
-        /// Where it begins.
+        /// Where the token begins.
         at: usize,
     },
     /// Four gigabytes or more.
@@ -122,7 +122,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Is a function that is neither built in nor declared the only thing that makes it a write?
+    /// Whether a function that is neither built in nor declared is the only reason for the write.
     #[must_use]
     pub const fn is_unknown_function(&self) -> bool {
         matches!(self, Self::UnknownFunction { .. })

@@ -1,43 +1,42 @@
-//! Follows the tokens of a text and stops at the first one that makes it no read.
+//! Follows the tokens of a text up to the first one that makes the text a write.
 
 use super::called::KnownFunctions;
-use super::dialect::{Dialect, Reading};
+use super::dialect::{Dialect, LiteralRules};
 use super::keyword::Keyword;
 use super::lexer::Lexer;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::token::{Kind, Token};
+use super::token::{Token, TokenKind};
 
-/// Where in a query the scan is, for one level of parentheses.
+/// The clause of a query in which the scan is, for one level of parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(u8)]
 pub(super) enum Clause {
     /// Arguments, or an expression in parentheses.
     Arguments,
-    /// In a query, where expressions stand.
+    /// The parts of a query that hold expressions.
     Expressions,
-    /// The list of tables: here a name may be followed by a list of columns.
+    /// The list of tables, where a list of columns may follow a name.
     Tables,
-    /// A condition within the list of tables: a comma or a join leads back.
+    /// A condition within the list of tables: a comma or a join leads back to the list.
     JoinCondition,
     GroupBy,
-    /// Arguments of what is no operand: `DISTINCT ON (…)`, `OPERATOR(…)`.
+    /// The inside of a parenthesis that ends no operand: `DISTINCT ON (…)`, `OPERATOR(…)`.
     NoOperand,
-    /// The first word of a query must come, or one more parenthesis.
+    /// The first word of a query must follow, or one more parenthesis.
     QueryStart,
-    /// `WITH`: the name of a member comes.
+    /// `WITH`: the name of a member follows.
     WithName,
-    /// `WITH`: columns, `AS` and the body come.
+    /// `WITH`: columns, `AS` and the body follow.
     WithBody,
-    /// `WITH`: a comma or the main statement comes.
+    /// `WITH`: a comma or the main statement follows.
     WithNext,
     /// `WITH`: within `SEARCH` or `CYCLE`.
     WithSearch,
 }
 
 impl Clause {
-    /// Is nothing special about a name that stands here?
-    #[inline]
+    /// Whether a name needs no rule of the clause.
     pub(super) fn is_ordinary(self) -> bool {
         self as u8 <= Self::NoOperand as u8
     }
@@ -54,11 +53,11 @@ impl Clause {
 /// Names joined by dots, the last of which may turn out to be called.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
-    /// What stands before the first name.
+    /// The token before the first name.
     pub(super) before: Token,
-    /// The first name; of kind `Start` if nothing stands before its dot.
+    /// The first name; of kind `Start` if no name stands before its dot.
     pub(super) first: Token,
-    /// How many names; 9 and more if what is before the dot is no name.
+    /// The number of names; 9 and more if the token before the dot is no name.
     pub(super) names: u32,
 }
 
@@ -66,7 +65,6 @@ impl Chain {
     const EMPTY: Self = Self { before: Token::START, first: Token::START, names: 0 };
 
     /// A name with no dot before it.
-    #[inline]
     pub(super) fn begin(&mut self, before: Token, first: Token) {
         self.before = before;
         self.first = first;
@@ -74,11 +72,10 @@ impl Chain {
     }
 
     /// A name with a dot before it.
-    #[inline]
     pub(super) fn go_on(&mut self, name: Token) {
         if self.names == 0 {
-            self.first = Token::new(Kind::Start, Keyword::None, name.start(), name.end());
-            // `SELECT .f(1)`: whatever that is, it is no call of a built-in.
+            self.first = Token::new(TokenKind::Start, Keyword::None, name.start(), name.end());
+            // `SELECT .f(1)` calls no built-in.
             self.names = 9;
         }
         self.names += 1;
@@ -86,26 +83,20 @@ impl Chain {
 
     /// Where the first name begins.
     pub(super) fn start(&self) -> usize {
-        match self.first.is(Kind::Start) {
+        match self.first.is(TokenKind::Start) {
             true => 0,
             false => self.first.start(),
         }
     }
 }
 
-/// How deep parentheses are followed; deeper ones are counted.
+/// The depth to which the clauses of parentheses are kept. Deeper parentheses are only counted.
 pub(super) const FOLLOWED: usize = 64;
 
-/// The statement is no read: [`Scan::refused`] says why.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refused;
+/// The answer of a rule to a token: go on, or why the statement is no read.
+pub(super) type RuleResult = Result<(), Reason>;
 
-/// What a rule says to a token: go on, or no read.
-///
-/// One bit and not a whole [`Reason`], which is made once, where the scan stops.
-pub(super) type Step = Result<(), Refused>;
-
-/// The scan of one text in one reading.
+/// The scan of one text under one set of rules for literals.
 pub(super) struct Scan<'sql, 'known> {
     pub(super) sql: &'sql str,
     pub(super) lexer: Lexer<'sql>,
@@ -122,17 +113,21 @@ pub(super) struct Scan<'sql, 'known> {
     frames: [Clause; FOLLOWED],
     /// The first call of an unknown function.
     pub(super) unknown: Option<Reason>,
-    refused: Reason,
     statements: usize,
-    /// Where the statement begins that is read.
+    /// Where the present statement begins.
     begun: usize,
 }
 
 impl<'sql, 'known> Scan<'sql, 'known> {
-    pub(super) fn new(sql: &'sql str, dialect: Dialect, reading: Reading, known: &'known dyn KnownFunctions) -> Self {
+    pub(super) fn new(
+        sql: &'sql str,
+        dialect: Dialect,
+        rules: LiteralRules,
+        known: &'known dyn KnownFunctions,
+    ) -> Self {
         Self {
             sql,
-            lexer: Lexer::new(sql, dialect, reading),
+            lexer: Lexer::new(sql, dialect, rules),
             dialect,
             known,
             redefined: known.redefines_built_ins(),
@@ -144,81 +139,91 @@ impl<'sql, 'known> Scan<'sql, 'known> {
             depth: 0,
             frames: [Clause::Arguments; FOLLOWED],
             unknown: None,
-            refused: Reason::Empty,
             statements: 0,
             begun: 0,
         }
     }
 
-    /// How far the lexer has come.
+    /// The number of bytes that the lexer has read.
     pub(super) fn position(&self) -> usize {
-        self.lexer.position()
+        self.lexer.at
     }
 
-    /// Where the first literal begins that another setting may end elsewhere.
+    /// Where the first literal begins whose end depends on a setting.
     pub(super) fn ambiguous(&self) -> Option<usize> {
         self.lexer.ambiguous
     }
 
-    /// Runs to the end of the text, or to what makes it a write.
+    /// Runs to the end of the text, or to the token that makes it a write.
     pub(super) fn run(&mut self) -> Reason {
         match (self.follow(), self.unknown) {
-            (Err(Refused), _) => self.refused,
-            (Ok(()), Some(reason)) => reason,
+            (Err(reason), _) | (Ok(()), Some(reason)) => reason,
             (Ok(()), None) if self.statements == 0 => Reason::Empty,
             (Ok(()), None) => Reason::PlainRead,
         }
     }
 
-    /// The call of an unknown function in a statement that has ended: the server runs it before it looks at the next.
+    /// The call of an unknown function in a statement that has ended: the server runs that statement before it parses
+    /// the next.
     pub(super) fn unknown_before(&self) -> Option<Reason> {
         self.unknown.filter(|reason| reason.position() < Some(self.begun))
     }
 
-    fn follow(&mut self) -> Step {
+    /// Whether the statement that is no read for this reason cannot be parsed either: a literal or a comment does not
+    /// end, or a backslash stands outside of them. The server then runs no part of the statement.
+    pub(super) fn breaks_off(&mut self, reason: Reason) -> bool {
+        match reason {
+            Reason::Unterminated { .. } => return true,
+            // The statement has ended: the lexer would go on with the next one.
+            Reason::Incomplete { at } if self.lexer.byte(at) == b';' => return false,
+            _ => {}
+        }
+        loop {
+            match self.lexer.next() {
+                Ok(token) if matches!(token.kind, TokenKind::Semicolon | TokenKind::End) => return false,
+                Ok(_) => {}
+                Err(Reason::Unterminated { .. }) => return true,
+                // `\N` is NULL to MariaDB.
+                Err(Reason::UnexpectedByte { at }) if self.lexer.byte(at) == b'\\' => {
+                    return self.lexer.byte(at + 1) != b'N';
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn follow(&mut self) -> RuleResult {
         loop {
             let token = match self.phase.is_query() {
                 true => self.query()?,
-                false => self.lexer.next(),
+                false => self.lexer.next()?,
             };
-            match token.kind() {
-                Kind::Stop => return self.refuse(self.lexer.stop),
-                Kind::End => return self.end_statement(token),
-                Kind::Semicolon => self.end_statement(token)?,
+            match token.kind {
+                TokenKind::End => return self.end_statement(token),
+                TokenKind::Semicolon => self.end_statement(token)?,
                 _ => self.in_form(token)?,
             }
         }
     }
 
-    /// It is no read.
-    #[cold]
-    pub(super) fn refuse(&mut self, reason: Reason) -> Step {
-        self.refused = reason;
-        Err(Refused)
+    /// The statement is no read because it breaks off or does not match at this token.
+    pub(super) fn incomplete(&self, token: Token) -> RuleResult {
+        Err(Reason::Incomplete { at: token.start() })
     }
 
-    /// It is no read because it breaks off or does not match at this token.
-    #[cold]
-    pub(super) fn incomplete(&mut self, token: Token) -> Step {
-        self.refuse(Reason::Incomplete { at: token.start() })
-    }
-
-    /// It is no read because of this verb.
-    #[cold]
-    pub(super) fn verb_refused(&mut self, token: Token) -> Step {
+    /// The statement is no read because of this verb.
+    pub(super) fn verb_refused(&self, token: Token) -> RuleResult {
         let (at, len) = (token.start(), token.len());
-        self.refuse(Reason::Verb { at, len })
+        Err(Reason::Verb { at, len })
     }
 
-    /// It is no read because this verb modifies data.
-    #[cold]
-    pub(super) fn modifies(&mut self, token: Token) -> Step {
+    /// The statement is no read because this verb modifies data.
+    pub(super) fn modifies(&self, token: Token) -> RuleResult {
         let (at, len) = (token.start(), token.len());
-        self.refuse(Reason::DataModifyingCte { at, len })
+        Err(Reason::DataModifyingCte { at, len })
     }
 
     /// Moves on by a token.
-    #[inline]
     pub(super) fn advance(&mut self, token: Token) {
         self.before_previous = self.previous;
         self.previous = token;
@@ -228,7 +233,7 @@ impl<'sql, 'known> Scan<'sql, 'known> {
         self.sql.as_bytes().get(token.start()..token.end()).unwrap_or_default()
     }
 
-    fn end_statement(&mut self, token: Token) -> Step {
+    fn end_statement(&mut self, token: Token) -> RuleResult {
         if self.depth > 0 || !self.clause.is_ordinary() || !self.may_end()? {
             return self.incomplete(token);
         }
@@ -244,7 +249,6 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     }
 
     /// Goes into a parenthesis.
-    #[inline]
     pub(super) fn push(&mut self, inside: Clause) {
         if let Some(frame) = self.frames.get_mut(self.depth) {
             *frame = self.clause;
@@ -254,7 +258,6 @@ impl<'sql, 'known> Scan<'sql, 'known> {
     }
 
     /// Comes back out of a parenthesis.
-    #[inline]
     pub(super) fn pop(&mut self) {
         self.depth -= 1;
         self.clause = match self.frames.get(self.depth) {

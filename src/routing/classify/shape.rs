@@ -1,172 +1,169 @@
-//! The shape of a statement: its text without what changes from one run to the next.
+//! The shape of a statement: its text without the values that change from one run to the next.
 
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 
 use sea_orm::DbBackend;
 
 use super::{
-    dialect::{Dialect, Reading},
+    dialect::{Dialect, LiteralRules},
     lexer::Lexer,
-    token::{Kind, TOO_LONG, Token},
+    token::{TOO_LONG, Token, TokenKind},
 };
 
 /// Statements of one shape differ in their literals, parameters, white space, comments and the case of
 /// their words. A list of literals counts as one literal.
 ///
 /// Sixty-four bits under a key of this process (SipHash 1-3, `std`'s own): two shapes that fall together
-/// cost one of them a trip to the primary, or a refusal by its read-only session.
+/// cost one of the statements a trip to the primary, or a refusal by its read-only session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape(u64);
 
 /// How many statements a text holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Statements {
-    /// At the most one, however the server may read the text.
+    /// At most one, under all rules for literals.
     One,
     Several,
 }
 
-/// The shape of a text and how many statements it holds; `None` where the lexer cannot follow it.
+/// The shape of a text and the number of its statements; `None` where the lexer cannot follow the text.
 pub(crate) fn shape_of(sql: &str, backend: DbBackend, keys: &RandomState) -> Option<(Shape, Statements)> {
     let dialect = Dialect::of(backend)?;
     if sql.len() >= TOO_LONG {
         return None;
     }
-    let mut shape = None;
-    let mut statements = Statements::One;
-    for reading in dialect.readings() {
-        let mut writer = Writer::new(sql, dialect, *reading, keys);
-        let complete = writer.run();
-        if writer.statements > 1 {
-            statements = Statements::Several;
-        }
-        // The usual reading comes first; it has to make sense, the others only may.
-        if shape.is_none() && !complete {
-            return None;
-        }
-        shape.get_or_insert_with(|| Shape(writer.hasher.finish()));
-        if writer.lexer.ambiguous.is_none() {
-            break;
+    let (usual, others) = dialect.literal_rules();
+    let mut hasher = ShapeHasher::new(sql, dialect, usual, keys);
+    // The text must make sense under the usual rules; under the others it may.
+    if !hasher.run() {
+        return None;
+    }
+    let mut most = hasher.statements;
+    if hasher.lexer.ambiguous.is_some() {
+        for rules in others {
+            let mut other = ShapeHasher::new(sql, dialect, *rules, keys);
+            other.run();
+            most = most.max(other.statements);
         }
     }
-    shape.map(|shape| (shape, statements))
+    let statements = if most > 1 { Statements::Several } else { Statements::One };
+    Some((Shape(hasher.hash.finish()), statements))
 }
 
-/// The longest text of a shape that is worth showing, in bytes.
+/// The length at which a shown text is cut, in bytes.
 const SHOWN: usize = 1_000;
-/// Longer tokens are no names: PostgreSQL cuts them at 63 bytes, MySQL at 64 characters.
+/// Longer tokens are no names: PostgreSQL cuts names at 63 bytes, MySQL at 64 characters.
 const LONGEST_NAME: usize = 256;
 
-/// A text without the values that stand in it, as far as the lexer can follow it.
+/// The text of a statement with `?` for each value, as far as the lexer can follow the text.
 pub(crate) fn text_of_shape(sql: &str, backend: DbBackend) -> String {
     let mut shown = String::new();
     let (Some(dialect), true) = (Dialect::of(backend), sql.len() < TOO_LONG) else { return shown };
-    let Some(usual) = dialect.readings().first() else { return shown };
-    let mut lexer = Lexer::new(sql, dialect, *usual);
-    let (mut end, mut last) = (0, Kind::Start);
+    let mut lexer = Lexer::new(sql, dialect, dialect.literal_rules().0);
+    let (mut end, mut last) = (0, TokenKind::Start);
     while shown.len() < SHOWN {
-        let token = lexer.next();
-        // What follows may be inside of a literal, as the server reads it.
+        let lexed = lexer.next();
+        // Under other rules for literals this token may be inside of a literal, which must not be shown.
         if lexer.ambiguous.is_some() {
             break;
         }
+        let Ok(token) = lexed else { return shown };
         let text = sql.get(token.start()..token.end()).unwrap_or_default();
-        match token.kind() {
-            Kind::End | Kind::Stop => return shown,
+        match token.kind {
+            TokenKind::End => return shown,
             // `4111_1111`: the digits go on.
-            Kind::Word if last == Kind::Number && token.start() == end => {
+            TokenKind::Word if last == TokenKind::Number && token.start() == end => {
                 end = token.end();
                 continue;
             }
             _ if token.start() > end && end > 0 => shown.push(' '),
             _ => {}
         }
-        match token.kind() {
-            Kind::Text | Kind::Number | Kind::Parameter => shown.push('?'),
-            // A text to SQLite, when no column has that name.
-            Kind::Quoted if dialect == Dialect::Sqlite && text.starts_with('"') => shown.push('?'),
+        match token.kind {
+            TokenKind::Text | TokenKind::Number | TokenKind::Parameter => shown.push('?'),
+            // SQLite takes this for a text when no column has that name.
+            TokenKind::Quoted if dialect == Dialect::Sqlite && text.starts_with('"') => shown.push('?'),
             _ if text.len() > LONGEST_NAME => shown.push('…'),
             _ => shown.push_str(text),
         }
-        (end, last) = (token.end(), token.kind());
+        (end, last) = (token.end(), token.kind);
     }
     shown.push('…');
     shown
 }
 
-/// Writes one reading of a text into a hasher.
-struct Writer<'sql> {
+/// Hashes the shape of a text as one set of rules for literals reads it.
+struct ShapeHasher<'sql> {
     sql: &'sql [u8],
     /// Where the last token ended.
     end: usize,
     lexer: Lexer<'sql>,
-    hasher: DefaultHasher,
-    last: Last,
+    hash: DefaultHasher,
+    last: LastToken,
     statements: usize,
 }
 
-/// What was read last, as far as it matters for what is written next.
+/// The last token, as far as the hash of the next one depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Last {
-    /// Nothing of the present statement.
+enum LastToken {
+    /// No token of the present statement.
     Start,
     Literal,
-    /// A comma after a literal: if another literal follows, neither is written.
+    /// A comma after a literal: if another literal follows, neither is hashed.
     CommaAfterLiteral,
     Other,
 }
 
-impl<'sql> Writer<'sql> {
-    fn new(sql: &'sql str, dialect: Dialect, reading: Reading, keys: &RandomState) -> Self {
+impl<'sql> ShapeHasher<'sql> {
+    fn new(sql: &'sql str, dialect: Dialect, rules: LiteralRules, keys: &RandomState) -> Self {
         Self {
             sql: sql.as_bytes(),
             end: 0,
-            lexer: Lexer::new(sql, dialect, reading),
-            hasher: keys.build_hasher(),
-            last: Last::Start,
+            lexer: Lexer::new(sql, dialect, rules),
+            hash: keys.build_hasher(),
+            last: LastToken::Start,
             statements: 0,
         }
     }
 
-    /// Reads to the end; `false` if the lexer stops before.
+    /// Reads to the end; `false` if the lexer cannot.
     fn run(&mut self) -> bool {
         loop {
-            let token = self.lexer.next();
-            match token.kind() {
-                Kind::End => return true,
-                Kind::Stop => return false,
-                Kind::Semicolon => self.last = Last::Start,
+            let Ok(token) = self.lexer.next() else { return false };
+            match token.kind {
+                TokenKind::End => return true,
+                TokenKind::Semicolon => self.last = LastToken::Start,
                 _ => self.token(token),
             }
         }
     }
 
     fn token(&mut self, token: Token) {
-        let goes_on = self.last == Last::Literal && token.start() == self.end;
+        let goes_on = self.last == LastToken::Literal && token.start() == self.end;
         self.end = token.end();
-        if goes_on && token.kind() == Kind::Word {
+        if goes_on && token.kind == TokenKind::Word {
             return; // `4111_1111`: the digits go on.
         }
-        if self.last == Last::Start {
+        if self.last == LastToken::Start {
             self.statements += 1;
-            self.hasher.write_u8(b';');
+            self.hash.write_u8(b';');
         }
-        // `?` stands for a value in a shape that somebody writes down, also where it is an operator.
-        let is_literal = matches!(token.kind(), Kind::Text | Kind::Number | Kind::Parameter)
-            || (token.is(Kind::Operator) && self.text(token) == b"?");
+        // In the rules of a configuration `?` stands for a value, also where the database takes it for an operator.
+        let is_literal = matches!(token.kind, TokenKind::Text | TokenKind::Number | TokenKind::Parameter)
+            || (token.is(TokenKind::Operator) && self.text(token) == b"?");
         self.last = match (self.last, is_literal) {
-            (Last::CommaAfterLiteral, true) => Last::Literal,
+            (LastToken::CommaAfterLiteral, true) => LastToken::Literal,
             (_, true) => {
-                self.hasher.write_u8(b'?');
-                Last::Literal
+                self.hash.write_u8(b'?');
+                LastToken::Literal
             }
-            (Last::Literal, false) if token.is(Kind::Comma) => Last::CommaAfterLiteral,
+            (LastToken::Literal, false) if token.is(TokenKind::Comma) => LastToken::CommaAfterLiteral,
             (last, false) => {
-                if last == Last::CommaAfterLiteral {
-                    self.hasher.write_u8(b',');
+                if last == LastToken::CommaAfterLiteral {
+                    self.hash.write_u8(b',');
                 }
                 self.word(token);
-                Last::Other
+                LastToken::Other
             }
         };
     }
@@ -177,20 +174,20 @@ impl<'sql> Writer<'sql> {
 
     fn word(&mut self, token: Token) {
         let text = self.text(token);
-        if token.kind() == Kind::Word {
-            // In pieces: a hasher that is handed single bytes takes several times as long.
+        if token.kind == TokenKind::Word {
+            // In pieces: hashing byte by byte takes several times as long.
             let mut folded = [0; 64];
             for piece in text.chunks(folded.len()) {
                 let folded = &mut folded[..piece.len()];
                 folded.copy_from_slice(piece);
                 folded.make_ascii_lowercase();
-                self.hasher.write(folded);
+                self.hash.write(folded);
             }
         } else {
-            self.hasher.write(text);
+            self.hash.write(text);
         }
         // No token begins with a space: two tokens are not one.
-        self.hasher.write_u8(b' ');
+        self.hash.write_u8(b' ');
     }
 }
 

@@ -1,11 +1,12 @@
 //! `SHOW` and the system variables of MySQL.
 
+use super::keyword::Keyword;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::scan::{Scan, Step};
-use super::token::{Kind, Token};
+use super::scan::{RuleResult, Scan};
+use super::token::{Token, TokenKind};
 
-/// What `SHOW` may show on MySQL: data, definitions and settings, nothing of one node or one session.
+/// The objects that `SHOW` may show on MySQL: data, definitions and settings, none of one node or one session.
 #[rustfmt::skip]
 const SHOWN: &[&str] = &[
     "authors", "character", "charset", "collation", "columns", "contributors", "create", "databases", "engines",
@@ -13,7 +14,7 @@ const SHOWN: &[&str] = &[
     "tables", "triggers",
 ];
 
-/// System variables that tell the same to every session of a pool.
+/// System variables with the same value in every session of a pool.
 #[rustfmt::skip]
 const SETTINGS: &[&str] = &[
     "auto_increment_increment", "auto_increment_offset", "autocommit", "basedir", "character_set_client",
@@ -29,7 +30,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 impl Scan<'_, '_> {
-    pub(super) fn shown(&mut self, token: Token) -> Step {
+    pub(super) fn shown(&mut self, token: Token) -> RuleResult {
         let is_global = self.text(self.previous).eq_ignore_ascii_case(b"global");
         if self.is_one_of(token, &["variables"]) {
             self.phase = Phase::ShowVariables;
@@ -45,7 +46,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn shown_status(&mut self, token: Token) -> Step {
+    pub(super) fn shown_status(&mut self, token: Token) -> RuleResult {
         if self.is_one_of(token, &["status"]) {
             self.phase = Phase::ShowRest;
         } else if !self.is_one_of(token, &["body"]) {
@@ -54,36 +55,36 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// `SHOW VARIABLES LIKE 'last_insert_id'` tells of one session.
-    pub(super) fn shown_variable(&mut self, token: Token) -> Step {
+    /// `SHOW VARIABLES LIKE 'last_insert_id'` is about one session.
+    pub(super) fn shown_variable(&mut self, token: Token) -> RuleResult {
         let pattern = self.text(token).get(1..).unwrap_or_default();
         let of_session = [&b"last"[..], b"insert", b"ident", b"warning", b"error", b"rand_seed", b"pseudo", b"in_tr"];
         let is = |start: &&[u8]| pattern.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
-        if of_session.iter().any(is) { self.refuse(Reason::SessionVariable { at: token.start() }) } else { Ok(()) }
+        if of_session.iter().any(is) { Err(Reason::SessionVariable { at: token.start() }) } else { Ok(()) }
     }
 
-    /// `@x`, `@@x` or `:=` in a query; `token` is moved to the last one read.
-    pub(super) fn variable(&mut self, token: &mut Token) -> Step {
+    /// `@x`, `@@x` or `:=` in a query; `token` becomes the last token of the variable.
+    pub(super) fn variable(&mut self, token: &mut Token) -> RuleResult {
         let at = token.start();
-        match token.kind() {
+        match token.kind {
             // SHOW GRANTS FOR 'u'@'host'
-            Kind::At
+            TokenKind::At
                 if self.phase.is_show() && self.previous.ends_operand() && self.previous.end() == token.start() =>
             {
                 Ok(())
             }
-            Kind::AtAt => {
-                let mut name = self.lexer.next();
-                let known = self.is_one_of(name, &["global"]) || self.is_one_of(name, SETTINGS);
-                if name.kind() != Kind::Word || !known {
-                    return self.refuse(Reason::SessionVariable { at });
-                }
-                name.forget_keyword();
+            TokenKind::AtAt => {
+                let name = self.lexer.next().ok();
+                let is_setting = |name: &Token| self.is_one_of(*name, &["global"]) || self.is_one_of(*name, SETTINGS);
+                let Some(mut name) = name.filter(|name| name.is(TokenKind::Word)).filter(is_setting) else {
+                    return Err(Reason::SessionVariable { at });
+                };
+                name.keyword = Keyword::None;
                 *token = name;
                 self.chain.names = 9;
                 Ok(())
             }
-            _ => self.refuse(Reason::SessionVariable { at }),
+            _ => Err(Reason::SessionVariable { at }),
         }
     }
 }

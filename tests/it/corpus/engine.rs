@@ -1,8 +1,8 @@
-//! What differs between the engines.
+//! The differences between the engines.
 
 use super::session::Questions;
 
-/// One kind of server: what is asked of it, and what its error codes mean.
+/// One kind of server: the questions to it, and the meaning of its error codes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Engine {
     pub(crate) questions: Questions,
@@ -14,15 +14,15 @@ pub(crate) struct Engine {
     pub(crate) syntax_error: &'static str,
     /// The codes of missing privileges.
     pub(crate) not_allowed: &'static [&'static str],
-    /// What is in the tables, as rows of text.
+    /// Asks for the contents of the tables, as rows of text.
     pub(crate) contents: &'static str,
     /// The rows of `contents` are the pieces of the question.
     pub(crate) contents_are_asked_for: bool,
-    /// Run on each node.
+    /// Runs on each node.
     pub(crate) on_every_node: &'static str,
-    /// Makes what the corpus names, once for every type that the columns may be meant to have.
+    /// Makes the objects that the corpus names, once for every type that the columns may be meant to have.
     pub(crate) scripts: fn() -> Vec<Script>,
-    /// Lets the application's user at it.
+    /// Gives the application's user access to the objects.
     pub(crate) grants: &'static str,
 }
 

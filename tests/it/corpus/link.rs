@@ -1,4 +1,4 @@
-//! One connection to a server, and what the server says.
+//! One connection to a server, and the server's answers.
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use sea_orm::sqlx::{
 /// Longer than every time-out of a statement on the servers.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// One connection. Everything is sent as text, in the simple protocol.
+/// One connection. All statements go as text, in the simple protocol.
 #[derive(Debug)]
 pub(crate) enum Link {
     Postgres(PgConnection),

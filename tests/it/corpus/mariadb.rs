@@ -1,4 +1,4 @@
-//! MariaDB: what a statement can leave behind, and the tables that the corpus names.
+//! MariaDB: the traces that a statement can leave, and the tables that the corpus names.
 
 use super::{
     engine::{Engine, Script},
@@ -32,7 +32,7 @@ pub(crate) const MARIADB: Engine = Engine {
              ON *.* TO shop@'%'",
 };
 
-/// Variables as far as the session has its own value, but for those that every statement moves.
+/// The variables that have a value of the session's own, but for those that every statement changes.
 const STATE: &str = "
 SELECT CONCAT('gtid ', @@gtid_binlog_pos, ' ', @@gtid_current_pos) AS fact
 UNION ALL
@@ -51,7 +51,7 @@ SELECT CONCAT(variable_name, ' = ', variable_value) FROM information_schema.sess
 WHERE variable_name IN ('COM_STMT_PREPARE', 'COM_PREPARE_SQL', 'COM_HA_OPEN', 'CREATED_TMP_FILES')
 ";
 
-/// `CHECKSUM TABLE a, b, c`, in pieces: this asks for the question.
+/// The answer to this is a question, `CHECKSUM TABLE a, b, c`, in pieces.
 const CONTENTS: &str = "
 SELECT CONCAT('CHECKSUM TABLE ', GROUP_CONCAT(CONCAT(table_schema, '.`', table_name, '`')))
 FROM information_schema.tables
@@ -59,7 +59,7 @@ WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')
   AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')
 ";
 
-/// Row locks stand only in the report of InnoDB that is not cached: `innodb_trx` is up to 100 ms old.
+/// Row locks are read from the report of InnoDB, which is not cached: `innodb_trx` is up to 100 ms old.
 fn meaning(answer: &str, session: &str) -> Option<String> {
     if !answer.contains("INNODB MONITOR OUTPUT") {
         return (!matches!(answer, "InnoDB" | "")).then(|| answer.to_owned());
@@ -80,18 +80,34 @@ const WORLDS: [(&str, &str, &str, &str); 5] = [
 ];
 
 fn scripts() -> Vec<Script> {
-    let world = |(name, kind, value, table): (&str, &str, &str, &str)| {
-        let make = include_str!("mariadb.sql").replace("{world}", name).replace("{table}", table);
-        Script { make: make.replace("{type}", kind).replace("{value}", value), enter: format!("USE {name}") }
-    };
-    WORLDS.into_iter().map(world).collect()
+    WORLDS.into_iter().map(script).collect()
 }
+
+fn script((name, kind, value, table): (&str, &str, &str, &str)) -> Script {
+    let make = include_str!("mariadb.sql").replace("{world}", name).replace("{table}", table);
+    Script { make: make.replace("{type}", kind).replace("{value}", value), enter: format!("USE {name}") }
+}
+
+/// The tables of numbers, entered by sessions that read literals by other rules than the usual ones.
+fn under(sql_mode: &str) -> Vec<Script> {
+    let Script { make, enter } = script(WORLDS[0]);
+    vec![Script { make, enter: format!("{enter}; SET SESSION sql_mode = '{sql_mode}'") }]
+}
+
+/// As [`MARIADB`], under each other set of rules for literals that a setting can choose.
+pub(crate) const UNDER_OTHER_RULES: [Engine; 3] = [
+    Engine { scripts: || under("NO_BACKSLASH_ESCAPES"), ..MARIADB },
+    Engine { scripts: || under("ANSI_QUOTES"), ..MARIADB },
+    Engine { scripts: || under("NO_BACKSLASH_ESCAPES,ANSI_QUOTES"), ..MARIADB },
+];
 
 /// Of every kind one.
 pub(crate) const EFFECTS: &[&str] = &[
     "INSERT INTO t (id) VALUES (77)",
     "UPDATE t SET a = a + 1 WHERE id = 1",
     "SELECT NEXTVAL(s)",
+    "SELECT DEFAULT(c) FROM numbered",
+    "SELECT IF(1, DEFAULT(d), 0) FROM numbered",
     "SELECT a FROM t FOR UPDATE",
     "SELECT a FROM t LOCK IN SHARE MODE",
     "SELECT GET_LOCK('a', 1)",

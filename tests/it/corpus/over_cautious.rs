@@ -1,4 +1,5 @@
-//! What is kept on the primary although a replica would run it: only what the spec names, with a reason.
+//! The statements that stay on the primary although a replica would run them: only those that the spec names, with a
+//! reason.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +8,7 @@ use sea_orm_resolver::{Reason, classify};
 
 use super::{statements::with_values, support};
 
-/// What decided: the kind of the reason, and the word.
+/// The rule that decided: the kind of the reason, and the word.
 type Signature = (&'static str, String);
 
 /// The cases of the spec that are marked `over_cautious`, on one backend.
@@ -30,13 +31,13 @@ impl OverCautious {
         Self { backend, known, seen: HashSet::new() }
     }
 
-    /// A replica ran this write and nothing was left: does the spec name it, or what decided about it?
+    /// Whether the spec names the rule that made this a write, although a replica ran the statement and kept no trace.
     pub(crate) fn admits(&mut self, sql: &str) -> bool {
         self.seen.insert(sql.to_owned());
         self.known.contains_key(&signature(sql, self.backend))
     }
 
-    /// The marked cases that the replica refused, or that left something.
+    /// The marked cases that the replica refused, or that left a trace.
     pub(crate) fn rightly_cautious(&self) -> Vec<&str> {
         let marked = self.known.values().flatten().map(String::as_str);
         marked.filter(|sql| !self.seen.contains(*sql)).collect()

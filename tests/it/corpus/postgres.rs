@@ -1,4 +1,4 @@
-//! PostgreSQL: what a statement can leave behind, and the tables that the corpus names.
+//! PostgreSQL: the traces that a statement can leave, and the tables that the corpus names.
 
 use super::{
     engine::{Engine, Script},
@@ -42,10 +42,11 @@ SELECT 'the custom setting ' || name || ' = ' || current_setting(name, true) FRO
 WHERE current_setting(name, true) <> 'unset'
 UNION ALL
 SELECT 'the setting ' || name || ' = ' || setting FROM pg_settings
-WHERE source = 'session' AND name NOT IN ('statement_timeout', 'lock_timeout', 'default_transaction_read_only', 'search_path')
+WHERE source = 'session' AND name NOT IN ('statement_timeout', 'lock_timeout', 'default_transaction_read_only', 'search_path',
+                                        'standard_conforming_strings')
 ";
 
-/// The next transaction id of the whole server is among them: nobody can write without taking it.
+/// The next transaction id of the whole server is among the facts: no session can write without taking one.
 const STATE: &str = "
 SELECT 'next transaction id ' || pg_snapshot_xmax(pg_current_snapshot()) AS fact
 UNION ALL
@@ -91,15 +92,25 @@ const WORLDS: [(&str, &str, &str); 7] = [
 ];
 
 fn scripts() -> Vec<Script> {
-    let world = |(name, kind, value): (&str, &str, &str)| {
-        let make = include_str!("postgres.sql").replace("{world}", name);
-        Script {
-            make: make.replace("{type}", kind).replace("{value}", value),
-            enter: format!("SET search_path = {name}, public"),
-        }
-    };
-    WORLDS.into_iter().map(world).collect()
+    WORLDS.into_iter().map(script).collect()
 }
+
+fn script((name, kind, value): (&str, &str, &str)) -> Script {
+    let make = include_str!("postgres.sql").replace("{world}", name);
+    Script {
+        make: make.replace("{type}", kind).replace("{value}", value),
+        enter: format!("SET search_path = {name}, public"),
+    }
+}
+
+/// The tables of words, entered by sessions for which a backslash escapes in every literal.
+fn with_escapes() -> Vec<Script> {
+    let Script { make, enter } = script(WORLDS[1]);
+    vec![Script { make, enter: format!("{enter}; SET standard_conforming_strings = off") }]
+}
+
+/// As [`POSTGRES`], under the other set of rules for literals.
+pub(crate) const UNDER_OTHER_RULES: Engine = Engine { scripts: with_escapes, ..POSTGRES };
 
 /// Of every kind one.
 pub(crate) const EFFECTS: &[&str] = &[

@@ -1,19 +1,20 @@
-//! A session in which statements are tried, and what each of them leaves behind.
+//! A session in which statements are tried, and the traces of each.
 
 use anyhow::Result;
 
 use super::link::{Link, Refusal, is_copy};
 
-/// What is asked of a server before and after a statement, and how it is told to begin and to end.
+/// The questions to a server before and after a statement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Questions {
     /// Told to every new session.
     pub(crate) settings: &'static str,
-    /// Asked in the transaction of the statement: what it holds.
+    /// Asked in the transaction of the statement: the locks and ids that it holds.
     pub(crate) held: &'static [&'static str],
-    /// What an answer to that means; `None` is nothing held.
+    /// The meaning of an answer to `held`; `None` when the transaction holds nothing.
     pub(crate) meaning: fn(&str, session: &str) -> Option<String>,
-    /// Asked outside of transactions, as one column `fact`: whatever differs between two answers was changed in between.
+    /// Asked outside of transactions, as one column `fact`: whatever differs between two answers was changed in
+    /// between.
     pub(crate) state: &'static str,
     /// The same in one short text, of a table `state`.
     pub(crate) digest: &'static str,
@@ -36,18 +37,18 @@ pub(crate) struct Session {
     is_sure: bool,
 }
 
-/// What is asked outside of transactions.
+/// The answers outside of transactions.
 #[derive(Debug)]
 struct State {
     facts: Vec<String>,
     digest: String,
 }
 
-/// What became of a statement.
+/// The outcome of a statement.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Refused(Refusal),
-    /// What it left behind: locks, a transaction id, changed state.
+    /// The traces that the statement left: locks, a transaction id, changed state.
     Ran(Vec<String>),
 }
 

@@ -1,4 +1,4 @@
-//! The statements that are tried: the spec files, and what is generated along the axes.
+//! The statements that are tried: those of the spec files, and those generated along the axes.
 
 use std::collections::HashSet;
 

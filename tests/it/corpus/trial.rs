@@ -31,20 +31,20 @@ pub(crate) struct Trial<'cluster> {
     pub(crate) verdicts: Verdicts,
 }
 
-/// What became of the statements.
+/// The outcomes of the statements.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
-    /// Ran on both, and left nothing.
+    /// Statements that ran on both nodes, and left nothing.
     pub(crate) reads: usize,
-    /// The replica would not.
+    /// Writes that the replica refused.
     pub(crate) refused_writes: usize,
-    /// The replica did, and something was left.
+    /// Writes that the replica ran, and that left a trace.
     pub(crate) effective_writes: usize,
-    /// The replica did, nothing was left, and the spec says why that is so.
+    /// Writes that the replica ran, that left no trace, and for which the spec has the reason.
     pub(crate) known_over_cautious: usize,
-    /// No server of this kind and version understands them, or not with the tables here.
+    /// Statements that a server of this kind and version refuses as not valid, or not with these tables.
     pub(crate) invalid: Vec<String>,
-    /// Where the server does not agree.
+    /// Statements about which the server does not agree.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl World {
         })
     }
 
-    /// On the replica, with every privilege where that is needed.
+    /// Runs a statement on the replica, with every privilege if the usual ones do not suffice.
     async fn replica(&mut self, sql: &str, engine: Engine) -> Result<Outcome> {
         match self.replica.attempt(sql).await? {
             Outcome::Refused(refusal) if engine.not_allowed.contains(&refusal.code.as_str()) => {
@@ -91,7 +91,7 @@ impl<'cluster> Trial<'cluster> {
         Ok(Self { backend, engine, cluster, worlds, over_cautious, verdicts: Verdicts::default() })
     }
 
-    /// Tries all of them, and looks at the contents of the primary before and after.
+    /// Tries all statements, and compares the contents of the primary before and after.
     pub(crate) async fn run(&mut self, statements: &[String]) -> Result<()> {
         let before = self.contents().await?;
         for sql in statements {
@@ -173,7 +173,7 @@ impl<'cluster> Trial<'cluster> {
         Ok(())
     }
 
-    /// What the spec marks as over-cautious, and is not: the replica refused it, or something was left.
+    /// The cases that the spec marks as over-cautious, although the replica refused them or they left a trace.
     pub(crate) fn rightly_cautious(&self) -> Vec<&str> {
         self.over_cautious.rightly_cautious()
     }
