@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{
     account::Account,
-    discover, identity, mariadb, mysql,
+    identity, mariadb, mysql,
     node::{Common, Engine, Node},
     ports::{self, Port},
     postgres,
@@ -79,29 +79,36 @@ impl MariaDbCluster {
 }
 
 impl MySqlCluster {
-    /// Starts a primary and `replicas` replicas; all are ready and receiving. `None` when MySQL is not
-    /// installed: few systems still have a package of it. That is said on standard error, past the capture
-    /// of a test's output, because a test that passes without a server has shown nothing.
+    /// Starts a primary and `replicas` replicas; all are ready and receiving.
     ///
     /// # Errors
-    /// When `TESTKIT_MYSQL_BIN` names a folder without MySQL; when a server fails, with its log.
-    pub async fn start_if_installed(replicas: usize) -> Result<Option<Self>> {
-        if let Err(missing) = discover::mysql() {
-            ensure!(std::env::var_os(discover::MYSQL_VARIABLE).is_none(), missing);
-            shout();
-            return Ok(None);
+    /// When MySQL is not installed, with the way to get it; when a server fails, with its log.
+    pub async fn start(replicas: usize) -> Result<Self> {
+        Self::start_with(replicas, &[]).await
+    }
+
+    /// Starts with server variables, such as `("wait_timeout", "3")`, on all nodes.
+    pub async fn start_with(replicas: usize, settings: &[(&str, &str)]) -> Result<Self> {
+        Cluster::start(Engine::MySql, replicas, settings).await.map(Self)
+    }
+
+    /// Whether the tests on MySQL are to be left out: `TESTKIT_WITHOUT_MYSQL` is set, and is neither empty nor `0`.
+    ///
+    /// A line on standard error then names the test, past the capture of its output, because a test
+    /// that passes without a server has shown nothing.
+    pub fn is_left_out() -> bool {
+        let left_out = std::env::var_os(WITHOUT_MYSQL).is_some_and(|value| !value.is_empty() && value != "0");
+        if left_out {
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or("a test");
+            // A closed standard error is no reason to fail.
+            let _unheard = writeln!(io::stderr(), "\n!!! NOT TESTED: {test}: {WITHOUT_MYSQL} is set !!!\n");
         }
-        Cluster::start(Engine::MySql, replicas, &[]).await.map(|cluster| Some(Self(cluster)))
+        left_out
     }
 }
 
-fn shout() {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    // Nobody is left to tell when standard error is closed.
-    let _unheard =
-        writeln!(io::stderr(), "\n!!! NOT TESTED: {test}: no MySQL is installed; see scripts/get-mysql !!!\n");
-}
+const WITHOUT_MYSQL: &str = "TESTKIT_WITHOUT_MYSQL";
 
 impl Deref for PostgresCluster {
     type Target = Cluster;

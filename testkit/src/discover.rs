@@ -44,9 +44,6 @@ struct Wanted {
     way: &'static str,
 }
 
-/// What is set to say which MySQL to use.
-pub(crate) const MYSQL_VARIABLE: &str = "TESTKIT_MYSQL_BIN";
-
 const POSTGRES: Wanted = Wanted {
     title: "PostgreSQL 14 or newer",
     variable: "TESTKIT_POSTGRES_BIN",
@@ -80,7 +77,7 @@ const MARIADB: Wanted = Wanted {
 
 const MYSQL: Wanted = Wanted {
     title: "MySQL 8.0.26 or newer",
-    variable: MYSQL_VARIABLE,
+    variable: "TESTKIT_MYSQL_BIN",
     server: "mysqld",
     installer: "mysqld",
     installer_near: &["."],

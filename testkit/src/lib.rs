@@ -16,13 +16,13 @@
 //! A cluster starts in about a quarter of a second: its nodes are copies of a data folder made once
 //! per server version, in memory where there is enough of it (else in the temporary folder, or in
 //! `TESTKIT_DIR`). The servers are those on `PATH` or in the usual folders, or in the folders that
-//! `TESTKIT_POSTGRES_BIN` and `TESTKIT_MARIADB_BIN` name. They run as `nobody` when the tests run as
+//! `TESTKIT_POSTGRES_BIN`, `TESTKIT_MARIADB_BIN` and `TESTKIT_MYSQL_BIN` name. They run as `nobody` when the tests run as
 //! root (PostgreSQL wants the user to be in `/etc/passwd`). Nothing remains of a cluster that is dropped, nor of one whose process panics, exits or is
 //! killed; templates do remain, under `testkit-templates-<uid>`. Linux only: it reads `/proc`.
 //!
-//! MySQL is used where it is found: in `TESTKIT_MYSQL_BIN`, on `PATH` or in the usual folders. Few systems
-//! have a package; `scripts/get-mysql` unpacks Debian's into a folder of its own. A test that
-//! wants it and finds none says so on standard error, and passes.
+//! Few systems have a package of MySQL; `scripts/get-mysql` unpacks Debian's into a folder of its own. A test
+//! that wants a server and finds none fails. The tests on MySQL alone can be left out: see
+//! [`MySqlCluster::is_left_out`].
 //!
 //! A URL has the form `postgres://shop:s3cret-shop@127.0.0.1:port/shop`. Its user owns the database
 //! and has ordinary rights; see [`Server::admin_url`] and [`Server::privileged_url`] for others.

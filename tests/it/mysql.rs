@@ -1,5 +1,4 @@
-//! MySQL, where one is installed: what holds on MariaDB holds there, and freshness by its sets of GTIDs.
-//! Where none is, each test says so on standard error.
+//! Tests of MySQL alone: freshness by its sets of GTIDs, and where it differs from MariaDB.
 
 use std::{collections::BTreeSet, time::Duration};
 

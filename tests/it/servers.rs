@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Deref};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use sea_orm::{ConnectOptions, DbBackend};
 use sea_orm_resolver::{Builder, DatabaseConnection, NodeConfig};
 use testkit::{Cluster, MariaDbCluster, MySqlCluster, PostgresCluster, Server};
@@ -57,6 +57,7 @@ pub(crate) use on_each_database;
 /// Calls a test with a cluster of the database that the function is named after.
 pub(crate) mod run_on {
     use anyhow::Result;
+    use testkit::MySqlCluster;
 
     use super::Servers;
 
@@ -69,10 +70,10 @@ pub(crate) mod run_on {
     }
 
     pub(crate) async fn mysql(test: impl AsyncFnOnce(Servers) -> Result<()>) -> Result<()> {
-        match Servers::mysql().await? {
-            Some(servers) => test(servers).await,
-            None => Ok(()),
+        if MySqlCluster::is_left_out() {
+            return Ok(());
         }
+        test(Servers::mysql().await?).await
     }
 }
 
@@ -104,9 +105,8 @@ impl Servers {
         Ok(Self::MariaDb(MariaDbCluster::start(2).await?))
     }
 
-    /// `None`, and loud about it, where MySQL is not installed.
-    pub(crate) async fn mysql() -> Result<Option<Self>> {
-        Ok(MySqlCluster::start_if_installed(2).await?.map(Self::MySql))
+    pub(crate) async fn mysql() -> Result<Self> {
+        Ok(Self::MySql(MySqlCluster::start(2).await?))
     }
 
     /// A second cluster of the same database.
@@ -114,7 +114,7 @@ impl Servers {
         match self {
             Self::Postgres(_) => Self::postgres().await,
             Self::MariaDb(_) => Self::mariadb().await,
-            Self::MySql(_) => Self::mysql().await?.context("MySQL was installed a moment ago"),
+            Self::MySql(_) => Self::mysql().await,
         }
     }
 
