@@ -39,6 +39,10 @@ pub(crate) enum Kind {
     WentDown { node: String },
     /// A text that is no causal token.
     BadToken { problem: String },
+    /// A node belongs to another cluster than the primary.
+    OtherCluster { node: String, theirs: String, ours: String },
+    /// A new primary lacks what the present one has.
+    WouldLose { node: String, missing: String },
     /// Running operations did not finish within the drain time-out.
     DrainTimedOut { node: String, in_flight: u64 },
 }
@@ -125,6 +129,18 @@ impl Error {
         matches!(*self.kind, Kind::DrainTimedOut { .. })
     }
 
+    /// A node was to join that belongs to another cluster than the primary: PostgreSQL gives it another system
+    /// identifier; on MySQL and MariaDB its GTIDs share nothing with the primary's history. The error names both.
+    pub fn is_other_cluster(&self) -> bool {
+        matches!(*self.kind, Kind::OtherCluster { .. })
+    }
+
+    /// A node was to become the primary that lacks data which the sessions of this connection may have written or read.
+    /// The error says how much; [`SwapOptions::accept_lost_writes`](crate::SwapOptions::accept_lost_writes) accepts it.
+    pub fn is_lost_writes(&self) -> bool {
+        matches!(*self.kind, Kind::WouldLose { .. })
+    }
+
     /// A text is no causal token: it was cut short, mistyped, or made by another version of this crate.
     pub fn is_bad_token(&self) -> bool {
         matches!(*self.kind, Kind::BadToken { .. })
@@ -138,6 +154,8 @@ impl Error {
             | Kind::NotReadOnly { node }
             | Kind::ReadOnly { node, .. }
             | Kind::WentDown { node }
+            | Kind::OtherCluster { node, .. }
+            | Kind::WouldLose { node, .. }
             | Kind::DrainTimedOut { node, .. } => Some(node),
             Kind::UnknownNode { name, .. } => Some(name),
             Kind::Config { .. } | Kind::Refused { .. } | Kind::BadToken { .. } | Kind::NoEligibleNode { .. } => None,
@@ -173,6 +191,8 @@ impl From<Error> for DbErr {
             | Kind::UnknownNode { .. }
             | Kind::WentDown { .. }
             | Kind::BadToken { .. }
+            | Kind::OtherCluster { .. }
+            | Kind::WouldLose { .. }
             | Kind::DrainTimedOut { .. } => Self::Conn(error.wrapped()),
         }
     }
@@ -230,6 +250,17 @@ impl fmt::Display for Error {
                 write!(f, "no node is named `{name}`; the members are: {}", known.join(", "))
             }
             Kind::BadToken { problem } => write!(f, "not a causal token: {problem}"),
+            Kind::OtherCluster { node, theirs, ours } => write!(
+                f,
+                "node `{node}` belongs to another cluster ({theirs}) than the primary ({ours}); give a server of this \
+                 cluster, or switch the comparison off with `role_check(false)` for a logical replica, or with \
+                 `SwapOptions::accept_other_cluster` for a new primary"
+            ),
+            Kind::WouldLose { node, missing } => write!(
+                f,
+                "node `{node}` lacks data that this process may have written or read: {missing}; wait until it has \
+                 caught up, or accept the loss with `swap_primary_with` and `SwapOptions::accept_lost_writes`"
+            ),
             Kind::WentDown { node } => write!(f, "node `{node}` went down while it ran this operation"),
             Kind::DrainTimedOut { node, in_flight } => {
                 write!(f, "{in_flight} operations still run on node `{node}`; they go on, and it takes no new ones")

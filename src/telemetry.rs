@@ -10,7 +10,7 @@ use tracing::{Level, Span, debug, info, trace, trace_span, warn};
 
 use crate::{
     routing::RouteDecision,
-    topology::{Health, Role, Topology},
+    topology::{Health, Role, Topology, Unfit},
 };
 
 /// Whether somebody takes the spans of operations. Asked first: making a span that nobody takes costs
@@ -110,6 +110,22 @@ pub(crate) fn writes_delay_reads() {
     );
 }
 
+/// A replica belongs to another cluster than the primary. Fields: `node`, `why`, `primary`.
+pub(crate) fn other_cluster(node: &str, why: impl fmt::Display, topology: &Topology) {
+    let primary = topology.samples.newest().map(|newest| newest.position.history());
+    warn!(target: "sea_orm_resolver::health", node, %why, primary, "replica of another cluster takes no reads");
+}
+
+/// The primary was swapped for a server that lacks data, as the caller allowed. Fields: `node`, `missing`.
+pub(crate) fn writes_given_up(node: &str, missing: impl fmt::Display) {
+    warn!(target: "sea_orm_resolver::topology", node, %missing, "the new primary lacks writes, which are lost");
+}
+
+/// The primary was swapped for a server that could not be compared with it. Fields: `node`.
+pub(crate) fn primary_not_compared(node: &str) {
+    warn!(target: "sea_orm_resolver::topology", node, "it is not known whether the new primary has all writes of the one before");
+}
+
 /// A causal token is of no use here: its session reads from the primary. Fields: `why`.
 pub(crate) fn token_unrelated(why: &str) {
     warn!(target: "sea_orm_resolver::route", why, "a causal token cannot be compared; its session reads from the primary");
@@ -173,6 +189,9 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
         }
         if known.lag.is_over != member.lag.is_over {
             lag_changed(name, member.lag.is_over, member.lag(), member.lag_bytes());
+        }
+        if !known.is_of_other_cluster() && member.is_of_other_cluster() {
+            other_cluster(member.name(), member.says(Unfit::OtherCluster), after);
         }
         if !known.lives.is_shared() && member.lives.is_shared() {
             warn!(target: "sea_orm_resolver::health", node = name, "two servers answer at this address; sessions go by time there");

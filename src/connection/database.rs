@@ -17,7 +17,7 @@ use crate::{
     monitor::{FirstAnswer, Writer, connect_all},
     routing::{BadRule, Intent, LeastInFlight, Policy, RoundRobin, StatementRouter, WeightedRandom},
     telemetry,
-    topology::{Answerer, Role, Samples, Topology},
+    topology::{Answerer, Role, Samples, Topology, Unfit},
 };
 
 /// Opens connections, as SeaORM's type of the same name.
@@ -286,6 +286,9 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         lag_limit: settings.lag_limit,
     };
     topology.sample(Answerer::Other);
+    for replica in topology.replicas.iter().filter(|replica| replica.is_of_other_cluster()) {
+        telemetry::other_cluster(replica.name(), replica.says(Unfit::OtherCluster), &topology);
+    }
     let watched = !topology.is_single();
     let shared = Shared::new(Writer::new(topology, settings, clock, Arc::new(router)), policy, seed, backend);
     if watched {

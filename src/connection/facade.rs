@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
-    monitor::SwapReport,
+    monitor::{SwapOptions, SwapReport},
     routing::{Intent, ReadPlan, RouteDecision, StatementClass},
     topology::{Lane, Topology},
 };
@@ -201,12 +201,29 @@ impl DatabaseConnection {
     /// replicas. A replica with the same name leaves the replicas.
     ///
     /// # Errors
-    /// The node does not answer, or says it is a replica; then nothing has changed.
+    /// The node does not answer, or says it is a replica; or it is known to lack data that this process may have written
+    /// or read, or belongs to another cluster ([`swap_primary_with`](Self::swap_primary_with) accepts both). Then nothing
+    /// has changed.
     ///
     /// # Cancel safety
     /// As [`swap_replicas`](Self::swap_replicas).
     pub async fn swap_primary(&self, node: impl Into<NodeConfig>) -> Result<SwapReport, Error> {
-        self.shared.monitor.swap_primary(node.into()).await
+        self.swap_primary_with(node, SwapOptions::default()).await
+    }
+
+    /// As [`swap_primary`](Self::swap_primary), with what the caller accepts.
+    ///
+    /// # Errors
+    /// As [`swap_primary`](Self::swap_primary), but for what is accepted.
+    ///
+    /// # Cancel safety
+    /// As [`swap_replicas`](Self::swap_replicas).
+    pub async fn swap_primary_with(
+        &self,
+        node: impl Into<NodeConfig>,
+        options: SwapOptions,
+    ) -> Result<SwapReport, Error> {
+        self.shared.monitor.swap_primary(node.into(), options).await
     }
 
     /// Changes the primary's share of the reads (0 to 1) for the draws to come.

@@ -41,7 +41,7 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
             writer.leave_former_server(&member.node, &pool);
         }
         let (incarnation, at) = (answer.incarnation.into(), writer.clock.now());
-        let reply = Reply::Unexpected { incarnation, at };
+        let reply = Reply::Unexpected { incarnation, position: answer.position, at };
         writer.observe(&Observation { node: id, generation: member.belief.generation, reply });
         member.node.check_idle();
     }))

@@ -7,12 +7,17 @@ use super::{
     Monitor,
     connect::{FirstAnswer, Opened, connect_all},
     drain,
+    probe::{self, Scope},
+    prober, succession,
 };
 use crate::{
     Error,
     config::{NodeConfig, NodePlan, check_together, plan_nodes, share},
     error::Kind,
-    topology::{Answerer, Lane, Member, Node, NodeId, Role, Rotation, Topology},
+    topology::{
+        Answerer, Health, Lane, Member, Node, NodeId, Position, PositionOrder, Positions, Reported, Role, Rotation,
+        Sample, Samples, Topology,
+    },
 };
 
 /// What a change of the membership did, by name.
@@ -25,6 +30,28 @@ pub struct SwapReport {
     pub kept: Vec<String>,
     /// Nodes that left and are drained in the background.
     pub removed: Vec<String>,
+}
+
+/// What the caller of [`swap_primary_with`](crate::DatabaseConnection::swap_primary_with) accepts. By default nothing is
+/// accepted.
+///
+/// ```
+/// use sea_orm_resolver::SwapOptions;
+///
+/// let options = SwapOptions { accept_lost_writes: true, ..SwapOptions::default() };
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwapOptions {
+    /// The new primary may lack data that this process has written or read. Without this, a server whose position is
+    /// known to be behind the present primary's is refused, and the error says how far behind: after a failover with
+    /// asynchronous replication the last writes of the lost primary are often missing. Where the positions cannot be
+    /// compared (nodes without positions; a PostgreSQL server that was restarted after its promotion), nothing is
+    /// refused, and a warning says so.
+    pub accept_lost_writes: bool,
+    /// The new primary may belong to another cluster, with other data. The replicas of the cluster before then take no
+    /// reads until they are swapped too.
+    pub accept_other_cluster: bool,
 }
 
 impl Monitor {
@@ -51,7 +78,9 @@ impl Monitor {
                 fresh.push(plan);
             }
         }
-        let mut opened = self.connect(fresh).await?.into_iter();
+        let opened = self.connect(fresh).await?;
+        self.refuse_other_clusters(&opened).await?;
+        let mut opened = opened.into_iter();
 
         let kept: HashSet<NodeId> = places.iter().filter_map(Place::kept).collect();
         let after = self.writer.update(|topology| {
@@ -89,6 +118,7 @@ impl Monitor {
         let plans = plan_nodes(&self.writer.settings, &fields, &before.names())?;
         self.check_backends(&before, &plans)?;
         let opened = self.connect(plans).await?;
+        self.refuse_other_clusters(&opened).await?;
         let added = opened.iter().map(|opened| opened.member.name().to_owned()).collect();
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
@@ -125,7 +155,7 @@ impl Monitor {
     }
 
     /// Makes another node the primary. A replica of the same name leaves the replicas.
-    pub(crate) async fn swap_primary(&self, node: NodeConfig) -> Result<SwapReport, Error> {
+    pub(crate) async fn swap_primary(&self, node: NodeConfig, options: SwapOptions) -> Result<SwapReport, Error> {
         let _turn = self.membership.lock().await;
         let before = self.writer.cell().load_full();
         let fields = [("primary".to_owned(), &node, Role::Primary)];
@@ -136,12 +166,20 @@ impl Monitor {
         }
         let name = plan.name.to_string();
         self.check_backends(&before, std::slice::from_ref(&plan))?;
+        // Asked before the new one, so that the new one is not behind only because it was asked earlier.
+        let must_have = self.positions_to_keep(&before).await;
         let opened = self.connect(vec![plan]).await?.pop().expect("one was opened");
         if opened.member.observed_role() == Some(Role::Replica)
             && opened.member.settings.role_check == crate::topology::RoleCheck::On
         {
             close(&opened.member.node);
             return Err(Error::unreachable(name, "it says it is a replica; promote it first"));
+        }
+        if let Err(refusal) =
+            succession::check(&opened.member, &must_have, options, self.writer.settings.probe_timeout).await
+        {
+            close(&opened.member.node);
+            return Err(refusal);
         }
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
@@ -217,6 +255,67 @@ impl Monitor {
             return Err(failure);
         }
         Ok(opened)
+    }
+
+    /// Refuses nodes that are no replicas of the present primary's cluster, and closes them all.
+    async fn refuse_other_clusters(&self, opened: &[Opened]) -> Result<(), Error> {
+        let topology = self.writer.cell().load_full();
+        let samples = match topology.samples.newest() {
+            Some(_) => topology.samples.clone(),
+            // Without replicas nothing asks the primary.
+            None => match self.ask_primary(&topology).await {
+                Some(sample) => Samples::default().with(sample),
+                None => return Ok(()),
+            },
+        };
+        let foreign = opened.iter().find_map(|opened| match opened.member.observed.as_ref()?.position {
+            Reported::At(ref position) if opened.member.is_foreign(position, &samples) => Some((opened, position)),
+            _ => None,
+        });
+        let (Some((node, theirs)), Some(ours)) = (foreign, samples.newest()) else { return Ok(()) };
+        let refusal = Error::new(Kind::OtherCluster {
+            node: node.member.name().to_owned(),
+            theirs: theirs.history(),
+            ours: ours.position.history(),
+        });
+        for opened in opened {
+            close(&opened.member.node);
+        }
+        Err(refusal)
+    }
+
+    /// The positions that the sessions of this connection may have written or read, of the members whose positions are
+    /// believed: the present primary's, asked now if it answers, and those of replicas that are ahead of what was last
+    /// known of the primary.
+    async fn positions_to_keep(&self, topology: &Topology) -> Vec<Arc<Position>> {
+        if let Some(sample) = self.ask_primary(topology).await {
+            return vec![sample.position];
+        }
+        let Some(newest) = topology.samples.newest() else { return Vec::new() };
+        let replicas = topology.replicas.iter().filter_map(|replica| replica.freshness.fresh());
+        let is_ahead = |position: &&Arc<Position>| position.compared_to(&newest.position) == PositionOrder::Covers;
+        let ahead = replicas.map(|fresh| &fresh.position).filter(is_ahead);
+        std::iter::once(&newest.position).chain(ahead).cloned().collect()
+    }
+
+    /// Where the primary is now; `None` if it does not answer in time, has no position, or takes no writes any more.
+    async fn ask_primary(&self, topology: &Topology) -> Option<Sample> {
+        let primary = &topology.primary;
+        let driver = primary.node.driver(Lane::Read);
+        if primary.settings.positions == Positions::Off
+            || primary.health() == Health::Down
+            || !probe::can_be_asked(&*driver)
+        {
+            return None;
+        }
+        let stamp = self.writer.clock.stamp();
+        let mut link = None;
+        let asking = prober::ask_server(&*driver, &mut link, Role::Primary, Scope::Position);
+        let (answer, _) = tokio::time::timeout(self.writer.settings.probe_timeout, asking).await.ok()?.ok()?;
+        match (answer.role, answer.position) {
+            (Role::Primary, Reported::At(position)) => Some(Sample { stamp, position }),
+            _ => None,
+        }
     }
 
     fn check_backends(&self, topology: &Topology, plans: &[NodePlan]) -> Result<(), Error> {

@@ -8,6 +8,7 @@ mod greeting;
 mod membership;
 mod probe;
 mod prober;
+mod succession;
 mod writer;
 
 use std::{
@@ -25,7 +26,7 @@ use sea_orm::{DbErr, Statement};
 use tokio::task::JoinHandle;
 
 pub(crate) use connect::{FirstAnswer, connect_all};
-pub use membership::SwapReport;
+pub use membership::{SwapOptions, SwapReport};
 pub(crate) use writer::Writer;
 
 use probe::Scope;

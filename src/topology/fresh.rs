@@ -27,6 +27,8 @@ pub(crate) enum Freshness {
     Timed,
     /// It is another door to the primary's own file.
     Always,
+    /// The server belongs to another cluster than the primary, and was last at this position: it serves no reads.
+    Foreign(Arc<Position>),
     Known(Fresh),
 }
 
@@ -142,7 +144,7 @@ impl Lag {
     pub(crate) fn after(self, freshness: &Freshness, samples: &Samples, limit: LagLimit, answered: bool) -> Self {
         let behind = match freshness {
             Freshness::Known(fresh) => fresh.lag(samples),
-            Freshness::Unknown => Behind::Unknown,
+            Freshness::Unknown | Freshness::Foreign(_) => Behind::Unknown,
             // What has no position has no lag.
             Freshness::Timed | Freshness::Always => return Self::default(),
         };
@@ -171,7 +173,7 @@ impl Freshness {
     pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
         floor.is_none()
             || match self {
-                Self::Unknown => false,
+                Self::Unknown | Self::Foreign(_) => false,
                 Self::Timed => floor.is_past(now, stick_after_write),
                 Self::Always => true,
                 Self::Known(fresh) => floor.is_reached(fresh.through, now),
@@ -181,7 +183,7 @@ impl Freshness {
     /// Whether everything that was acknowledged until `within` ago is visible here.
     pub(crate) fn is_within(&self, within: Duration, now: Tick) -> bool {
         match self {
-            Self::Unknown | Self::Timed => false,
+            Self::Unknown | Self::Timed | Self::Foreign(_) => false,
             Self::Always => true,
             Self::Known(fresh) => fresh.has_caught_up() && now.since(fresh.through.at) <= within,
         }
@@ -190,7 +192,7 @@ impl Freshness {
     pub(crate) fn fresh(&self) -> Option<&Fresh> {
         match self {
             Self::Known(fresh) => Some(fresh),
-            Self::Unknown | Self::Timed | Self::Always => None,
+            Self::Unknown | Self::Timed | Self::Always | Self::Foreign(_) => None,
         }
     }
 }

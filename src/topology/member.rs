@@ -89,6 +89,8 @@ pub(crate) enum Unfit {
     TooStale,
     /// It is further behind than the limit.
     Lagging,
+    /// It belongs to another cluster than the primary.
+    OtherCluster,
     /// The operation has failed on it already.
     Tried,
     /// The consistency asked for is the primary's alone.
@@ -177,6 +179,13 @@ impl Member {
         self.lag.bytes
     }
 
+    /// Whether the server belongs to another cluster than the primary, and so serves no reads: PostgreSQL gives it
+    /// another system identifier; on MySQL and MariaDB its GTIDs share nothing with the primary's history. Members with
+    /// `role_check` or `positions` switched off are not compared.
+    pub fn is_of_other_cluster(&self) -> bool {
+        matches!(self.freshness, Freshness::Foreign(_))
+    }
+
     /// Why the last probe failed, while it is the last one.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
@@ -192,6 +201,7 @@ impl Member {
         }
         match self.believed_role(now, believed_for) {
             Some(role) if self.contradicts(configured, now, believed_for) => Err(Unfit::RoleContradicts(role)),
+            _ if self.is_of_other_cluster() && configured == Role::Replica => Err(Unfit::OtherCluster),
             _ if self.lag.is_over && configured == Role::Replica => Err(Unfit::Lagging),
             _ => Ok(()),
         }
@@ -217,6 +227,10 @@ impl Member {
             {
                 format!("{why} ({lag:?} behind)")
             }
+            (Unfit::OtherCluster, _) => match &self.freshness {
+                Freshness::Foreign(position) => format!("{why} ({})", position.history()),
+                _ => why.to_string(),
+            },
             _ => why.to_string(),
         }
     }
@@ -283,6 +297,7 @@ impl fmt::Display for Unfit {
             Self::WroteTooRecently => f.write_str("this session wrote too recently"),
             Self::TooStale => f.write_str("it is not known to be as fresh as asked"),
             Self::Lagging => f.write_str("it is further behind than `max_lag`"),
+            Self::OtherCluster => f.write_str("it belongs to another cluster than the primary"),
             Self::Tried => f.write_str("the operation failed on it already"),
             Self::NotPrimary => f.write_str("not the primary"),
         }

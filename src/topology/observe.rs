@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Answerer, Fresh, Freshness, Generation, Health, Member, NodeId, Observed, Positions, Reported, Role, Sample,
-    Samples, Tick, Topology,
+    Answerer, Fresh, Freshness, Generation, Health, Member, NodeId, Observed, Position, Positions, Reported, Role,
+    RoleCheck, Sample, Samples, Tick, Topology,
 };
 
 /// What was learned about one node.
@@ -28,7 +28,7 @@ pub(crate) enum Reply {
         why: Arc<str>,
     },
     /// A new connection of a pool led to a server that is not the one believed to answer, or that has less than it had.
-    Unexpected { incarnation: Arc<str>, at: Tick },
+    Unexpected { incarnation: Arc<str>, position: Reported, at: Tick },
 }
 
 /// Probes in a row that must fail before a node is down.
@@ -49,7 +49,9 @@ impl Topology {
                     member.health = Health::Down;
                 }
             }),
-            Reply::Unexpected { incarnation, at } => self.after_unexpected(known, incarnation, *at, is_current),
+            Reply::Unexpected { incarnation, position, at } => {
+                self.after_unexpected(known, (incarnation, position), *at, is_current)
+            }
         }
     }
 
@@ -93,7 +95,7 @@ impl Topology {
             match answerer {
                 Answerer::Other => {
                     member.belief = member.belief.of_another_life(observed.asked.at);
-                    member.freshness = Freshness::Unknown;
+                    member.forget_freshness();
                 }
                 // A server that cannot say its position confirms none.
                 Answerer::Present if is_current && observed.position != Reported::Unknown => {
@@ -119,8 +121,14 @@ impl Topology {
         Some(next)
     }
 
-    fn after_unexpected(&self, known: &Member, incarnation: &Arc<str>, at: Tick, is_current: bool) -> Option<Self> {
-        let node = known.node.id();
+    fn after_unexpected(
+        &self,
+        known: &Member,
+        (incarnation, position): (&Arc<str>, &Reported),
+        at: Tick,
+        is_current: bool,
+    ) -> Option<Self> {
+        let (node, is_replica) = (known.node.id(), known.node.id() != self.primary.node.id());
         if known.lives.is_shared() {
             let lives = known.lives.still_shared(at)?;
             return self.with(node, |member| member.lives = lives);
@@ -136,11 +144,17 @@ impl Topology {
             member.belief = belief;
             member.lives = lives;
             if answerer == Answerer::Other {
-                member.freshness = Freshness::Unknown;
+                member.forget_freshness();
+                if let Reported::At(position) = position
+                    && is_replica
+                    && member.is_foreign(position, &self.samples)
+                {
+                    member.freshness = Freshness::Foreign(Arc::clone(position));
+                }
             }
         })?;
         if answerer == Answerer::Other {
-            if self.primary.node.id() == node {
+            if !is_replica {
                 next.samples = Samples::default();
             }
             next.weigh();
@@ -191,6 +205,21 @@ impl Member {
             && !self.observed.as_ref().is_some_and(|observed| observed.position == Reported::Nothing)
     }
 
+    /// What was known of the life before says nothing of the present one. A server of another cluster stays one until it
+    /// has said otherwise.
+    fn forget_freshness(&mut self) {
+        if !self.is_of_other_cluster() {
+            self.freshness = Freshness::Unknown;
+        }
+    }
+
+    /// Whether a position of this member belongs to another cluster than the primary's samples.
+    pub(crate) fn is_foreign(&self, position: &Position, samples: &Samples) -> bool {
+        self.settings.role_check == RoleCheck::On
+            && self.settings.positions == Positions::On
+            && samples.newest().is_some_and(|newest| position.is_foreign_to(&newest.position))
+    }
+
     /// Takes the position from an answer of the life that is believed to answer.
     fn learn(&mut self, observed: &Observed, samples: &Samples) {
         let (Freshness::Known(fresh), Reported::At(position)) = (&self.freshness, &observed.position) else { return };
@@ -211,6 +240,15 @@ impl Member {
         let Some(observed) = &self.observed else { return };
         self.freshness = match (&self.freshness, &observed.position) {
             _ if !self.has_positions() || !primary.has_positions() => Freshness::Timed,
+            (_, Reported::At(position)) if self.is_foreign(position, samples) => {
+                Freshness::Foreign(Arc::clone(position))
+            }
+            // Nothing to compare with is no reason to trust a server that was not trusted.
+            (Freshness::Foreign(known), said)
+                if samples.newest().is_none() || *said == Reported::Unknown || !self.belief.is_confirmed() =>
+            {
+                Freshness::Foreign(Arc::clone(known))
+            }
             (Freshness::Known(fresh), _) => Freshness::Known(fresh.clone().compared(samples)),
             (_, Reported::At(position)) if self.belief.is_confirmed() => {
                 Freshness::Known(Fresh::first(observed.asked.at, Arc::clone(position), samples))
@@ -225,7 +263,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::topology::{Floor, LagLimit, Seq, Stamp, Tick, fixture};
+    use crate::topology::{Floor, LagLimit, Seq, Stamp, Tick, Unfit, fixture};
 
     const STICK: Duration = Duration::from_secs(1);
 
@@ -239,6 +277,10 @@ mod tests {
 
     fn at(lsn: u64) -> Reported {
         Reported::At(Arc::new(fixture::wal(1, lsn)))
+    }
+
+    fn unexpected(life: &str, at: u64) -> Reply {
+        Reply::Unexpected { incarnation: life.into(), position: Reported::Unknown, at: stamp(at).at }
     }
 
     /// One primary, one replica, and what they say.
@@ -282,7 +324,7 @@ mod tests {
         fn met(self, life: &str, at: u64) -> Self {
             let node = self.0.replicas[0].node.id();
             let generation = self.generation(node);
-            self.told_of(node, generation, Reply::Unexpected { incarnation: life.into(), at: stamp(at).at })
+            self.told_of(node, generation, unexpected(life, at))
         }
 
         fn through(&self) -> Option<u64> {
@@ -323,13 +365,48 @@ mod tests {
         assert_eq!(caught_up.through(), Some(1));
     }
 
+    fn elsewhere(lsn: u64) -> Reported {
+        Reported::At(Arc::new(fixture::wal_of(8, 1, lsn)))
+    }
+
+    fn is_foreign(told: &Told) -> bool {
+        told.0.replicas[0].fitness(Role::Replica, stamp(3).at, Duration::MAX) == Err(Unfit::OtherCluster)
+    }
+
     #[test]
-    fn a_server_of_another_cluster_has_nothing_of_what_was_known_here() {
+    fn a_server_of_another_cluster_serves_no_reads_until_it_is_one_of_this() {
         let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
-        assert_eq!(told.through(), Some(1));
-        let elsewhere = fixture::wal_of(8, 1, 300);
-        let told = told.replica("stranger", 3, Reported::At(Arc::new(elsewhere)));
-        assert_eq!(told.through(), Some(0), "its positions are of another history: none is comparable");
+        assert!(!is_foreign(&told));
+        let told = told.replica("other", 3, elsewhere(300));
+        assert!(is_foreign(&told));
+        let told = told.primary("p", 4, at(110)).replica("other", 5, Reported::Unknown);
+        let told = told.replica("again", 6, Reported::Unknown);
+        assert!(is_foreign(&told), "nothing has said otherwise");
+        let told = told.primary("p again", 7, Reported::Unknown).replica("again", 8, elsewhere(310));
+        assert!(is_foreign(&told), "there is no sample to compare it with");
+        let back = told.primary("p again", 9, at(120)).replica("r, moved", 10, at(120));
+        assert!(!is_foreign(&back));
+        assert_eq!(back.through(), Some(9));
+    }
+
+    #[test]
+    fn a_server_of_another_cluster_is_out_as_soon_as_a_connection_meets_it() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        let node = told.0.replicas[0].node.id();
+        let generation = told.generation(node);
+        let reply = Reply::Unexpected { incarnation: "other".into(), position: elsewhere(1), at: stamp(3).at };
+        assert!(is_foreign(&told.told_of(node, generation, reply)));
+    }
+
+    #[test]
+    fn a_member_whose_role_or_position_is_not_believed_is_not_compared() {
+        let told = || Told::new().primary("p", 1, at(100));
+        let mut logical = told();
+        logical.0.replicas[0].settings.role_check = RoleCheck::Off;
+        assert!(!is_foreign(&logical.replica("r", 2, elsewhere(300))));
+        let mut by_time = told();
+        by_time.0.replicas[0].settings.positions = Positions::Off;
+        assert!(!is_foreign(&by_time.replica("r", 2, elsewhere(300))));
     }
 
     #[test]
@@ -428,9 +505,8 @@ mod tests {
         let met = told.met("b", 3);
         assert_eq!(met.0.replicas[0].freshness, Freshness::Unknown);
         assert_ne!(met.generation(node), before);
-        let again = Reply::Unexpected { incarnation: "b".into(), at: stamp(3).at };
         let once = met.generation(node);
-        let met = met.told_of(node, before, again);
+        let met = met.told_of(node, before, unexpected("b", 3));
         assert_eq!(met.generation(node), once, "five connections that meet it at once are one event");
         let reply = Reply::Answered(said(Role::Replica, "a", 3, at(100)));
         let late = met.told_of(node, before, reply);
@@ -443,7 +519,7 @@ mod tests {
         let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
         let node = told.0.primary.node.id();
         let generation = told.generation(node);
-        let met = told.told_of(node, generation, Reply::Unexpected { incarnation: "q".into(), at: stamp(3).at });
+        let met = told.told_of(node, generation, unexpected("q", 3));
         assert_eq!(met.through(), Some(1), "what the replica had it still has");
         assert!(met.0.samples.newest().is_none());
         assert_eq!(met.primary("q", 4, at(100)).through(), Some(4));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::{Health, Member, Role, Rotation, Topology};
+use super::{Health, Member, Role, Rotation, Topology, Unfit};
 
 /// One line of the table; also what serde writes.
 #[derive(Serialize)]
@@ -31,6 +31,9 @@ struct Row<'a> {
     lag_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failure: Option<&'a str>,
+    /// What keeps the member out, where the state alone does not say enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// What keeps a member from taking reads, the strongest reason first.
@@ -42,6 +45,7 @@ enum State {
     Drained,
     WrongRole,
     Lagging,
+    OtherCluster,
 }
 
 impl State {
@@ -54,6 +58,8 @@ impl State {
             && member.observed_role().is_some_and(|role| role != configured)
         {
             Self::WrongRole
+        } else if member.is_of_other_cluster() {
+            Self::OtherCluster
         } else if member.lag.is_over {
             Self::Lagging
         } else {
@@ -70,6 +76,7 @@ impl fmt::Display for State {
             Self::Drained => "drained",
             Self::WrongRole => "wrong role",
             Self::Lagging => "lagging",
+            Self::OtherCluster => "other cluster",
         })
     }
 }
@@ -92,6 +99,7 @@ impl<'a> Row<'a> {
             lag_ms: member.lag().map(|lag| lag.as_millis()),
             lag_bytes: member.lag_bytes(),
             last_failure: member.last_failure(),
+            reason: member.is_of_other_cluster().then(|| member.says(Unfit::OtherCluster)),
         }
     }
 }
@@ -106,11 +114,11 @@ impl Topology {
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.members().map(|member| member.name().chars().count()).max().unwrap_or(0).max("name".len());
-        writeln!(f, "{:width$}  role     state       in-flight  served reads  weight  lag", "name")?;
+        writeln!(f, "{:width$}  role     state          in-flight  served reads  weight  lag", "name")?;
         for row in self.rows() {
             writeln!(
                 f,
-                "{:width$}  {:7}  {:10}  {:>9}  {:>12}  {:>6}  {}",
+                "{:width$}  {:7}  {:13}  {:>9}  {:>12}  {:>6}  {}",
                 row.name,
                 row.role,
                 row.state,
@@ -119,6 +127,11 @@ impl fmt::Display for Topology {
                 row.weight,
                 row.lag_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"))
             )?;
+        }
+        for row in self.rows() {
+            if let Some(reason) = row.reason {
+                writeln!(f, "{}: {reason}", row.name)?;
+            }
         }
         let share = self.primary_read_share * 100.0;
         write!(f, "{share:.0} % of the reads on the primary")

@@ -13,6 +13,7 @@ mod item;
 mod lost_nodes;
 mod mysql;
 mod node_settings;
+mod other_cluster;
 mod pooling_proxy;
 mod read_only;
 mod scripted;

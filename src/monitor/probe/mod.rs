@@ -11,7 +11,7 @@ use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
 
 use crate::{
     driver::Driver,
-    topology::{Reported, Role},
+    topology::{Lsn, Reported, Role},
 };
 
 /// What a server said of itself.
@@ -41,6 +41,19 @@ pub(super) fn question(backend: DbBackend, scope: Scope) -> Option<&'static str>
         (DbBackend::MySql, Scope::Identity) => Some(mysql::IDENTITY),
         _ => None,
     }
+}
+
+/// The question to a promoted server for the end of its last recovery; `None` where the position tells it.
+pub(super) fn recovery_question(backend: DbBackend) -> Option<&'static str> {
+    match backend {
+        DbBackend::Postgres => Some(postgres::RECOVERY),
+        _ => None,
+    }
+}
+
+/// Where the last recovery of a server ended, if it says.
+pub(super) fn read_recovery(row: &QueryResult) -> Option<Lsn> {
+    text(row, "recovered_to")?.parse().ok()
 }
 
 /// The question for the user functions of the database; `None` where the catalogue does not say what a

@@ -66,7 +66,11 @@ fn position(configured: Role, role: Role, row: &QueryResult) -> Result<Option<Po
     }
     // A replica writes its binary log before it commits, so its log says nothing of what can be read there.
     match text(row, "gtid_binlog_state").filter(|_| configured == Role::Primary) {
-        Some(state) => domains.with_history(&state).map_err(|problem| nonsense("gtid_binlog_state", problem)),
+        Some(state) => {
+            let logged = domains.with_history(&state).map_err(|problem| nonsense("gtid_binlog_state", problem))?;
+            let replicated = text(row, "gtid_slave_pos").unwrap_or_default();
+            logged.with_replicated(&replicated).map_err(|problem| nonsense("gtid_slave_pos", problem))
+        }
         None => Ok(domains),
     }
     .map(|domains| Some(Position::Domains(domains)))
@@ -223,9 +227,14 @@ mod tests {
         assert_eq!(Some(Position::Domains(primary.without_history())), domains("0-14256-1"));
         let ahead_in_its_log = with(MARIADB_REPLICA, "gtid_binlog_pos", Some("0-14256-2"));
         assert_eq!(position(Role::Replica, &ahead_in_its_log).await, domains("0-14256-1"));
-        // A primary that was a replica once still knows where it was then.
+        // A primary that was a replica once has the transactions that it replicated then, logged or not.
         let promoted = with(MARIADB_PRIMARY, "gtid_slave_pos", Some("0-9-9"));
-        assert_eq!(position(Role::Primary, &promoted).await, position(Role::Primary, MARIADB_PRIMARY).await);
+        let promoted = position(Role::Primary, &promoted).await.expect("it has a position");
+        let replicated = domains("0-9-9").expect("a list");
+        assert_eq!(promoted.has(&replicated, None), Some(true));
+        assert!(!replicated.is_foreign_to(&promoted));
+        let primary = position(Role::Primary, MARIADB_PRIMARY).await.expect("it has a position");
+        assert!(replicated.is_foreign_to(&primary));
     }
 
     #[tokio::test]

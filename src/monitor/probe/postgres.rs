@@ -30,6 +30,9 @@ pub(super) const IDENTITY: &str = "SELECT pg_is_in_recovery()::text AS in_recove
      (SELECT system_identifier FROM pg_control_system())::text || '@' || \
      extract(epoch FROM pg_postmaster_start_time())::text AS incarnation";
 
+/// Until the next restart, a promoted server says where the log of the primary before ended for it.
+pub(super) const RECOVERY: &str = "SELECT pg_last_wal_replay_lsn()::text AS recovered_to";
+
 /// Every name of a function in every schema but the system's, with `r` if all functions of that name
 /// there only read, else `w`.
 ///

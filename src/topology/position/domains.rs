@@ -28,10 +28,32 @@ struct Last {
 }
 
 impl DomainPositions {
-    /// Adds what a server lists in `gtid_binlog_state`: one GTID for each domain and server.
+    /// Adds the transactions that a server lists in `gtid_binlog_state`: one GTID for each domain and server.
     pub(crate) fn with_history(mut self, text: &str) -> Result<Self, PositionError> {
         self.history = once_each(text, |domain, last| ((domain, last.server), last.sequence))?;
         Ok(self)
+    }
+
+    /// Adds to the history what a server that takes writes now had replicated before it was promoted, from its
+    /// `gtid_slave_pos`. Without `log_slave_updates` the binary log does not have these transactions.
+    pub(crate) fn with_replicated(mut self, text: &str) -> Result<Self, PositionError> {
+        for (domain, last) in text.parse::<Self>()?.last {
+            let sequence = self.history.entry((domain, last.server)).or_insert(last.sequence);
+            *sequence = last.sequence.max(*sequence);
+        }
+        Ok(self)
+    }
+
+    /// Whether a server has written in both histories: so at least one transaction is in both.
+    pub(super) fn shares_one_with(&self, other: &Self) -> bool {
+        self.has_written_in(other) || other.has_written_in(self)
+    }
+
+    fn has_written_in(&self, other: &Self) -> bool {
+        self.last.iter().any(|(domain, last)| {
+            other.last.get(domain).is_some_and(|theirs| theirs.server == last.server)
+                || other.history.contains_key(&(*domain, last.server))
+        })
     }
 
     /// The last GTIDs alone: all that a target needs.

@@ -43,6 +43,17 @@ impl GtidSet {
         })
     }
 
+    /// Whether at least one transaction is in both sets.
+    pub(super) fn shares_one_with(&self, other: &Self) -> bool {
+        self.sources.iter().any(|(source, ours)| {
+            let theirs = other.sources.get(source).map_or(&[][..], Vec::as_slice);
+            ours.iter().any(|range| {
+                let candidate = theirs.partition_point(|candidate| candidate.last < range.first);
+                theirs.get(candidate).is_some_and(|candidate| candidate.first <= range.last)
+            })
+        })
+    }
+
     /// A set that lacks something can always get it, so two sets are never unrelated: even a
     /// replica that has repeated nothing yet may hold transactions of its own.
     pub(super) fn compared_to(&self, target: &Self) -> PositionOrder {

@@ -74,6 +74,57 @@ impl Position {
         }
     }
 
+    /// Whether a server at this position belongs to another cluster than one at `other`. MySQL and MariaDB have no
+    /// name for a cluster: two servers of one share at least one transaction, once both have any.
+    pub(crate) fn is_foreign_to(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Wal(at), Self::Wal(other)) => at.system != other.system,
+            (Self::GtidSet(at), Self::GtidSet(other)) => {
+                !at.is_empty() && !other.is_empty() && !at.shares_one_with(other)
+            }
+            (Self::Domains(at), Self::Domains(other)) => {
+                !at.is_empty() && !other.is_empty() && !at.shares_one_with(other)
+            }
+            // A MariaDB replica of a MySQL primary: nothing can be compared.
+            _ => false,
+        }
+    }
+
+    /// Whether a server at this position has everything up to `target`; `None` where nothing tells. `recovered_to` is
+    /// where the server's last recovery ended, for a promoted PostgreSQL server.
+    pub(crate) fn has(&self, target: &Self, recovered_to: Option<Lsn>) -> Option<bool> {
+        if let (Self::Wal(at), Self::Wal(target)) = (self, target) {
+            return at.has(*target, recovered_to);
+        }
+        if target.is_empty() {
+            return Some(true);
+        }
+        match self.compared_to(target) {
+            PositionOrder::Covers => Some(true),
+            PositionOrder::Behind => Some(false),
+            PositionOrder::Unrelated => None,
+        }
+    }
+
+    /// Names the history that the position belongs to, for a message: in full where it has a name, else by its
+    /// beginning.
+    pub(crate) fn history(&self) -> String {
+        match self {
+            Self::Wal(at) => format!("system {}", at.system),
+            Self::GtidSet(_) | Self::Domains(_) => format!("GTIDs {}", self.shown()),
+        }
+    }
+
+    /// The position for a message.
+    pub(crate) fn shown(&self) -> String {
+        const CHARS: usize = 120;
+        let text = self.to_string();
+        match text.char_indices().nth(CHARS) {
+            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+            None => text,
+        }
+    }
+
     /// Whether the server named no transaction at all: its positions are not known.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
@@ -156,6 +207,69 @@ mod tests {
             };
             prop_assert_eq!(a.bytes_behind(&b), expected);
         }
+    }
+
+    fn set(text: &str) -> Position {
+        Position::GtidSet(text.parse().expect("a set"))
+    }
+
+    fn domains(last: &str, history: &str) -> Position {
+        let last: DomainPositions = last.parse().expect("a list");
+        Position::Domains(last.with_history(history).expect("a history"))
+    }
+
+    fn wal(system: u64, timeline: u32, lsn: u64) -> Position {
+        Position::Wal(WalPosition { system, timeline, lsn: Lsn(lsn) })
+    }
+
+    #[test]
+    fn servers_of_one_cluster_share_a_name_or_a_transaction() {
+        const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        const B: &str = "4e11fa47-71ca-11e1-9e33-c80aa9429562";
+        for (at, primary, is_foreign) in [
+            (wal(7, 1, 5), wal(7, 2, 9), false),
+            (wal(8, 1, 5), wal(7, 1, 5), true),
+            (set(&format!("{A}:1-5")), set(&format!("{A}:1-9,{B}:1")), false),
+            (set(&format!("{A}:1-5,{B}:7")), set(&format!("{A}:3-9")), false),
+            (set(&format!("{A}:1-2:8")), set(&format!("{A}:3-7")), true),
+            (set(&format!("{B}:1-5")), set(&format!("{A}:1-9")), true),
+            (set(""), set(&format!("{A}:1-9")), false),
+            (set(&format!("{B}:1-5")), set(""), false),
+            (domains("0-1-5", ""), domains("0-1-9", "0-1-9"), false),
+            // The primary has not said yet that it came so far; and it was promoted.
+            (domains("0-1-10", ""), domains("0-1-9", "0-1-9"), false),
+            (domains("0-1-5", ""), domains("0-2-9", "0-1-7,0-2-9"), false),
+            (domains("0-3-5", ""), domains("0-2-9", "0-1-7,0-2-9"), true),
+            (domains("1-1-5", ""), domains("0-1-9", "0-1-9"), true),
+            (domains("", ""), domains("0-1-9", "0-1-9"), false),
+            (domains("0-1-5", ""), wal(7, 1, 5), false),
+        ] {
+            assert_eq!(at.is_foreign_to(&primary), is_foreign, "{at} {primary}");
+        }
+    }
+
+    #[test]
+    fn a_promoted_server_has_of_the_log_before_what_it_replayed() {
+        let end = |lsn| Some(Lsn(lsn));
+        for (at, target, recovered_to, has) in [
+            (wal(7, 1, 9), wal(7, 1, 9), None, Some(true)),
+            (wal(7, 1, 8), wal(7, 1, 9), None, Some(false)),
+            (wal(7, 2, 20), wal(7, 1, 9), end(9), Some(true)),
+            (wal(7, 2, 20), wal(7, 1, 9), end(8), Some(false)),
+            (wal(7, 2, 20), wal(7, 1, 9), None, None),
+            (wal(7, 2, 8), wal(7, 1, 9), None, Some(false)),
+            // On the way from the first to the third timeline a part may be lost.
+            (wal(7, 3, 20), wal(7, 1, 9), end(15), None),
+            (wal(7, 3, 20), wal(7, 1, 9), end(8), Some(false)),
+            (wal(7, 1, 20), wal(7, 2, 9), end(15), Some(false)),
+            (wal(8, 1, 20), wal(7, 1, 9), None, Some(false)),
+        ] {
+            assert_eq!(at.has(&target, recovered_to), has, "{at} {target} {recovered_to:?}");
+        }
+        assert_eq!(domains("0-2-9", "0-1-7,0-2-9").has(&domains("0-1-7", ""), None), Some(true));
+        assert_eq!(domains("0-2-9", "0-1-7,0-2-9").has(&domains("0-1-8", ""), None), None);
+        assert_eq!(domains("0-1-7", "0-1-7").has(&domains("0-1-8", ""), None), Some(false));
+        assert_eq!(domains("", "").has(&domains("", ""), None), Some(true));
     }
 
     #[test]

@@ -40,6 +40,20 @@ impl WalPosition {
         self.is_history_of(other).then(|| Self { lsn: self.lsn.max(other.lsn), ..self })
     }
 
+    /// Whether a server that takes writes here has everything up to `target`; `None` where nothing tells. A promoted
+    /// server has of the timelines before its own what it replayed in its last recovery.
+    pub(super) fn has(self, target: Self, recovered_to: Option<Lsn>) -> Option<bool> {
+        if self.system != target.system || self.timeline < target.timeline || self.lsn < target.lsn {
+            return Some(false);
+        }
+        match (self.timeline - target.timeline, recovered_to) {
+            (0, _) => Some(true),
+            (_, Some(end)) if end < target.lsn => Some(false),
+            (1, Some(_)) => Some(true),
+            _ => None,
+        }
+    }
+
     fn is_history_of(self, other: Self) -> bool {
         self.system == other.system && self.timeline == other.timeline
     }

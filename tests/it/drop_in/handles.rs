@@ -70,7 +70,7 @@ fn lent_by(session: &DatabaseConnection) -> [(&'static str, sea_orm::DatabaseCon
 async fn a_write_that_a_lent_handle_tells_is_seen_by_its_session_and_by_plain_reads() -> Result<()> {
     let files = NamedFiles::new().await?;
     let db = told_apart(&files).connect().await?;
-    let (who, stick) = (files.who(), std::time::Duration::from_secs(1));
+    let (who, stick) = (files.who(), Duration::from_secs(1));
     for number in 0..4 {
         for in_transaction in [false, true] {
             let (session, other) = (db.session(), db.session());

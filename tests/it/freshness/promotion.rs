@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use sea_orm::ActiveModelTrait;
-use sea_orm_resolver::{CausalToken, Consistency, DatabaseConnection};
+use sea_orm_resolver::{CausalToken, Consistency, DatabaseConnection, SwapOptions};
 use testkit::ChaosProxy;
 
 use super::{PATIENCE, comes_back_to_a_replica, finds_until_served_by};
@@ -39,7 +39,10 @@ async fn promote_with_a_loss(servers: &Servers) -> Result<Aftermath> {
     let lost = session.causal_token().await?;
     servers.primary().kill().await?;
     servers.promote(0).await?;
-    db.swap_primary(servers.replica_node(0)).await?;
+    let refusal = db.swap_primary(servers.replica_node(0)).await.expect_err("a write is lost");
+    assert!(refusal.is_lost_writes() && refusal.node() == Some("replica-0"), "{refusal}");
+    let accepted = SwapOptions { accept_lost_writes: true, ..SwapOptions::default() };
+    db.swap_primary_with(servers.replica_node(0), accepted).await?;
     for n in 0..20 {
         // The new primary goes further than the old one came.
         item::new("after", n).insert(&db.session()).await?;

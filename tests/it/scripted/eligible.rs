@@ -161,7 +161,7 @@ async fn an_operator_reads_of_each_member_what_it_is_and_does() -> Result<(), Db
     let table = db.topology().to_string();
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().take(6).collect()).collect();
     let served = db.topology().member("r1").map(|member| member.node().served_reads().to_string());
-    assert!(table.starts_with("name  role     state       in-flight  served reads  weight  lag\n"), "{table}");
+    assert!(table.starts_with("name  role     state          in-flight  served reads  weight  lag\n"), "{table}");
     assert_eq!(rows[1], ["p", "primary", "up", "0", "0", "1"], "{table}");
     assert_eq!(rows[2], ["r1", "replica", "up", "1", served.as_deref().unwrap_or_default(), "2"], "{table}");
     assert_eq!(rows[3], ["r2", "replica", "drained", "0", "0", "1"], "{table}");

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sea_orm_resolver::{DatabaseConnection, NodeConfig};
+use sea_orm_resolver::{DatabaseConnection, NodeConfig, SwapOptions};
 use testkit::sim::{Cluster, Dice, Process, Restart};
 use tokio::time;
 
@@ -161,7 +161,8 @@ impl Operator {
             time::sleep(self.dice.millis(0, 200)).await;
             let node = site.dressed_up(&new, site.process.another_pool(&new));
             // It may just have lost its connections.
-            while site.db.swap_primary(node.clone()).await.is_err() {
+            let accepted = SwapOptions { accept_lost_writes: true, ..SwapOptions::default() };
+            while site.db.swap_primary_with(node.clone(), accepted).await.is_err() {
                 time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -1,0 +1,81 @@
+//! Whether a server may take the place of the primary: it has what the sessions of this process may have written or
+//! read, or the caller accepts the loss.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time;
+
+use super::{SwapOptions, probe};
+use crate::{
+    Error,
+    error::Kind,
+    telemetry,
+    topology::{Lane, Lsn, Member, Position, Positions, Reported},
+};
+
+/// Compares a new primary with the positions of the present one.
+///
+/// # Errors
+/// The new primary belongs to another cluster, or is known to lack something, and the caller does not accept it.
+pub(super) async fn check(
+    new: &Member,
+    must_have: &[Arc<Position>],
+    options: SwapOptions,
+    timeout: Duration,
+) -> Result<(), Error> {
+    if new.settings.positions == Positions::Off || must_have.is_empty() {
+        return Ok(());
+    }
+    let Some(Reported::At(position)) = new.observed.as_ref().map(|observed| &observed.position) else {
+        telemetry::primary_not_compared(new.name());
+        return Ok(());
+    };
+    let node = || new.name().to_owned();
+    if let Some(ours) = must_have.iter().find(|ours| position.is_foreign_to(ours)) {
+        if options.accept_other_cluster {
+            return Ok(());
+        }
+        return Err(Error::new(Kind::OtherCluster { node: node(), theirs: position.history(), ours: ours.history() }));
+    }
+    let mut recovered_to = None;
+    if must_have.iter().any(|target| position.has(target, None).is_none()) {
+        recovered_to = end_of_recovery(new, timeout).await;
+    }
+    let verdicts = || must_have.iter().map(|target| (target, position.has(target, recovered_to)));
+    if let Some((target, _)) = verdicts().find(|(_, has)| *has == Some(false)) {
+        let missing = missing(position, target, recovered_to);
+        if !options.accept_lost_writes {
+            return Err(Error::new(Kind::WouldLose { node: node(), missing }));
+        }
+        telemetry::writes_given_up(new.name(), missing);
+    } else if verdicts().any(|(_, has)| has.is_none()) {
+        telemetry::primary_not_compared(new.name());
+    }
+    Ok(())
+}
+
+/// Where the last recovery of a promoted server ended: until there it has the log of the primary before. `None` where
+/// the server does not say, as after a restart.
+async fn end_of_recovery(new: &Member, timeout: Duration) -> Option<Lsn> {
+    let driver = new.node.driver(Lane::Read);
+    let question = probe::recovery_question(driver.backend())?;
+    let asking = async { driver.open_probe()?.await.ok()?.ask(question).await.ok() };
+    let row = time::timeout(timeout, asking).await.ok()??;
+    probe::read_recovery(&row)
+}
+
+/// Says what a server lacks of the position.
+fn missing(at: &Position, target: &Position, recovered_to: Option<Lsn>) -> String {
+    let (has, target_shown) = (at.shown(), target.shown());
+    match (at, target, recovered_to) {
+        (Position::Wal(at), Position::Wal(target), Some(end)) if at.timeline > target.timeline => format!(
+            "{} bytes of log, because it was promoted at {end} and the primary was at {target_shown}",
+            target.lsn.0.saturating_sub(end.0)
+        ),
+        (Position::Wal(at), Position::Wal(target), _) => format!(
+            "{} bytes of log, because it is at {has} and the primary was at {target_shown}",
+            target.lsn.0.saturating_sub(at.lsn.0)
+        ),
+        _ => format!("it is at {has}, and the primary was at {target_shown}"),
+    }
+}
