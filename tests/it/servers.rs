@@ -147,7 +147,7 @@ impl Servers {
     /// Opens what was built, with the `item` table on every node. No session has written.
     pub(crate) async fn open(&self, builder: Builder) -> Result<DatabaseConnection> {
         let db = builder.connect().await?;
-        item::create_table(&db.primary()).await?;
+        item::create_table(&self.plain().await?).await?;
         self.wait_caught_up().await?;
         Ok(db)
     }

@@ -100,7 +100,7 @@ on_each_database!(finds_what_a_session_or_scope_inserted, [postgres, mariadb, my
 /// Every way to write counts: the first read afterwards goes to the primary.
 async fn every_write_raises_the_floor_of_its_session(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
-    let seed = item::new("seed", 0).insert(&db.primary()).await?;
+    let seed = item::new("seed", 0).insert(&servers.plain().await?).await?;
     let count = async |db: &DatabaseConnection| item::Entity::find().count(db).await;
     assert_eq!(count(&db.session()).await?, 0, "the replicas do not know it");
     let insert = "INSERT INTO item (name, amount) VALUES ('raw', 1)";
@@ -157,21 +157,24 @@ async fn each_consistency_sees_what_it_promises(servers: Servers) -> Result<()> 
     let db = with_paused_replay(&servers).await?;
     let who = servers.who();
     let eventual = db.with_consistency(Consistency::Eventual);
-    let process = db.with_consistency(Consistency::Process);
+    let session = db.session();
+    let process = session.with_consistency(Consistency::Process);
+    let elsewhere = servers.plain().await?;
     let strong = db.with_consistency(Consistency::Strong);
     for n in 0..ROUNDS {
         let writer = db.clone();
         let id = tokio::spawn(async move { item::new("x", n).insert(&writer).await.map(|item| item.id) }).await??;
-        // This is another session than the task that wrote.
         let find = || item::Entity::find_by_id(id);
-        assert!(find().one(&db).await?.is_none(), "session");
+        assert!(find().one(&db).await?.is_some(), "a plain read sees what another task wrote");
+        assert!(find().one(&db.read()).await?.is_some(), "and so does a read connection");
+        assert!(find().one(&session).await?.is_none(), "a session that did not write");
         assert!(find().one(&eventual).await?.is_none(), "eventual");
         assert!(find().one(&process).await?.is_some(), "process");
         assert!(find().one(&process.read()).await?.is_some(), "process");
         assert!(find().one(&strong).await?.is_some(), "strong");
         assert_eq!(who.answers(&strong).await?, "primary");
         // A write elsewhere, of which nothing here knows.
-        let id = item::new("elsewhere", n).insert(&db.primary()).await?.id;
+        let id = item::new("elsewhere", n).insert(&elsewhere).await?.id;
         assert!(item::Entity::find_by_id(id).one(&strong).await?.is_some(), "strong");
         assert!(item::Entity::find_by_id(id).one(&strong.session().read()).await?.is_some(), "strong");
     }
@@ -202,7 +205,7 @@ async fn an_eventual_insert_still_gives_its_row_back(servers: Servers) -> Result
 on_each_database!(an_eventual_insert_still_gives_its_row_back, [postgres, mariadb, mysql]);
 
 #[tokio::test]
-async fn the_writes_of_one_task_do_not_drive_the_reads_of_another_to_the_primary() -> Result<()> {
+async fn the_writes_of_others_do_not_drive_the_reads_of_a_session_to_the_primary() -> Result<()> {
     let servers = Servers::postgres().await?;
     let db = with_paused_replay(&servers).await?;
     let writer = db.clone();
@@ -217,8 +220,9 @@ async fn the_writes_of_one_task_do_not_drive_the_reads_of_another_to_the_primary
     let who = servers.who();
     tokio::spawn(async move {
         for _ in 0..300 {
-            assert!(who.answers(&db).await?.starts_with("replica"));
-            assert!(who.answers(&db.read()).await?.starts_with("replica"));
+            let session = db.session();
+            assert!(who.answers(&session).await?.starts_with("replica"));
+            assert!(who.answers(&session.read()).await?.starts_with("replica"));
         }
         anyhow::Ok(())
     })

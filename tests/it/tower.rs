@@ -298,8 +298,9 @@ async fn a_request_that_wrote_nothing_sets_nothing() -> Result<()> {
     let (here, there) = (nodes.connect().await?, nodes.connect().await?);
     let token = token_in(&Client::of(&here).ask("execute").await?).expect("it wrote");
     for mut client in [Client::of(&here), Client::of(&here).sending(HEADER, "?")] {
-        assert_eq!(client.ask_quietly("who").await?, "r");
+        assert_eq!(client.ask_quietly("who").await?, "p", "a request without a token begins after what its process wrote");
     }
+    assert_eq!(Client::of(&there).ask_quietly("who").await?, "r", "another process has written nothing");
     let mut client = Client::of(&there).sending(HEADER, &token.to_string());
     assert_eq!(client.ask_quietly("who").await?, "p");
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -314,8 +315,13 @@ async fn each_request_is_a_session_of_its_own() -> Result<()> {
     let db = nodes.connect().await?;
     let mut client = Client::of(&db);
     assert!(token_in(&client.ask("execute").await?).is_some());
-    assert_eq!(client.ask_quietly("who").await?, "r", "the task wrote, but not in this request");
-    assert_eq!(item::Entity::find().one(&db).await?.expect("a row").name, "r", "nor outside of them");
+    let name = async |db: DatabaseConnection| item::Entity::find().one(&db).await.map(|row| row.expect("a row").name);
+    assert_eq!(client.ask_quietly("who").await?, "p", "the request begins after what its process wrote");
+    assert_eq!(name(db.clone()).await?, "p", "and so does a plain read");
+    assert_eq!(name(db.session()).await?, "r", "a session outside of the requests");
+    let mut early = Client::of(&db);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(early.ask_quietly("who").await?, "r");
     Ok(())
 }
 
@@ -345,6 +351,7 @@ async fn what_is_no_token_is_ignored() -> Result<()> {
         let mut client = Client::of(&db).sending(COOKIE, cookie).sending(HEADER, "\t1w");
         assert_eq!(client.ask_quietly("who").await?, "r");
         assert!(token_in(&client.ask("execute").await?).is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
     }
     Ok(())
 }
