@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration
 
 use serde::Serialize;
 
-use super::{Floor, Freshness, Lag, Lane, Node, Observed, PositionOrder, Reported, Role, Seq, Tick};
+use super::{Floor, Freshness, Lag, Lane, Node, Observed, PositionOrder, ReplicationDelay, Reported, Role, Seq, Tick};
 
 /// A node as one topology believes it.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct Member {
     /// What is known of what it has.
     pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
+    /// How long it takes to have what the primary had.
+    pub(crate) delay: ReplicationDelay,
     /// Server lives that answered here before the present one, the latest last.
     pub(crate) former: Arc<[Arc<str>]>,
     /// When two servers at once were last seen to answer here.
@@ -105,6 +107,7 @@ impl Member {
             settings,
             freshness,
             lag: Lag::default(),
+            delay: ReplicationDelay::default(),
             former: Arc::default(),
             shared_at: None,
             rotation: Rotation::In,
@@ -175,6 +178,12 @@ impl Member {
     /// As [`lag`](Self::lag), in bytes of write-ahead log (PostgreSQL).
     pub fn lag_bytes(&self) -> Option<u64> {
         self.lag.bytes
+    }
+
+    /// How long this replica is expected to take, from now, to have what the primary has now; `None` while nothing was
+    /// learned of it, as for nodes without positions.
+    pub(crate) fn expected_delay(&self) -> Option<Duration> {
+        self.delay.expected()
     }
 
     /// Why the last probe failed, while it is the last one.

@@ -1,6 +1,7 @@
 //! KNOW: what this process believes about its nodes. Pure: values in, values out; `now` is an
 //! argument, nothing here waits, reads a clock or logs.
 
+mod delay;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod floor;
@@ -20,6 +21,7 @@ mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+pub(crate) use delay::{ReplicaAnswer, ReplicationDelay};
 pub(crate) use floor::Floor;
 pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported, Settled};
 pub(crate) use lease::{Lane, Lease};

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Fresh, Freshness, Health, Member, NodeId, Observed, Positions, Reported, Role, Sample, Samples, Topology};
+use super::{
+    Fresh, Freshness, Health, Member, NodeId, Observed, Positions, ReplicaAnswer, ReplicationDelay, Reported, Role,
+    Sample, Samples, Topology,
+};
 
 /// What a prober learned about one node.
 #[derive(Clone, Debug)]
@@ -48,15 +51,22 @@ impl Topology {
                 member.failed_probes = 0;
                 member.last_failure = None;
                 let is_same_life = member.remember_life(observed);
-                member.observed = Some(observed.clone());
+                let previous = member.observed.replace(observed.clone()).map(|previous| previous.asked);
                 if is_primary {
                     next.sample(is_same_life);
                 } else {
                     let member = next.replicas.iter_mut().find(|member| member.node.id() == observation.node)?;
                     if !is_same_life {
                         member.freshness = Freshness::Unknown;
+                        member.delay = ReplicationDelay::default();
                     }
+                    let known = member.freshness.fresh().cloned();
                     member.weigh(&next.primary, &next.samples);
+                    if let Some(fresh) = member.freshness.fresh() {
+                        let (asked, answered) = (observed.asked, observed.asked.at.after(observed.round_trip));
+                        let answer = ReplicaAnswer { previous, known: known.as_ref(), fresh, asked, answered };
+                        member.delay = member.delay.after(answer, &next.samples);
+                    }
                     member.lag = member.lag.after(&member.freshness, &next.samples, next.lag_limit, true);
                 }
             }
