@@ -8,6 +8,7 @@ mod greeting;
 mod membership;
 mod probe;
 mod prober;
+mod rhythm;
 mod writer;
 
 use std::{
