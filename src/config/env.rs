@@ -24,6 +24,7 @@ impl Config {
     /// | `DATABASE_MAX_LAG` | how far a replica may be behind, such as `10s`; `off` for no limit | 10 s |
     /// | `DATABASE_WAIT_FOR_REPLICA` | how long a read waits for a fresh one, such as `20ms` | not at all |
     /// | `DATABASE_STICK_AFTER_WRITE` | such as `500ms` | 1 s |
+    /// | `DATABASE_MAX_QUESTIONS_PER_SECOND` | to all servers together, about positions | 500 |
     /// | `DATABASE_CONNECT_TIMEOUT` | such as `2s` | 2 s |
     /// | `DATABASE_STATEMENT_TIMEOUT` | of every node, such as `30s` | the server's own |
     ///
@@ -82,6 +83,9 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     if let Some(longest) = duration_of(lookup, "DATABASE_WAIT_FOR_REPLICA")? {
         config.wait_for_replica = longest;
     }
+    if let Some(most) = parsed(lookup, "DATABASE_MAX_QUESTIONS_PER_SECOND")? {
+        config.max_questions_per_second = most;
+    }
     if let Some(timeout) = duration_of(lookup, "DATABASE_CONNECT_TIMEOUT")? {
         config.connect_timeout = timeout;
     }
@@ -137,6 +141,7 @@ mod tests {
             ("DATABASE_MAX_LAG", "3s"),
             ("DATABASE_WAIT_FOR_REPLICA", "20ms"),
             ("DATABASE_STICK_AFTER_WRITE", "250ms"),
+            ("DATABASE_MAX_QUESTIONS_PER_SECOND", "50"),
             ("DATABASE_CONNECT_TIMEOUT", "4s"),
             ("DATABASE_STATEMENT_TIMEOUT", "30s"),
         ])
@@ -155,6 +160,7 @@ mod tests {
         assert_eq!(config.max_lag, Some(Duration::from_secs(3)));
         assert_eq!(config.wait_for_replica, Duration::from_millis(20));
         assert_eq!(config.stick_after_write, Duration::from_millis(250));
+        assert_eq!(config.max_questions_per_second, 50);
         assert_eq!(config.connect_timeout, Duration::from_secs(4));
     }
 

@@ -1,6 +1,6 @@
 //! From what the user wrote to what the rooms work with. Every error names its field.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DatabaseConnectionType, DbBackend};
 
@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) read_selection_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) probe_interval: Duration,
+    pub(crate) max_questions_per_second: NonZeroU32,
     pub(crate) probe_timeout: Duration,
     pub(crate) ping_after_idle: Duration,
     pub(crate) keep_warm: Duration,
@@ -114,6 +115,10 @@ impl TryFrom<&Config> for Settings {
             read_selection_timeout: config.read_selection_timeout,
             connect_timeout: config.connect_timeout,
             probe_interval: config.probe_interval,
+            max_questions_per_second: NonZeroU32::new(config.max_questions_per_second).ok_or_else(|| {
+                let problem = "0 would let no read learn that a replica has what was written; give at least 1";
+                Error::config("max_questions_per_second", problem)
+            })?,
             probe_timeout: config.probe_timeout,
             ping_after_idle: config.ping_after_idle,
             keep_warm: config.keep_warm,

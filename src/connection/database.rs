@@ -179,6 +179,12 @@ impl Builder {
         self
     }
 
+    /// See [`Config::max_questions_per_second`]. Default: 500.
+    pub fn max_questions_per_second(mut self, questions: u32) -> Self {
+        self.config.max_questions_per_second = questions;
+        self
+    }
+
     /// See [`Config::probe_timeout`]. Default: 500 ms.
     pub fn probe_timeout(mut self, timeout: Duration) -> Self {
         self.config.probe_timeout = timeout;

@@ -1,10 +1,12 @@
 //! What the reads want to be known, so that probing can be slow while nobody wants anything.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    future::Future,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
+use super::rhythm::Wanted;
 use crate::{
     driver::Signal,
     topology::{Seq, Tick},
@@ -19,9 +21,12 @@ const WANTED_FOR: Duration = Duration::from_secs(2);
 /// Written by reads, read by the probers.
 #[derive(Debug, Default)]
 pub(crate) struct ProbeDemand {
-    /// Somebody must see everything that was acknowledged before this.
+    /// A read must see everything that was acknowledged up to this; zero for no read.
     wanted: AtomicU64,
     wanted_at: AtomicU64,
+    /// Whether the monitor would ask another question if a read wanted more. One wake-up is enough for all reads
+    /// that come until it has planned again.
+    is_open: AtomicBool,
     raised: Signal,
     /// The tightest bound on the staleness in use, in nanoseconds; zero for none.
     tightest: AtomicU64,
@@ -33,20 +38,30 @@ impl ProbeDemand {
     pub(crate) fn want(&self, seq: Seq, now: Tick) {
         let before = self.wanted_at.fetch_max(now.0, Ordering::AcqRel);
         let is_forgotten = now.since(Tick(before)) > WANTED_FOR;
-        if self.wanted.fetch_max(seq.0, Ordering::AcqRel) < seq.0 || is_forgotten {
+        let is_news = self.wanted.fetch_max(seq.0, Ordering::SeqCst) < seq.0 || is_forgotten;
+        if is_news && self.is_open.load(Ordering::SeqCst) && self.is_open.swap(false, Ordering::SeqCst) {
             self.raised.raise();
         }
     }
 
-    /// What must be known: a sample that was taken after it, and who has reached that. Nobody waits for what was
-    /// last asked for long ago.
-    pub(crate) fn wanted(&self, now: Tick) -> Seq {
+    /// What the reads of the last moments want.
+    pub(super) fn wanted(&self, now: Tick) -> Wanted {
         let is_forgotten = now.since(Tick(self.wanted_at.load(Ordering::Acquire))) > WANTED_FOR;
-        if is_forgotten { Seq::default() } else { Seq(self.wanted.load(Ordering::Acquire)) }
+        let seq = Seq(self.wanted.load(Ordering::SeqCst));
+        Wanted { seq: Some(seq).filter(|seq| !is_forgotten && *seq > Seq(0)), interval: self.longest_interval(now) }
     }
 
-    pub(crate) fn raised(&self) -> &Signal {
-        &self.raised
+    /// A wait, armed when it is made, for reads that want more. They are heard until [`set_open`](Self::set_open)
+    /// says otherwise.
+    pub(super) fn listen(&self) -> impl Future<Output = ()> + Send + '_ {
+        let raised = self.raised.wait();
+        self.set_open(true);
+        raised
+    }
+
+    /// Whether reads that want more wake the monitor.
+    pub(super) fn set_open(&self, is_open: bool) {
+        self.is_open.store(is_open, Ordering::SeqCst);
     }
 
     /// A read accepts no replica that is known less well than this.
@@ -71,15 +86,15 @@ impl ProbeDemand {
     }
 
     /// How far apart probes may be at the most for the bounds in use.
-    pub(crate) fn longest_interval(&self, now: Tick) -> Option<Duration> {
+    fn longest_interval(&self, now: Tick) -> Option<Duration> {
         let is_used = now.0 < self.tightest_until.load(Ordering::Relaxed);
         let tightest = Duration::from_nanos(self.tightest.load(Ordering::Relaxed));
         (is_used && !tightest.is_zero()).then(|| (tightest / 3).max(SHORTEST_INTERVAL))
     }
 }
 
-/// The servers are asked no more often, whatever is wanted.
-pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
+/// A bound that is tighter than three of these hurries the probes no more: each probe of each node is a question.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
@@ -91,10 +106,11 @@ mod tests {
         let at = |seconds| Tick::default().after(Duration::from_secs(seconds));
         demand.want(Seq(5), at(1));
         demand.want(Seq(3), at(2));
-        assert_eq!(demand.wanted(at(4)), Seq(5));
-        assert_eq!(demand.wanted(at(5)), Seq(0), "and is forgotten");
+        assert_eq!(demand.wanted(at(0)).seq, Some(Seq(5)));
+        assert_eq!(demand.wanted(at(4)).seq, Some(Seq(5)));
+        assert_eq!(demand.wanted(at(5)).seq, None, "and is forgotten");
         demand.want(Seq(4), at(6));
-        assert_eq!(demand.wanted(at(6)), Seq(5));
+        assert_eq!(demand.wanted(at(6)).seq, Some(Seq(5)));
     }
 
     #[test]

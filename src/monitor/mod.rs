@@ -8,6 +8,7 @@ mod greeting;
 mod membership;
 mod probe;
 mod prober;
+mod rhythm;
 mod succession;
 mod writer;
 
@@ -32,6 +33,7 @@ pub(crate) use writer::Writer;
 use probe::Scope;
 
 use crate::{
+    driver::Fault,
     telemetry,
     topology::{Lane, Position, Reported, Role},
 };
@@ -90,7 +92,7 @@ impl Monitor {
                     _ => None,
                 })
             }
-            Err(error) if prober::is_not_understood(&error) => Ok(None),
+            Err(error) if Fault::is_not_understood(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -1,73 +1,143 @@
 //! Asks each node how it is, on a connection of its own, and hands the answers to the writer.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use sea_orm::{DbErr, RuntimeErr};
-use tokio::time;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, pending},
+    stream::FuturesUnordered,
+};
+use sea_orm::DbErr;
+use tokio::{sync::Notify, time};
 
 use super::{
     Writer,
-    demand::SHORTEST_INTERVAL,
     probe::{self, Scope},
+    rhythm::{Rhythm, Wanted},
 };
 use crate::{
-    driver::{Changes, Driver, Fault, ProbeLink},
+    driver::{Driver, Fault, ProbeLink},
     routing::Draw,
     telemetry,
     topology::{
-        FAILURES_TO_EJECT, Fresh, Generation, Lane, Lives, Member, Node, NodeId, Observation, Observed, Reply,
-        Reported, Role, Stamp, Tick, Topology,
+        FAILURES_TO_EJECT, Generation, Lane, Lives, Node, NodeId, Observation, Observed, Reply, Role, Stamp, Tick, Topology,
     },
 };
 
 /// Watches every member of every topology to come. Ends never; it is aborted with its owner.
 pub(super) async fn watch(writer: &Writer) {
     let mut changes = writer.cell().changes();
-    let mut watched = HashSet::new();
+    let mut rhythm = Rhythm::new(writer.settings.max_questions_per_second);
+    let mut turns: HashMap<NodeId, Arc<Turn>> = HashMap::new();
+    let mut called_for: HashMap<NodeId, Generation> = HashMap::new();
     let mut probes: FuturesUnordered<BoxFuture<'_, Prober>> = FuturesUnordered::new();
     loop {
         changes.mark_unchanged();
+        // Both are armed before the snapshot and the demand are looked at.
+        let raised = writer.demand.listen();
         let topology = writer.cell().load_full();
+        let mut present = 0;
         if !topology.is_single() {
             for node in topology.nodes() {
-                if !watched.contains(&node.id()) && probe::can_be_asked(&*node.driver(Lane::Read)) {
-                    watched.insert(node.id());
-                    probes.push(Prober::new(Arc::clone(node), writer).attend(writer).boxed());
+                if turns.contains_key(&node.id()) {
+                    present += 1;
+                } else if probe::can_be_asked(&*node.driver(Lane::Read)) {
+                    let turn = Arc::new(Turn::default());
+                    turns.insert(node.id(), Arc::clone(&turn));
+                    probes.push(Prober::new(Arc::clone(node), turn, writer).attend(writer).boxed());
+                    present += 1;
                 }
             }
         }
+        if present < turns.len() {
+            let has_left = |id| topology.is_single() || topology.member_of(id).is_none();
+            turns.iter().filter(|(id, _)| has_left(**id)).for_each(|(_, turn)| turn.end());
+        }
+        let now = writer.clock.now();
+        let is_asking = |node| turns.get(&node).is_none_or(|turn| turn.is_asking());
+        let plan = rhythm.plan(now, writer.demand.wanted(now), &topology, is_asking);
+        writer.demand.set_open(plan.is_open);
+        plan.ask.iter().filter_map(|node| turns.get(node)).for_each(|turn| turn.call());
+        // A broken belief calls its prober once.
+        for member in topology.members().filter(|member| member.belief.wants_question()) {
+            let (node, generation) = (member.node.id(), member.belief.generation);
+            if called_for.insert(node, generation) != Some(generation)
+                && let Some(turn) = turns.get(&node)
+            {
+                turn.call();
+            }
+        }
+        let again = async {
+            match plan.again {
+                Some(again) => time::sleep(again.since(now)).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = changes.changed() => {}
+            () = raised => {}
             Some(prober) = probes.next(), if !probes.is_empty() => {
-                if prober.is_wanted(writer) {
-                    probes.push(prober.attend(writer).boxed());
+                rhythm.ended(prober.node.id(), writer.clock.now(), &writer.cell().load());
+                if prober.turn.has_ended() {
+                    turns.remove(&prober.node.id());
+                    called_for.remove(&prober.node.id());
                 } else {
-                    watched.remove(&prober.node.id());
+                    probes.push(prober.attend(writer).boxed());
                 }
             }
+            () = again => {}
         }
     }
 }
 
-/// One node's prober: its connection and its rhythm.
+/// How the watch calls one prober before its own time, and learns whether it is asking.
+#[derive(Debug, Default)]
+struct Turn {
+    called: Notify,
+    is_asking: AtomicBool,
+    has_ended: AtomicBool,
+}
+
+impl Turn {
+    /// The node is asked now. A call that comes while it is being asked counts for the time after that.
+    fn call(&self) {
+        self.called.notify_one();
+    }
+
+    /// The node has left the topology.
+    fn end(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+        self.call();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
+    }
+
+    fn is_asking(&self) -> bool {
+        self.is_asking.load(Ordering::SeqCst)
+    }
+}
+
+/// One node's prober: its connection, and the time of its next probe.
 struct Prober {
     node: Arc<Node>,
     link: Option<Box<dyn ProbeLink>>,
     /// The server life that answered over the link.
     answered_by: Option<Arc<str>>,
-    changes: Changes,
+    turn: Arc<Turn>,
     failures: u32,
     asked_at: Stamp,
-    /// The least time between two questions, whatever reads want.
-    patience: Duration,
     /// Until then it is not asked where it is, because it does not know.
     identity_until: Tick,
     /// Whether a session of the read-only pool was seen to be read-only.
@@ -87,15 +157,6 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 86_400);
 /// The time between two probes of a node whose connections break again and again.
 const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
 
-/// How soon after the primary a replica is asked whether it has caught up: most of the time it takes less.
-const CATCH_UP: Duration = Duration::from_millis(2);
-
-/// For how long a replica that is new here is asked often whether it has caught up.
-const JOINING: Duration = Duration::from_secs(2);
-
-/// The longest time between two questions to a replica that reads wait for and that stands still.
-const LONGEST_PATIENCE: Duration = Duration::from_millis(40);
-
 /// A server that does not know where it is is asked again after this time.
 const ASK_AGAIN_FOR_POSITION: Duration = Duration::from_secs(60);
 
@@ -114,29 +175,24 @@ fn jitter_seed(node: &Node, writer: &Writer) -> u64 {
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 impl Prober {
-    fn new(node: Arc<Node>, writer: &Writer) -> Self {
+    fn new(node: Arc<Node>, turn: Arc<Turn>, writer: &Writer) -> Self {
         Self {
             jitter: Draw::seeded(jitter_seed(&node, writer)),
             node,
             link: None,
             answered_by: None,
-            changes: writer.cell().changes(),
+            turn,
             failures: 0,
             asked_at: Stamp::default(),
-            patience: SHORTEST_INTERVAL,
             identity_until: Tick::default(),
             read_only: ReadOnlyCheck::Due,
         }
     }
 
-    fn is_wanted(&self, writer: &Writer) -> bool {
-        let topology = writer.cell().load();
-        !topology.is_single() && topology.member_of(self.node.id()).is_some()
-    }
-
     /// As [`next`](Self::next). A driver that panics fails the probe of its own node, and no other.
     async fn attend(self, writer: &Writer) -> Self {
-        let (node, failures) = (Arc::clone(&self.node), self.failures.saturating_add(1));
+        let (node, turn) = (Arc::clone(&self.node), Arc::clone(&self.turn));
+        let failures = self.failures.saturating_add(1);
         // What the panic leaves behind, the connection and the rhythm, is dropped with it.
         match AssertUnwindSafe(self.next(writer)).catch_unwind().await {
             Ok(prober) => prober,
@@ -144,7 +200,8 @@ impl Prober {
                 telemetry::probe_panicked(node.name());
                 let reply = Reply::Failed { conclusive: false, why: "its driver panicked".into() };
                 writer.observe(&Observation { node: node.id(), generation: Generation::default(), reply });
-                Self { failures, asked_at: writer.clock.stamp(), ..Self::new(node, writer) }
+                turn.is_asking.store(false, Ordering::SeqCst);
+                Self { failures, asked_at: writer.clock.stamp(), ..Self::new(node, turn, writer) }
             }
         }
     }
@@ -154,6 +211,7 @@ impl Prober {
         if !self.wait(writer).await {
             return self;
         }
+        self.turn.is_asking.store(true, Ordering::SeqCst);
         let (generation, answer) = self.ask(writer).await;
         let reply = match answer {
             Ok(observed) => {
@@ -166,18 +224,21 @@ impl Prober {
             }
         };
         writer.observe(&Observation { node: self.node.id(), generation, reply });
+        self.turn.is_asking.store(false, Ordering::SeqCst);
         let is_asked_again = wants_question(&writer.cell().load(), self.node.id());
-        if writer.settings.probe_interval > KEEP_LINK_FOR && !is_asked_again && self.wanted_at(writer).is_none() {
+        let is_wanted = writer.demand.wanted(writer.clock.now()) != Wanted::default();
+        if writer.settings.probe_interval > KEEP_LINK_FOR && !is_asked_again && !is_wanted {
             // A server counts connections, and a large fleet has many.
             self.link = None;
         }
         self
     }
 
-    /// Returns when a probe is due or the belief in the node broke; `false` when the node has left.
+    /// Returns when a probe is due or the watch calls; `false` when the node has left.
     async fn wait(&mut self, writer: &Writer) -> bool {
         let interval = writer.settings.probe_interval.min(LONGEST_INTERVAL);
-        let pause = if self.asked_at == Stamp::default() {
+        let is_new = self.asked_at == Stamp::default();
+        let pause = if is_new {
             // At once: what `connect` learned came over a connection that is closed again, and only
             // an open one shows a restart.
             Duration::ZERO
@@ -187,65 +248,20 @@ impl Prober {
             // ± 20 %, so that a fleet does not ask in step.
             interval.mul_f64(0.8 + 0.4 * self.jitter.unit())
         };
-        let started = writer.clock.now();
-        loop {
-            // All are armed before anything is looked at.
-            let wanted = writer.demand.raised().wait();
-            self.changes.mark_unchanged();
-            if !self.is_wanted(writer) {
-                return false;
-            }
-            if self.asked_at != Stamp::default() && wants_question(&writer.cell().load(), self.node.id()) {
-                // Under load the belief in a lost primary breaks with every write.
-                let since = writer.clock.now().since(self.asked_at.at);
-                time::sleep(SUSPICION_PAUSE.saturating_sub(since)).await;
-                return true;
-            }
-            let due = match self.wanted_at(writer) {
-                Some(wanted_at) if self.failures == 0 => wanted_at.min(started.after(pause)),
-                _ => started.after(pause),
-            };
-            let now = writer.clock.now();
-            if now >= due {
-                return true;
-            }
+        let is_broken = || !is_new && wants_question(&writer.cell().load(), self.node.id());
+        if !self.turn.has_ended() && !is_broken() {
             tokio::select! {
                 biased;
-                () = time::sleep(due.since(now)) => return true,
-                () = wanted => {}
-                () = self.changes.changed() => {}
+                () = self.turn.called.notified() => {}
+                () = time::sleep(pause) => {}
             }
         }
-    }
-
-    /// When reads want this node to be asked, if they do before its next turn.
-    fn wanted_at(&self, writer: &Writer) -> Option<Tick> {
-        let (demand, topology) = (&writer.demand, writer.cell().load());
-        let bounded = demand.longest_interval(writer.clock.now()).map(|interval| self.asked_at.at.after(interval));
-        let (wanted, newest) =
-            (demand.wanted(writer.clock.now()), topology.samples.newest().map(|sample| sample.stamp));
-        let for_sessions = if topology.primary.node.id() == self.node.id() {
-            // Nobody has asked the primary since.
-            newest.filter(|newest| newest.seq <= wanted).map(|_| self.asked_at.at.after(SHORTEST_INTERVAL))
-        } else {
-            let fresh = topology.member_of(self.node.id()).and_then(|member| member.freshness.fresh());
-            match (fresh, newest) {
-                // It may have reached what is wanted by now, and it takes a moment to get there.
-                (Some(fresh), Some(newest))
-                    if fresh.through.seq < newest.seq
-                        && (fresh.through.seq <= wanted || self.has_just_joined(fresh)) =>
-                {
-                    Some(self.asked_at.at.after(self.patience).max(newest.at.after(CATCH_UP)))
-                }
-                _ => None,
-            }
-        };
-        bounded.into_iter().chain(for_sessions).min()
-    }
-
-    /// A replica that is new here, or restarted, and was not seen to have caught up yet: soon it is.
-    fn has_just_joined(&self, fresh: &Fresh) -> bool {
-        !fresh.has_caught_up() && self.asked_at.at.since(fresh.since) < JOINING
+        if !self.turn.has_ended() && is_broken() {
+            // Under load the belief in a lost primary breaks with every write.
+            let since = writer.clock.now().since(self.asked_at.at);
+            time::sleep(SUSPICION_PAUSE.saturating_sub(since)).await;
+        }
+        !self.turn.has_ended()
     }
 
     /// Asks the node, over a new connection where the old one is broken or leads to a server that is no member any
@@ -281,20 +297,13 @@ impl Prober {
         writer.cell().load().member_of(self.node.id()).map(|member| look(&member.lives)).unwrap_or_default()
     }
 
-    /// A replica that stands still is asked less and less often, however much reads want it to move.
-    fn be_patient(&mut self, known: Option<&Member>, position: &Reported) {
-        let known = known.and_then(|member| member.freshness.fresh());
-        let stands_still = matches!((known, position), (Some(known), Reported::At(now)) if known.position == *now);
-        self.patience = if stands_still { (self.patience * 2).min(LONGEST_PATIENCE) } else { SHORTEST_INTERVAL };
-    }
-
     async fn ask_once(&mut self, writer: &Writer) -> Result<Observed, Failure> {
         let (driver, asked) = (self.node.driver(Lane::Read), self.asked_at);
         let answer = self.question(writer, &*driver).await?;
         let incarnation: Arc<str> = answer.incarnation.into();
         if !self.lives(writer, |lives| lives.is_present(&incarnation)) {
-            // Every session belongs to the life before, and the server of that life can go on: at an address that moved,
-            // or that leads to several servers.
+            // Every session belongs to the life before, and the server of that life can go on: at an address that
+            // moved, or that leads to several servers.
             if self.lives(writer, |lives| lives.is_successor(&incarnation)) {
                 writer.leave_former_server(&self.node, &driver);
             }
@@ -305,8 +314,6 @@ impl Prober {
             check_read_only(&self.node, writer.settings.connect_timeout).await?;
             self.read_only = ReadOnlyCheck::Passed;
         }
-        let topology = writer.cell().load_full();
-        self.be_patient(topology.member_of(self.node.id()), &answer.position);
         Ok(Observed {
             role: answer.role,
             incarnation,
@@ -370,26 +377,12 @@ pub(super) async fn ask_server(
     let answer = open.ask(question(scope)).await.and_then(|row| probe::read_answer(backend, configured, &row));
     match answer {
         Ok(answer) => Ok((answer, None)),
-        Err(refused) if scope == Scope::Position && is_not_understood(&refused) => {
+        Err(refused) if scope == Scope::Position && Fault::is_not_understood(&refused) => {
             let row = open.ask(question(Scope::Identity)).await?;
             Ok((probe::read_answer(backend, configured, &row)?, Some(refused)))
         }
         Err(error) => Err(error),
     }
-}
-
-/// Whether the server is there, and only does not know what it was asked. Any other error says nothing of what it
-/// knows: the probe has failed.
-pub(super) fn is_not_understood(error: &DbErr) -> bool {
-    let error = match error {
-        DbErr::Type(_) => return true,
-        DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Conn(RuntimeErr::SqlxError(error)) => error,
-        _ => return false,
-    };
-    // Syntax, an unknown name, no privilege; not supported; MySQL's unknown variable.
-    let Some(database) = error.as_database_error() else { return false };
-    let code = database.code();
-    code.is_some_and(|code| code.starts_with("42") || code == "0A000") || error.to_string().contains("1193 (HY000)")
 }
 
 /// Makes sure that a session of the read-only pool is read-only in the database.

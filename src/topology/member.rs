@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration
 
 use serde::Serialize;
 
-use super::{Belief, Floor, Freshness, Lag, Lane, Lives, Node, Observed, PositionOrder, Reported, Role, Tick};
+use super::{
+    Belief, Floor, Freshness, Lag, Lane, Lives, Node, Observed, PositionOrder, ReplicationDelay, Reported, Role, Tick,
+};
 
 /// A node as one topology believes it.
 #[derive(Clone)]
@@ -26,6 +28,8 @@ pub struct Member {
     /// What is known of the data that the server has. It counts only while the belief is confirmed.
     pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
+    /// How long it takes to have what the primary had.
+    pub(crate) delay: ReplicationDelay,
 }
 
 /// What the user said about a member and can change without new pools.
@@ -109,6 +113,7 @@ impl Member {
             lag: Lag::default(),
             belief: Belief::default(),
             lives: Lives::default(),
+            delay: ReplicationDelay::default(),
             rotation: Rotation::In,
             health: Health::Up,
             observed: None,
@@ -186,6 +191,12 @@ impl Member {
         matches!(self.freshness, Freshness::Foreign(_))
     }
 
+    /// How long this replica is expected to take, from now, to have what the primary has now; `None` while nothing was
+    /// learned of it, as for nodes without positions.
+    pub(crate) fn expected_delay(&self) -> Option<Duration> {
+        self.delay.expected()
+    }
+
     /// Why the last probe failed, while it is the last one.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
@@ -212,11 +223,6 @@ impl Member {
         self.settings.role_check == RoleCheck::On
             && self.observed_role().is_some_and(|role| role != configured)
             && self.believed_role(now, believed_for).is_some()
-    }
-
-    /// How soon a replica is expected to be known to have a write that ends now.
-    pub(crate) fn expected_delay(&self) -> Option<Duration> {
-        self.round_trip()
     }
 
     /// Why it may not serve a read, with how far behind it is where that is the reason.

@@ -2,6 +2,7 @@
 //! argument, nothing here waits, reads a clock or logs.
 
 mod belief;
+mod delay;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod floor;
@@ -22,6 +23,7 @@ mod token;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use belief::{Answerer, Belief, Generation, Lives};
+pub(crate) use delay::{ReplicaAnswer, ReplicationDelay};
 pub(crate) use floor::Floor;
 pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported};
 pub(crate) use lease::{Lane, Lease, Reliance};

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Answerer, Fresh, Freshness, Generation, Health, Member, NodeId, Observed, Position, Positions, Reported, Role,
-    RoleCheck, Sample, Samples, Tick, Topology,
+    Answerer, Fresh, Freshness, Generation, Health, Member, NodeId, Observed, Position, Positions, ReplicaAnswer,
+    ReplicationDelay, Reported, Role, RoleCheck, Sample, Samples, Tick, Topology,
 };
 
 /// What was learned about one node.
@@ -116,6 +116,16 @@ impl Topology {
                 member.learn(observed, &samples);
             }
             member.weigh(&next.primary, &samples);
+            if let Some(fresh) = member.freshness.fresh() {
+                let answer = ReplicaAnswer {
+                    previous: known.observed.as_ref().map(|previous| previous.asked),
+                    known: known.freshness.fresh(),
+                    fresh,
+                    asked: observed.asked,
+                    answered: observed.asked.at.after(observed.round_trip),
+                };
+                member.delay = member.delay.after(answer, &samples);
+            }
             member.lag = member.lag.after(&member.freshness, &samples, limit, true);
         }
         Some(next)
@@ -211,6 +221,7 @@ impl Member {
         if !self.is_of_other_cluster() {
             self.freshness = Freshness::Unknown;
         }
+        self.delay = ReplicationDelay::default();
     }
 
     /// Whether a position of this member belongs to another cluster than the primary's samples.

@@ -65,6 +65,12 @@ impl Samples {
         Some(self.ring.get(before)?.stamp)
     }
 
+    /// The sample with this place in the order.
+    pub(crate) fn at(&self, seq: Seq) -> Option<&Sample> {
+        let index = self.ring.binary_search_by_key(&seq, |sample| sample.stamp.seq).ok()?;
+        self.ring.get(index)
+    }
+
     /// The earliest sample for which the primary was asked after `seq`, and later than `at`.
     pub(crate) fn first_after(&self, seq: Seq, at: Tick) -> Option<&Sample> {
         self.ring.get(self.ring.partition_point(|sample| sample.stamp.seq <= seq || sample.stamp.at <= at))

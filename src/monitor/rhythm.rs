@@ -1,0 +1,581 @@
+//! When each node is asked where it is. Pure: the instant, the demand and the snapshot go in, the nodes whose turn it
+//! is come out. The prober sleeps and asks.
+
+use std::{collections::HashMap, num::NonZeroU32, time::Duration};
+
+use smallvec::SmallVec;
+
+use crate::topology::{Fresh, Member, NodeId, Role, Seq, Tick, Topology};
+
+/// The longest time between two questions to a node that reads want to be asked.
+const LONGEST_GAP: Duration = Duration::from_millis(40);
+
+/// The gap after the first question that a replica answered in vain, if the delay expected of it is short.
+const SHORTEST_GAP: Duration = Duration::from_micros(250);
+
+/// While there are questions to spare, one goes out so much before it is due: a timer of the runtime is no finer.
+const TIMER: Duration = Duration::from_millis(1);
+
+/// For how long a replica that has joined, or was restarted, is asked often whether it has caught up.
+const JOINING: Duration = Duration::from_secs(2);
+
+/// The primary is asked so often within the delay that is expected of the fastest replica: more samples would let no
+/// read through earlier.
+const SAMPLES_PER_DELAY: u32 = 4;
+
+/// What reads want of the probers at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// A replica that has everything acknowledged up to here; `None` while no read wants more than is known.
+    pub(super) seq: Option<Seq>,
+    /// The longest time between two questions to a node that the staleness bounds in use allow.
+    pub(super) interval: Option<Duration>,
+}
+
+/// What happens next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The nodes whose turn it is.
+    pub(super) ask: SmallVec<[NodeId; 8]>,
+    /// When to plan again, if nothing happens before.
+    pub(super) again: Option<Tick>,
+    /// Whether a read that wants more changes the plan. While it does not, reads need not wake the monitor.
+    pub(super) is_open: bool,
+}
+
+/// The questions of all probers of a connection.
+#[derive(Debug)]
+pub(super) struct Rhythm {
+    bucket: Bucket,
+    turns: HashMap<NodeId, Turn>,
+}
+
+/// What the questions to one node came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// Its turn was announced, and no question has ended since.
+    is_called: bool,
+    ended_at: Tick,
+    /// What the replica was known to have when its last question ended.
+    through: Seq,
+    /// Answers in a row that let no read through.
+    vain: u32,
+}
+
+/// A question that reads want to be asked.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    node: NodeId,
+    rank: Rank,
+    due: Tick,
+    /// The node that was asked longest ago comes first.
+    ended_at: Tick,
+}
+
+/// How much depends on a question, the most first. It decides while there are more questions than may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// The answer of a replica may let reads through.
+    Replica,
+    /// The primary's answer tells what a replica must have to do so.
+    Primary,
+    /// One replica is known to have the newest sample, or no read wants anything; another one shall be known to have it too.
+    Spread,
+}
+
+impl Rhythm {
+    pub(super) fn new(most_per_second: NonZeroU32) -> Self {
+        Self { bucket: Bucket::new(most_per_second), turns: HashMap::new() }
+    }
+
+    /// A question to a node was answered, or failed. Every question counts, also those that nobody planned here.
+    pub(super) fn ended(&mut self, node: NodeId, now: Tick, topology: &Topology) {
+        let turn = self.turns.entry(node).or_default();
+        if !std::mem::take(&mut turn.is_called) {
+            self.bucket.take(now);
+        }
+        turn.ended_at = now;
+        let Some(member) = topology.member_of(node) else {
+            self.turns.remove(&node);
+            return;
+        };
+        let Some(fresh) = member.freshness.fresh() else { return };
+        turn.vain = if fresh.through.seq > turn.through { 0 } else { turn.vain.saturating_add(1) };
+        turn.through = fresh.through.seq;
+    }
+
+    /// Whose turn it is now. `is_asking` says which nodes are being asked: each is asked one question at a time.
+    pub(super) fn plan(
+        &mut self,
+        now: Tick,
+        wanted: Wanted,
+        topology: &Topology,
+        is_asking: impl Fn(NodeId) -> bool,
+    ) -> Plan {
+        let newest = topology.samples.newest().map(|newest| newest.stamp.seq);
+        let has_use = topology.replicas.iter().any(|replica| of_use(replica, topology, now).is_some());
+        let needs_sample = |seq| newest.is_none_or(|newest| newest <= seq);
+        let mut plan = Plan {
+            // A sample that is still to be taken has what is wanted until then.
+            is_open: has_use && !wanted.seq.is_some_and(needs_sample),
+            ..Plan::default()
+        };
+        let mut candidates = self.candidates(now, wanted, topology);
+        candidates.sort_unstable_by_key(|candidate| (candidate.rank, candidate.due, candidate.ended_at));
+
+        let slack = if self.bucket.is_half_full(now) { TIMER } else { Duration::ZERO };
+        let is_busy = |rhythm: &Self, node| is_asking(node) || rhythm.turn(node).is_called;
+        let mut replicas_asked = topology.replicas.iter().filter(|replica| is_busy(self, replica.node.id())).count();
+        for candidate in candidates {
+            if is_busy(self, candidate.node) {
+                continue; // Its answer makes another plan.
+            }
+            if candidate.due > now.after(slack) {
+                plan.look_again_at(candidate.due);
+                continue;
+            }
+            let reserve = match candidate.rank {
+                // One replica that has it lets all reads through: while questions are scarce, one is asked.
+                Rank::Replica if replicas_asked == 0 => 0.0,
+                // What the primary says is of no use until a replica is asked.
+                Rank::Primary => 1.0,
+                Rank::Replica | Rank::Spread => self.bucket.depth / 2.0,
+            };
+            if self.bucket.take_if_left(now, reserve) {
+                self.turns.entry(candidate.node).or_default().is_called = true;
+                replicas_asked += usize::from(candidate.rank == Rank::Replica);
+                plan.ask.push(candidate.node);
+            } else {
+                plan.look_again_at(self.bucket.has(reserve + 1.0, now));
+            }
+        }
+        plan
+    }
+
+    /// The questions that reads want to be asked, now or soon.
+    fn candidates(&self, now: Tick, wanted: Wanted, topology: &Topology) -> SmallVec<[Candidate; 8]> {
+        let mut candidates = SmallVec::new();
+        let mut fastest = None::<Duration>;
+        let newest = topology.samples.newest().map(|newest| newest.stamp.seq);
+        // Whether a replica has all that any could have: then it takes another sample to let more reads through.
+        let mut is_met = wanted.seq.is_none();
+        for (replica, fresh) in
+            topology.replicas.iter().filter_map(|replica| Some((replica, of_use(replica, topology, now)?)))
+        {
+            let delay = replica.expected_delay().unwrap_or_default();
+            fastest = Some(fastest.map_or(delay, |fastest| fastest.min(delay)));
+            is_met |= newest.is_some_and(|newest| fresh.through.seq >= newest);
+        }
+        let primary = &topology.primary;
+        if let (Some(fastest), Some(seq)) = (fastest, wanted.seq)
+            && newest.is_none_or(|newest| newest <= seq)
+            && primary.failed_probes == 0
+        {
+            let turn = self.turn(primary.node.id());
+            let due = turn.ended_at.after((fastest / SAMPLES_PER_DELAY).min(LONGEST_GAP));
+            candidates.push(Candidate { rank: Rank::Primary, due, ..turn.candidate(primary) });
+        }
+        for (replica, fresh) in
+            topology.replicas.iter().filter_map(|replica| Some((replica, of_use(replica, topology, now)?)))
+        {
+            let is_wanted = wanted.seq.is_some_and(|seq| fresh.through.seq <= seq);
+            let joins = !fresh.has_caught_up() && now.since(fresh.since) < JOINING;
+            if replica.failed_probes > 0 || !is_wanted && !joins {
+                continue;
+            }
+            let Some(missing) = topology.samples.first_after(fresh.through.seq, Tick::default()) else { continue };
+            let turn = self.turn(replica.node.id());
+            let delay = replica.expected_delay().unwrap_or_default();
+            // The delay counts until the answer is there.
+            let delay = delay.saturating_sub(replica.round_trip().unwrap_or_default()).min(JOINING);
+            let due = missing.stamp.at.after(delay).max(turn.ended_at.after(turn.gap(replica)));
+            let rank = if is_met { Rank::Spread } else { Rank::Replica };
+            candidates.push(Candidate { rank, due, ..turn.candidate(replica) });
+        }
+        if let Some(interval) = wanted.interval {
+            let members = std::iter::once((primary, Role::Primary))
+                .chain(topology.replicas.iter().map(|replica| (replica, Role::Replica)));
+            for (member, role) in members {
+                if member.failed_probes == 0 && member.fitness(role, now, topology.believed_for).is_ok() {
+                    let turn = self.turn(member.node.id());
+                    let due = turn.ended_at.after(interval);
+                    candidates.push(Candidate { rank: Rank::Primary, due, ..turn.candidate(member) });
+                }
+            }
+        }
+        candidates
+    }
+
+    fn turn(&self, node: NodeId) -> Turn {
+        self.turns.get(&node).copied().unwrap_or_default()
+    }
+}
+
+/// What is known of a replica that reads could be sent to when it is fresh enough; `None` where asking helps no read:
+/// it is drained, down, no replica, lagging too far, or has no position.
+fn of_use<'a>(replica: &'a Member, topology: &Topology, now: Tick) -> Option<&'a Fresh> {
+    replica.fitness(Role::Replica, now, topology.believed_for).ok()?;
+    replica.freshness.fresh()
+}
+
+impl Turn {
+    fn candidate(self, member: &Member) -> Candidate {
+        Candidate { node: member.node.id(), rank: Rank::Spread, due: self.ended_at, ended_at: self.ended_at }
+    }
+
+    /// The least time from the end of one question to the next: none after an answer that let reads through, else in
+    /// proportion to the delay, and twice as long for each further answer that let none through.
+    fn gap(self, replica: &Member) -> Duration {
+        if self.vain == 0 {
+            return Duration::ZERO;
+        }
+        let round_trip = replica.round_trip().unwrap_or_default();
+        let gap = round_trip.max(replica.expected_delay().unwrap_or_default() / 8).max(SHORTEST_GAP);
+        gap.saturating_mul(1 << (self.vain - 1).min(16)).min(LONGEST_GAP)
+    }
+}
+
+impl Plan {
+    fn look_again_at(&mut self, tick: Tick) {
+        self.again = Some(self.again.map_or(tick, |again| again.min(tick)));
+    }
+}
+
+/// How many questions may be asked: a token for each, so many a second, and a tenth of a second's worth is kept.
+#[derive(Debug)]
+struct Bucket {
+    per_second: f64,
+    depth: f64,
+    tokens: f64,
+    filled_at: Tick,
+}
+
+/// Less would not do for one question to the primary and one to a replica.
+const LEAST_DEPTH: f64 = 3.0;
+
+impl Bucket {
+    fn new(most_per_second: NonZeroU32) -> Self {
+        let per_second = f64::from(most_per_second.get());
+        let depth = (per_second / 10.0).max(LEAST_DEPTH);
+        Self { per_second, depth, tokens: depth, filled_at: Tick::default() }
+    }
+
+    fn fill(&mut self, now: Tick) {
+        let earned = now.since(self.filled_at).as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + earned).min(self.depth);
+        self.filled_at = self.filled_at.max(now);
+    }
+
+    fn is_half_full(&mut self, now: Tick) -> bool {
+        self.fill(now);
+        self.tokens >= self.depth / 2.0
+    }
+
+    /// Takes a token for one more question if so many are left after it.
+    fn take_if_left(&mut self, now: Tick, left: f64) -> bool {
+        self.fill(now);
+        let is_there = self.tokens >= 1.0 + left;
+        if is_there {
+            self.tokens -= 1.0;
+        }
+        is_there
+    }
+
+    /// Takes a token for a question that is asked in any case: a probe of the health, or of a suspected node.
+    fn take(&mut self, now: Tick) {
+        self.fill(now);
+        self.tokens = (self.tokens - 1.0).max(-self.depth);
+    }
+
+    /// When there will be so many tokens.
+    fn has(&self, tokens: f64, now: Tick) -> Tick {
+        let missing = (tokens - self.tokens).max(0.0);
+        now.after(Duration::from_secs_f64(missing / self.per_second).max(TIMER))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::topology::{
+        Observation, Observed, Reply, Reported, Stamp,
+        fixture::{topology, wal},
+    };
+
+    const MS: u64 = 1_000_000;
+    const SECOND: u64 = 1_000 * MS;
+
+    /// A cluster that answers after a round trip, a process that asks it, and the time.
+    struct Cluster {
+        now: u64,
+        rhythm: Rhythm,
+        topology: Topology,
+        round_trip: u64,
+        /// How much later than the primary each replica has a write; `None` when its replay is paused.
+        delays: Vec<Option<u64>>,
+        /// The time between two writes; `None` for one write at the beginning.
+        write_every: Option<u64>,
+        in_flight: Vec<(u64, NodeId, Stamp)>,
+        /// Questions to each node, the primary first.
+        asked: Vec<u64>,
+        seq: u64,
+    }
+
+    impl Cluster {
+        fn new(most_per_second: u32, delays: &[Option<u64>]) -> Self {
+            Self {
+                now: SECOND,
+                rhythm: Rhythm::new(NonZeroU32::new(most_per_second).expect("above zero")),
+                topology: topology(delays.len()),
+                round_trip: MS / 5,
+                delays: delays.to_vec(),
+                write_every: Some(MS),
+                in_flight: Vec::new(),
+                asked: vec![0; delays.len() + 1],
+                seq: 1,
+            }
+        }
+
+        fn index(&self, node: NodeId) -> usize {
+            self.topology.nodes().position(|known| known.id() == node).expect("a member")
+        }
+
+        /// The log position of the primary at an instant.
+        fn written(&self, at: u64) -> u64 {
+            100 + self.write_every.map_or(0, |every| at / every)
+        }
+
+        fn stamp(&mut self) -> Stamp {
+            self.seq += 1;
+            Stamp { seq: Seq(self.seq), at: Tick(self.now) }
+        }
+
+        fn ask(&mut self, node: NodeId) {
+            let asked = self.stamp();
+            let index = self.index(node);
+            self.asked[index] += 1;
+            self.in_flight.push((self.now + self.round_trip, node, asked));
+        }
+
+        fn answer(&mut self, node: NodeId, asked: Stamp) {
+            let index = self.index(node);
+            let at = asked.at.0 + self.round_trip / 2;
+            let (role, position) = match index.checked_sub(1).map(|replica| self.delays[replica]) {
+                None => (Role::Primary, self.written(at)),
+                Some(Some(delay)) => (Role::Replica, self.written(at - delay)),
+                Some(None) => (Role::Replica, 99),
+            };
+            let observed = Observed {
+                role,
+                incarnation: index.to_string().into(),
+                position: Reported::At(Arc::new(wal(1, position))),
+                round_trip: Duration::from_nanos(self.now - asked.at.0),
+                asked,
+            };
+            let observation = Observation { node, reply: Reply::Answered(observed) };
+            if let Some(next) = self.topology.observe(&observation) {
+                self.topology = next;
+            }
+            self.rhythm.ended(node, Tick(self.now), &self.topology);
+        }
+
+        /// All are asked once, as when they join.
+        fn joined(mut self) -> Self {
+            let nodes: Vec<_> = self.topology.nodes().map(|node| node.id()).collect();
+            nodes.into_iter().for_each(|node| self.ask(node));
+            while let Some((at, node, asked)) = self.in_flight.pop() {
+                self.now = self.now.max(at);
+                self.answer(node, asked);
+            }
+            self.asked.fill(0);
+            self
+        }
+
+        /// For so long reads want what was written last, if `reads`; gives the places that were wanted and when.
+        fn run(&mut self, nanos: u64, reads: bool) -> Vec<u64> {
+            let end = self.now + nanos;
+            let mut waits = Vec::new();
+            let mut waiting = None::<(Seq, u64)>;
+            while self.now < end {
+                self.answer_what_is_due();
+                let through = self.topology.replicas.iter().filter_map(|replica| replica.freshness.fresh());
+                let through = through.map(|fresh| fresh.through.seq).max().unwrap_or_default();
+                if let Some((seq, since)) = waiting.filter(|(seq, _)| through > *seq) {
+                    let _ = seq;
+                    waits.push(self.now - since);
+                    waiting = None;
+                }
+                if reads && waiting.is_none() {
+                    // The next read comes at once, and there was a write.
+                    waiting = Some((self.stamp().seq, self.now));
+                }
+                let wanted = Wanted { seq: waiting.map(|(seq, _)| seq), interval: None };
+                let in_flight = self.in_flight.clone();
+                let is_asking = |node| in_flight.iter().any(|(_, asking, _)| *asking == node);
+                let plan = self.rhythm.plan(Tick(self.now), wanted, &self.topology, is_asking);
+                plan.ask.iter().for_each(|node| self.ask(*node));
+                let answers = self.in_flight.iter().map(|(at, ..)| *at).min();
+                let next = answers.into_iter().chain(plan.again.map(|again| again.0)).min().unwrap_or(end);
+                self.now = next.max(self.now + 1).min(end);
+            }
+            waits.sort_unstable();
+            waits
+        }
+
+        fn answer_what_is_due(&mut self) {
+            while let Some(index) = self.in_flight.iter().position(|(at, ..)| *at <= self.now) {
+                let (_, node, asked) = self.in_flight.swap_remove(index);
+                self.answer(node, asked);
+            }
+        }
+
+        fn asked_in_all(&self) -> u64 {
+            self.asked.iter().sum()
+        }
+    }
+
+    fn median(sorted: &[u64]) -> u64 {
+        sorted[sorted.len() / 2]
+    }
+
+    #[test]
+    fn a_read_that_wants_the_last_write_knows_of_it_two_round_trips_after_the_replica_has_it() {
+        let mut cluster = Cluster::new(1_000_000, &[Some(MS / 2)]).joined();
+        let waits = cluster.run(SECOND, true);
+        assert!(median(&waits) <= MS / 2 + 3 * cluster.round_trip, "{} µs", median(&waits) / 1_000);
+    }
+
+    #[test]
+    fn the_questions_of_a_process_are_bounded_whatever_its_reads_want() {
+        for most in [10, 500, 2_000] {
+            for replicas in [1, 2, 8, 64] {
+                let mut cluster = Cluster::new(most, &vec![Some(MS / 2); replicas]).joined();
+                cluster.run(10 * SECOND, true);
+                let kept = u64::from(most / 10).max(3);
+                let allowed = u64::from(most) * 10 + kept;
+                assert!(cluster.asked_in_all() <= allowed, "{} of {allowed}", cluster.asked_in_all());
+                assert!(cluster.asked_in_all() >= u64::from(most) * 8, "{} of {allowed}", cluster.asked_in_all());
+            }
+        }
+    }
+
+    /// The numbers of `costs.md`.
+    #[test]
+    fn the_primary_hears_half_of_the_bound_and_the_replicas_share_the_rest() {
+        for (most, replicas) in [(500, 1), (500, 2), (500, 8), (10, 2)] {
+            let mut cluster = Cluster::new(most, &vec![Some(MS / 2); replicas]).joined();
+            cluster.run(20 * SECOND, true);
+            let half = u64::from(most) * 20 / 2;
+            assert!(cluster.asked[0].abs_diff(half) <= half / 20 + 5, "the primary {} of {half}", cluster.asked[0]);
+            for replica in &cluster.asked[1..] {
+                let share = half / replicas as u64;
+                assert!(replica.abs_diff(share) <= share / 10 + 10, "a replica {replica} of {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn while_questions_are_scarce_a_read_waits_for_two_of_them_and_a_round_trip() {
+        let mut cluster = Cluster::new(500, &[Some(MS / 2); 2]).joined();
+        cluster.run(SECOND, true);
+        let waits = cluster.run(4 * SECOND, true);
+        assert!(median(&waits) <= 2 * SECOND / 500 + 2 * MS, "{} µs", median(&waits) / 1_000);
+    }
+
+    #[test]
+    fn a_replica_that_stands_still_is_asked_less_and_less_often() {
+        let mut cluster = Cluster::new(500, &[Some(0)]).joined();
+        cluster.run(SECOND, true);
+        cluster.delays = vec![None];
+        cluster.run(100 * MS, true);
+        cluster.asked.fill(0);
+        cluster.run(10 * SECOND, true);
+        assert!(cluster.asked[1] <= 270, "every 40 ms: {}", cluster.asked[1]);
+        assert!(cluster.asked[0] <= 270, "no sample lets a read through: {}", cluster.asked[0]);
+    }
+
+    #[test]
+    fn a_paused_replica_that_joins_an_idle_process_is_left_alone_after_a_while() {
+        let mut cluster = Cluster { write_every: None, ..Cluster::new(500, &[None]) }.joined();
+        cluster.run(2 * SECOND, false);
+        assert!((10..=70).contains(&cluster.asked[1]), "it may be about to catch up: {}", cluster.asked[1]);
+        cluster.asked.fill(0);
+        cluster.run(60 * SECOND, false);
+        assert_eq!(cluster.asked_in_all(), 0, "only its probes go on");
+    }
+
+    #[test]
+    fn no_node_is_asked_for_reads_that_could_not_use_it() {
+        let unfit: [fn(&mut Member); 3] = [
+            |replica| replica.rotation = crate::topology::Rotation::Drained,
+            |replica| replica.health = crate::topology::Health::Down,
+            |replica| replica.lag.is_over = true,
+        ];
+        for make_unfit in unfit {
+            let mut cluster = Cluster::new(500, &[Some(0), Some(0)]).joined();
+            cluster.now += 10 * MS;
+            make_unfit(&mut cluster.topology.replicas[0]);
+            let wanted = Wanted { seq: Some(cluster.stamp().seq), interval: None };
+            let now = Tick(cluster.now);
+            let asked = |cluster: &mut Cluster| cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
+            let first = asked(&mut cluster);
+            assert_eq!(&first.ask[..], [cluster.topology.primary.node.id()]);
+            let primary = cluster.topology.primary.node.id();
+            cluster.ask(primary);
+            cluster.now += cluster.round_trip;
+            cluster.answer_what_is_due();
+            let now = Tick(cluster.now + MS);
+            let second = cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
+            assert_eq!(&second.ask[..], [cluster.topology.replicas[1].node.id()]);
+
+            make_unfit(&mut cluster.topology.replicas[1]);
+            let wanted = Wanted { seq: Some(cluster.stamp().seq), interval: None };
+            let none = cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
+            assert_eq!(none, Plan::default(), "nor the primary, and no read wakes the monitor");
+        }
+    }
+
+    #[test]
+    fn reads_wake_the_monitor_only_when_the_answer_under_way_is_not_for_them() {
+        let mut cluster = Cluster { write_every: None, ..Cluster::new(500, &[Some(0)]) }.joined();
+        let idle = cluster.rhythm.plan(Tick(cluster.now), Wanted::default(), &cluster.topology, |_| false);
+        assert!(idle.is_open && idle.ask.is_empty());
+        let wanted = Wanted { seq: Some(cluster.stamp().seq), interval: None };
+        let busy = cluster.rhythm.plan(Tick(cluster.now), wanted, &cluster.topology, |_| false);
+        assert!(!busy.is_open && busy.ask.len() == 1, "the primary is asked, for all reads until then");
+    }
+
+    #[test]
+    fn a_bound_on_the_staleness_sets_the_interval_of_every_node_within_the_bound_of_the_questions() {
+        for (most, expected) in [(500, 100), (10, 34)] {
+            let mut cluster = Cluster::new(most, &[Some(0), Some(0)]).joined();
+            let end = cluster.now + 10 * SECOND;
+            while cluster.now < end {
+                cluster.answer_what_is_due();
+                let wanted = Wanted { seq: None, interval: Some(Duration::from_millis(100)) };
+                let in_flight = cluster.in_flight.clone();
+                let is_asking = |node| in_flight.iter().any(|(_, asking, _)| *asking == node);
+                let plan = cluster.rhythm.plan(Tick(cluster.now), wanted, &cluster.topology, is_asking);
+                plan.ask.iter().for_each(|node| cluster.ask(*node));
+                cluster.now += MS;
+            }
+            for asked in &cluster.asked {
+                assert!(asked.abs_diff(expected) <= expected / 8 + 1, "{asked} of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn probes_of_the_health_count_and_are_never_held_back() {
+        let mut bucket = Bucket::new(NonZeroU32::new(10).expect("above zero"));
+        for _ in 0..100 {
+            bucket.take(Tick(0));
+        }
+        assert!(!bucket.take_if_left(Tick(0), 0.0));
+        let later = bucket.has(1.0, Tick(0));
+        assert!(later <= Tick(SECOND), "a debt is forgiven: {later:?}");
+        assert!(bucket.take_if_left(later, 0.0));
+    }
+}

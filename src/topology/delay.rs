@@ -1,0 +1,154 @@
+//! How long a replica takes to have what the primary had: measured at each answer, so that a read knows whether
+//! waiting is worth its while, and a prober when to ask.
+
+use std::time::Duration;
+
+use super::{Fresh, Samples, Stamp, Tick};
+
+/// The delay expected of one replica: from the moment in which the primary is asked for its position to the moment
+/// in which the replica is known to have reached it.
+///
+/// An answer says only between which two bounds the delay was, and the bounds are as far apart as the questions. So
+/// the expectation moves to the nearest value that agrees with the answer. A probe once a second, which proves
+/// only "less than a second", changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReplicationDelay(Option<Duration>);
+
+/// One answer of a replica, beside what was known before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplicaAnswer<'a> {
+    /// When the answer before this one was asked for.
+    pub(crate) previous: Option<Stamp>,
+    pub(crate) known: Option<&'a Fresh>,
+    pub(crate) fresh: &'a Fresh,
+    pub(crate) asked: Stamp,
+    pub(crate) answered: Tick,
+}
+
+/// By this part of itself an expectation that was met at the first question falls, so that it finds a replica that
+/// has become faster.
+const FALLS_BY: u32 = 16;
+
+impl ReplicationDelay {
+    /// The expected delay; `None` until the replica was seen to reach a position.
+    pub(crate) fn expected(self) -> Option<Duration> {
+        self.0
+    }
+
+    /// The expectation after one more answer.
+    pub(crate) fn after(self, answer: ReplicaAnswer<'_>, samples: &Samples) -> Self {
+        let reached = self.after_reaching(answer, samples);
+        let at_least = samples
+            .first_after(answer.fresh.through.seq, Tick::default())
+            .filter(|missed| missed.stamp.seq < answer.asked.seq)
+            .map(|missed| answer.asked.at.since(missed.stamp.at));
+        Self(reached.0.map(|expected| expected.max(at_least.unwrap_or_default())))
+    }
+
+    fn after_reaching(self, answer: ReplicaAnswer<'_>, samples: &Samples) -> Self {
+        let ReplicaAnswer { previous, known, fresh, asked, answered } = answer;
+        let has_moved = known.is_none_or(|known| known.position != fresh.position);
+        // A primary that is idle is sampled at one position again and again: the first of these samples counts.
+        let reached = samples.at(fresh.through.seq).and_then(|sample| samples.first_past(&sample.position));
+        let is_news = |reached: &Stamp| known.is_none_or(|known| known.through.seq < reached.seq);
+        let Some(reached) = reached.filter(|reached| has_moved && reached.seq < asked.seq && is_news(reached)) else {
+            return self;
+        };
+        let at_most = answered.since(reached.at);
+        let missed_before = previous.filter(|previous| previous.seq > reached.seq);
+        Self(Some(match (missed_before, self.0) {
+            (Some(missed), _) => (missed.at.since(reached.at) + at_most) / 2,
+            (None, Some(expected)) => (expected - expected / FALLS_BY).min(at_most),
+            (None, None) => at_most,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::topology::{Sample, Seq, fixture::wal};
+
+    const MS: u64 = 1_000_000;
+
+    fn at(ms: u64) -> Stamp {
+        Stamp { seq: Seq(ms + 1), at: Tick(ms * MS) }
+    }
+
+    /// A primary that writes without a pause, a replica that repeats each write so much later, and a prober that
+    /// asks both of them at these intervals.
+    fn learned(delay: u64, primary_every: usize, replica_every: u64, until: u64) -> Option<Duration> {
+        let (mut samples, mut known, mut previous) = (Samples::default(), None::<Fresh>, None);
+        let mut learned = ReplicationDelay::default();
+        for ms in 0..until {
+            let asked = at(ms);
+            if ms % primary_every as u64 == 0 {
+                samples = samples.with(Sample { stamp: asked, position: Arc::new(wal(1, 1_000 + ms)) });
+            }
+            if ms % replica_every == replica_every / 2 {
+                let position = Arc::new(wal(1, 1_000 + ms.saturating_sub(delay)));
+                let fresh = Fresh::learn(known.as_ref(), asked, Seq(0), position, &samples);
+                let answer =
+                    ReplicaAnswer { previous, known: known.as_ref(), fresh: &fresh, asked, answered: asked.at };
+                learned = learned.after(answer, &samples);
+                (known, previous) = (Some(fresh), Some(asked));
+            }
+        }
+        learned.expected()
+    }
+
+    #[test]
+    fn a_delay_is_learned_to_the_distance_of_the_questions() {
+        for (delay, slack) in [(2, 2), (20, 3), (100, 8)] {
+            let learned = learned(delay, 1, 2, 2_000).expect("the replica follows").as_millis();
+            assert!(learned.abs_diff(u128::from(delay)) <= slack, "{learned} instead of {delay}");
+        }
+    }
+
+    #[test]
+    fn a_probe_a_second_does_not_make_a_fast_replica_slow() {
+        let mut samples = Samples::default().with(Sample { stamp: at(0), position: Arc::new(wal(1, 100)) });
+        let fast = ReplicationDelay(Some(Duration::from_millis(2)));
+        let asked = at(5);
+        let known = Fresh::learn(None, asked, Seq(0), Arc::new(wal(1, 100)), &samples);
+        samples = samples.with(Sample { stamp: at(1_000), position: Arc::new(wal(1, 200)) });
+        let asked = at(1_900);
+        let fresh = Fresh::learn(Some(&known), asked, Seq(0), Arc::new(wal(1, 200)), &samples);
+        let answer =
+            ReplicaAnswer { previous: Some(at(5)), known: Some(&known), fresh: &fresh, asked, answered: asked.at };
+        let learned = fast.after(answer, &samples).expected().expect("known before");
+        assert!(learned <= Duration::from_millis(2), "{learned:?}");
+    }
+
+    #[test]
+    fn the_delay_of_a_replica_that_stands_still_grows_and_is_forgotten_when_it_has_caught_up() {
+        let samples = Samples::default()
+            .with(Sample { stamp: at(0), position: Arc::new(wal(1, 100)) })
+            .with(Sample { stamp: at(10), position: Arc::new(wal(1, 200)) });
+        let fast = ReplicationDelay(Some(Duration::from_millis(2)));
+        let known = Fresh::learn(None, at(5), Seq(0), Arc::new(wal(1, 100)), &samples);
+        let asked = at(3_010);
+        let still = Fresh::learn(Some(&known), asked, Seq(0), Arc::new(wal(1, 100)), &samples);
+        let answer =
+            ReplicaAnswer { previous: Some(at(5)), known: Some(&known), fresh: &still, asked, answered: asked.at };
+        let grown = fast.after(answer, &samples);
+        assert_eq!(grown.expected(), Some(Duration::from_secs(3)));
+
+        let samples = samples.with(Sample { stamp: at(4_000), position: Arc::new(wal(1, 300)) });
+        let back = at(4_003);
+        let fresh = Fresh::learn(Some(&still), back, Seq(0), Arc::new(wal(1, 300)), &samples);
+        let answer =
+            ReplicaAnswer { previous: Some(asked), known: Some(&still), fresh: &fresh, asked: back, answered: back.at };
+        assert_eq!(grown.after(answer, &samples).expected(), Some(Duration::from_millis(3)));
+    }
+
+    #[test]
+    fn nothing_is_expected_of_a_replica_that_reached_nothing() {
+        let samples = Samples::default().with(Sample { stamp: at(0), position: Arc::new(wal(1, 100)) });
+        let behind = Fresh::learn(None, at(5), Seq(0), Arc::new(wal(1, 50)), &samples);
+        let answer = ReplicaAnswer { previous: None, known: None, fresh: &behind, asked: at(5), answered: at(5).at };
+        assert_eq!(ReplicationDelay::default().after(answer, &samples).expected(), None);
+    }
+}
