@@ -36,7 +36,7 @@ impl Scan<'_, '_> {
         match token.keyword {
             Keyword::Select => self.clause = Clause::Expressions,
             Keyword::Values | Keyword::Table if self.previous.kind == TokenKind::Open => {
-                self.clause = Clause::Expressions
+                self.clause = Clause::Expressions;
             }
             Keyword::With if self.previous.kind == TokenKind::Open => self.begin_with(token)?,
             // IS DISTINCT FROM

@@ -21,14 +21,14 @@ impl Scan<'_, '_> {
             Phase::ExplainOpen | Phase::ExplainOptions => self.explain_options(token)?,
             Phase::ExplainFormat if self.text(token) == b"=" => self.phase = Phase::ExplainFormatValue,
             Phase::ExplainFormatValue if matches!(token.kind, TokenKind::Word | TokenKind::Text) => {
-                self.phase = Phase::Explain
+                self.phase = Phase::Explain;
             }
             Phase::Describe if token.kind == TokenKind::Dot => self.phase = Phase::DescribeName,
             Phase::Describe if matches!(token.kind, TokenKind::Word | TokenKind::Quoted | TokenKind::Text) => {
                 self.phase = Phase::DescribeEnd;
             }
             Phase::DescribeName if matches!(token.kind, TokenKind::Word | TokenKind::Quoted) => {
-                self.phase = Phase::Describe
+                self.phase = Phase::Describe;
             }
             Phase::ShowSetting if matches!(token.kind, TokenKind::Word | TokenKind::Quoted) => {
                 self.phase = Phase::ShowSettingEnd;

@@ -43,7 +43,7 @@ impl Scan<'_, '_> {
             // The first name was a schema.
             (Phase::PragmaName(_), TokenKind::Dot) => self.phase = Phase::Pragma,
             (Phase::PragmaName(PragmaForms::Both), TokenKind::Open | TokenKind::Operator) => {
-                self.phase = Phase::PragmaValue
+                self.phase = Phase::PragmaValue;
             }
             (Phase::PragmaName(_), _) => return self.other_form(self.previous),
             (
