@@ -108,6 +108,33 @@ impl Fault {
         }
     }
 
+    /// Whether the server answers, and only does not understand the question: an answer of another shape, a syntax, a
+    /// name or a privilege that it lacks, something that it does not support, an unknown variable of MySQL. Any other
+    /// error says nothing of what the server knows.
+    pub(crate) fn is_not_understood(error: &DbErr) -> bool {
+        let error = match error {
+            DbErr::Type(_) => return true,
+            DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Conn(RuntimeErr::SqlxError(error)) => error,
+            _ => return false,
+        };
+        let Some(error) = error.as_database_error() else { return false };
+        #[cfg(feature = "mysql")]
+        if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+            && mysql.number() == 1193
+        {
+            return true; // ER_UNKNOWN_SYSTEM_VARIABLE, whose SQLSTATE says no more than HY000
+        }
+        error.code().is_some_and(|code| code.starts_with("42") || code == "0A000")
+    }
+
+    /// Whether a new connection was refused for a start-up option: PgBouncer answers one that it does not know with
+    /// `protocol_violation`.
+    pub(crate) fn is_refused_option(error: &DbErr) -> bool {
+        let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else { return false };
+        let Some(error) = error.as_database_error() else { return false };
+        error.code().is_some_and(|code| code == "08P01")
+    }
+
     /// Whether the node should be asked at once how it is.
     pub(crate) fn casts_suspicion(self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Broken)

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, join_all, pending, select};
-use sea_orm::{DbErr, RuntimeErr, sqlx};
+use sea_orm::DbErr;
 use tokio::time;
 
 use super::{
@@ -14,7 +14,7 @@ use crate::{
     Error,
     clock::Clock,
     config::NodePlan,
-    driver::{Access, ConnectProbe, Driver, Opener},
+    driver::{Access, ConnectProbe, Driver, Fault, Opener},
     error::Kind,
     telemetry,
     topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role, Tick},
@@ -167,7 +167,7 @@ async fn ask(
     };
     let answer = match time::timeout(deadline.left(), asking).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) if is_refused_option(&error) => return Err(Unanswered::OptionRefused),
+        Ok(Err(error)) if Fault::is_refused_option(&error) => return Err(Unanswered::OptionRefused),
         Ok(Err(error)) => return Err(Unanswered::Failed(error.to_string())),
         Err(_) => return Err(Unanswered::Failed(deadline.missed("no answer"))),
     };
@@ -213,14 +213,5 @@ async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String
         (Some(answered), _) => answered.map_err(|error| error.to_string()),
         (None, Some(reason)) => Err(reason.to_string()),
         (None, None) => Err(deadline.missed("no answer")),
-    }
-}
-
-/// PgBouncer answers a start-up option it does not know with `protocol_violation`.
-fn is_refused_option(error: &DbErr) -> bool {
-    let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else { return false };
-    match error.as_ref() {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "08P01"),
-        _ => false,
     }
 }

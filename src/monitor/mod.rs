@@ -32,6 +32,7 @@ pub(crate) use writer::Writer;
 use probe::Scope;
 
 use crate::{
+    driver::Fault,
     telemetry,
     topology::{Lane, Position, Reported, Role},
 };
@@ -90,7 +91,7 @@ impl Monitor {
                     _ => None,
                 })
             }
-            Err(error) if prober::is_not_understood(&error) => Ok(None),
+            Err(error) if Fault::is_not_understood(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::DbErr;
 use tokio::time;
 
 use super::{
@@ -370,26 +370,12 @@ pub(super) async fn ask_server(
     let answer = open.ask(question(scope)).await.and_then(|row| probe::read_answer(backend, configured, &row));
     match answer {
         Ok(answer) => Ok((answer, None)),
-        Err(refused) if scope == Scope::Position && is_not_understood(&refused) => {
+        Err(refused) if scope == Scope::Position && Fault::is_not_understood(&refused) => {
             let row = open.ask(question(Scope::Identity)).await?;
             Ok((probe::read_answer(backend, configured, &row)?, Some(refused)))
         }
         Err(error) => Err(error),
     }
-}
-
-/// Whether the server is there, and only does not know what it was asked. Any other error says nothing of what it
-/// knows: the probe has failed.
-pub(super) fn is_not_understood(error: &DbErr) -> bool {
-    let error = match error {
-        DbErr::Type(_) => return true,
-        DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Conn(RuntimeErr::SqlxError(error)) => error,
-        _ => return false,
-    };
-    // Syntax, an unknown name, no privilege; not supported; MySQL's unknown variable.
-    let Some(database) = error.as_database_error() else { return false };
-    let code = database.code();
-    code.is_some_and(|code| code.starts_with("42") || code == "0A000") || error.to_string().contains("1193 (HY000)")
 }
 
 /// Makes sure that a session of the read-only pool is read-only in the database.
