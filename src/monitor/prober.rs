@@ -293,8 +293,8 @@ impl Prober {
         let answer = self.question(writer, &*driver).await?;
         let incarnation: Arc<str> = answer.incarnation.into();
         if !self.lives(writer, |lives| lives.is_present(&incarnation)) {
-            // Every session belongs to the life before, and the server of that life can go on: at an address that moved,
-            // or that leads to several servers.
+            // Every session belongs to the life before, and the server of that life can go on: at an address that
+            // moved, or that leads to several servers.
             if self.lives(writer, |lives| lives.is_successor(&incarnation)) {
                 writer.leave_former_server(&self.node, &driver);
             }
