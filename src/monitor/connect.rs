@@ -3,7 +3,7 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, join_all, pending, select};
-use sea_orm::{DbErr, RuntimeErr, sqlx};
+use sea_orm::DbErr;
 use tokio::time;
 
 use super::{
@@ -14,7 +14,7 @@ use crate::{
     Error,
     clock::Clock,
     config::NodePlan,
-    driver::{Access, ConnectProbe, Driver, Opener},
+    driver::{Access, ConnectProbe, Driver, Fault, Opener},
     error::Kind,
     telemetry,
     topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role, Tick},
@@ -23,17 +23,17 @@ use crate::{
 /// The last part of a node's time, in which a pool that has not answered is asked for the reason too.
 const REASON_PART: u32 = 4;
 
-/// A node that was opened, and whether it answered.
+/// A node that was opened, and whether the node answered.
 pub(crate) struct Opened {
     pub(crate) member: Member,
     /// Why the member is down.
     pub(crate) failure: Option<Error>,
 }
 
-/// What the first answer of a node has to prove.
+/// The proof that the first answer of a node has to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstAnswer {
-    /// Nothing: the nodes are taken to be up until somebody learns otherwise.
+    /// None: the nodes are taken to be up until a probe or an operation fails.
     NotAsked,
     /// Only that the read-write pool works, as SeaORM's own `connect` does.
     Alone,
@@ -41,7 +41,7 @@ pub(crate) enum FirstAnswer {
     Full,
 }
 
-/// The time of one node, for all its steps together: each has what the ones before it left.
+/// The time of one node, for all its steps together: each step has the time that the steps before left.
 #[derive(Clone, Copy)]
 struct Deadline {
     at: Tick,
@@ -58,7 +58,7 @@ impl Deadline {
         self.at.since(self.clock.now())
     }
 
-    /// What a step that came to no end in time is told as.
+    /// The message about a step that did not end in time.
     fn missed(&self, what: &str) -> String {
         format!("{what} within {:?}", self.timeout)
     }
@@ -85,7 +85,7 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
     let open = async |access| {
         let late = || Error::unreachable(&*plan.name, deadline.missed("it was not opened"));
         let opened = match plan.opener {
-            // Needs no time, and perhaps has no runtime to measure it.
+            // Adopting needs no time, and the caller perhaps has no runtime with a timer.
             Opener::Adopted(_) | Opener::Scripted(_) => open_lanes(&plan, access).await,
             _ => time::timeout(deadline.left(), open_lanes(&plan, access)).await.map_err(|_| late())?,
         };
@@ -131,7 +131,7 @@ async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr>
     let connect_probe =
         probe::question(plan.opener.backend(), Scope::Position).filter(|_| may_be_greeted).map(ConnectProbe::new);
     let write = plan.opener.open(&plan.write, Access::Full, connect_probe.as_ref()).await?;
-    // What lives in one connection's memory has no second pool.
+    // A database in the memory of one connection has no second pool.
     let read = if plan.in_memory {
         Arc::clone(&write)
     } else {
@@ -167,7 +167,7 @@ async fn ask(
     };
     let answer = match time::timeout(deadline.left(), asking).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) if is_refused_option(&error) => return Err(Unanswered::OptionRefused),
+        Ok(Err(error)) if Fault::is_refused_option(&error) => return Err(Unanswered::OptionRefused),
         Ok(Err(error)) => return Err(Unanswered::Failed(error.to_string())),
         Err(_) => return Err(Unanswered::Failed(deadline.missed("no answer"))),
     };
@@ -188,8 +188,8 @@ async fn ask(
     }))
 }
 
-/// Pings the pool. It keeps trying a server that refuses, without a word, so in the last part of the time one
-/// connection of its own is opened beside it: for the reason, and only for that.
+/// Pings the pool. The pool silently keeps trying a server that refuses connections, so in the last part of the time
+/// one separate connection is opened, only to learn the reason.
 async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String> {
     let mut ping = driver.ping();
     let alone = deadline.left().saturating_sub(deadline.timeout / REASON_PART);
@@ -201,7 +201,7 @@ async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String
         if let Some(connecting) = driver.open_probe() {
             reason = connecting.await.err();
         }
-        // Only the pool's own answer counts, and it may still come.
+        // Only the pool's own answer counts, and that answer may still come.
         pending::<Infallible>().await
     };
     let answered = match time::timeout(deadline.left(), select(ping, pin!(telling))).await {
@@ -213,14 +213,5 @@ async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String
         (Some(answered), _) => answered.map_err(|error| error.to_string()),
         (None, Some(reason)) => Err(reason.to_string()),
         (None, None) => Err(deadline.missed("no answer")),
-    }
-}
-
-/// PgBouncer answers a start-up option it does not know with `protocol_violation`.
-fn is_refused_option(error: &DbErr) -> bool {
-    let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else { return false };
-    match error.as_ref() {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "08P01"),
-        _ => false,
     }
 }

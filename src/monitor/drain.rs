@@ -34,8 +34,8 @@ async fn idle(node: &Node) {
 pub(super) async fn retire(node: Arc<Node>, timeout: Duration) -> Result<(), Error> {
     let drained = wait_until_idle(&node, timeout).await;
     if drained.is_err() {
-        // It has nothing of the monitor, so it lives on without one; and it ends with the runtime, on which
-        // the operations it waits for end too.
+        // The task holds nothing of the monitor, so the task outlives the monitor. The task ends with the runtime, and
+        // so do the operations that the task waits for.
         tokio::spawn(async move {
             idle(&node).await;
             close(&node).await;
@@ -48,7 +48,7 @@ pub(super) async fn retire(node: Arc<Node>, timeout: Duration) -> Result<(), Err
 
 async fn close(node: &Node) {
     for lane in [Lane::Read, Lane::Write] {
-        // The node has left: there is nobody to tell that its pool did not close cleanly.
+        // The node has left, so an error of closing its pool concerns no member.
         let _ = node.driver(lane).close().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Has the primary list the user functions of the database, so that a call of one that only reads can
+//! Has the primary list the user functions of the database, so that a call of a function that only reads can
 //! run on a replica.
 
 use std::{sync::Arc, time::Duration};
@@ -13,8 +13,8 @@ use crate::{
     topology::{Lane, NodeId, Tick, Topology},
 };
 
-/// How soon the list is asked for again when a function is called that it does not have. Doubles while
-/// that brings nothing new.
+/// How soon the list is asked for again when a function is called that the list lacks. Doubles while the answer brings
+/// nothing new.
 const SOONEST: Duration = Duration::from_secs(10);
 /// How long a list is used: functions can be replaced by others of the same name.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -22,15 +22,15 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// When the list was asked for, and when it may be asked for again.
 #[derive(Debug)]
 struct Functions {
-    /// The primary it was asked of, and the life of its server.
+    /// The primary that was asked, and the life of its server.
     asked: Option<(Tick, Life)>,
     pause: Duration,
 }
 
 type Life = (NodeId, Option<Arc<str>>);
 
-/// Keeps the list for as long as it is polled. It takes time on a large catalogue, so it has a connection of its
-/// own: where a node is, others wait to know.
+/// Keeps the list for as long as the future is polled. The question takes time on a large catalogue, so it has a
+/// connection of its own: on the prober's connection reads would wait for it.
 pub(super) async fn keep(writer: &Writer) {
     let mut functions = Functions { asked: None, pause: SOONEST };
     let mut changes = writer.cell().changes();

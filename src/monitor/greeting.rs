@@ -1,4 +1,4 @@
-//! Compares who answers on new sessions with who is believed to.
+//! Compares the server that answers on a new connection with the server that is believed to answer.
 
 use std::sync::{Arc, Weak};
 
@@ -11,7 +11,7 @@ use crate::{
     topology::{Lane, Node, NodeId, Observation, Reply},
 };
 
-/// Has the new sessions of a node greeted from now on: those for reads, and those for writes, because a write counts
+/// Has each new connection of a node asked from now on: connections for reads, and for writes, because a write counts
 /// as seen by the server that the prober asks.
 pub(super) fn listen(writer: &Weak<Writer>, node: &Arc<Node>) {
     let Some(connect_probe) = node.connect_probe() else { return };
@@ -19,8 +19,8 @@ pub(super) fn listen(writer: &Weak<Writer>, node: &Arc<Node>) {
     connect_probe.listen(move || expect(&writer, id));
 }
 
-/// Takes the belief of this moment, before the question goes out: an answer that is behind it comes from elsewhere.
-/// `None` while there is one node, of which nothing is believed.
+/// Takes the belief of this moment, before the question goes out: an answer that is behind it comes from
+/// another server. `None` while the topology has one node, of which nothing is believed.
 fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
     let believed = writer.upgrade()?.cell().load_full();
     if believed.is_single() {

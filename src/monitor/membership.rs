@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// What a change of the membership did, by name.
+/// The nodes that a change of the membership added, kept and removed, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SwapReport {
@@ -32,8 +32,8 @@ pub struct SwapReport {
     pub removed: Vec<String>,
 }
 
-/// What the caller of [`swap_primary_with`](crate::DatabaseConnection::swap_primary_with) accepts. By default nothing is
-/// accepted.
+/// What the caller of [`swap_primary_with`](crate::DatabaseConnection::swap_primary_with) accepts. By default nothing
+/// is accepted.
 ///
 /// ```
 /// use sea_orm_resolver::SwapOptions;
@@ -91,7 +91,7 @@ impl Monitor {
                     // From the current snapshot, not from `before`: its health may have moved on.
                     Place::Kept(id, settings) => {
                         let known = topology.member_of(id).expect("members leave only under the membership lock");
-                        // Found out when it was opened: a change of what was configured opens new pools.
+                        // Found out when the node was opened: a changed configuration opens new pools.
                         let positions = known.settings.positions;
                         let settings = crate::topology::MemberSettings { positions, ..settings };
                         Member { settings, ..known.clone() }
@@ -166,7 +166,7 @@ impl Monitor {
         }
         let name = plan.name.to_string();
         self.check_backends(&before, std::slice::from_ref(&plan))?;
-        // Asked before the new one, so that the new one is not behind only because it was asked earlier.
+        // The present primary is asked first, so that the new one is not behind only because it was asked earlier.
         let must_have = self.positions_to_keep(&before).await;
         let opened = self.connect(vec![plan]).await?.pop().expect("one was opened");
         if opened.member.observed_role() == Some(Role::Replica)
@@ -221,7 +221,7 @@ impl Monitor {
             let mut next = topology.clone();
             let member = next.member_mut(name).ok_or_else(|| unknown(topology, name))?;
             member.rotation = rotation;
-            // Under the writer's lock, so that of a drain and a resume at once one wins in both places.
+            // Under the writer's lock, so that of a concurrent drain and resume the same one wins in both places.
             member.node.set_retired(rotation == Rotation::Drained);
             Ok(next)
         })
@@ -340,7 +340,7 @@ impl Monitor {
     }
 }
 
-/// One place in a new list of replicas.
+/// An entry of a new list of replicas.
 enum Place {
     Kept(NodeId, crate::topology::MemberSettings),
     Fresh,

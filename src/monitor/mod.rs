@@ -79,8 +79,8 @@ impl Monitor {
         }
     }
 
-    /// Where the primary is, asked over its own pool; `None` where it does not say. For a connection whose nodes
-    /// nobody probes.
+    /// The primary's position, asked over its own pool; `None` where the primary has none. For a connection whose nodes
+    /// are not probed.
     pub(crate) async fn ask_position(&self) -> Result<Option<Position>, DbErr> {
         let driver = self.writer.cell().load().primary.node.driver(Lane::Write);
         let Some(question) = probe::question(driver.backend(), Scope::Position) else { return Ok(None) };
@@ -105,7 +105,7 @@ impl Monitor {
             return;
         }
         if task.is_some() {
-            // The runtime it ran on is gone, and every open connection with it.
+            // The runtime of the task before is gone, and every open connection with the runtime.
             for node in self.writer.cell().load_full().nodes() {
                 self.writer.invalidate(node);
             }

@@ -29,7 +29,8 @@ use crate::{
     routing::Draw,
     telemetry,
     topology::{
-        FAILURES_TO_EJECT, Generation, Lane, Lives, Node, NodeId, Observation, Observed, Reply, Role, Stamp, Tick, Topology,
+        FAILURES_TO_EJECT, Generation, Lane, Lives, Node, NodeId, Observation, Observed, Reply, Role, Stamp, Tick,
+        Topology,
     },
 };
 

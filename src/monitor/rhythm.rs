@@ -374,7 +374,8 @@ mod tests {
                 round_trip: Duration::from_nanos(self.now - asked.at.0),
                 asked,
             };
-            let observation = Observation { node, reply: Reply::Answered(observed) };
+            let generation = self.topology.member_of(node).expect("a member is asked").belief.generation;
+            let observation = Observation { node, generation, reply: Reply::Answered(observed) };
             if let Some(next) = self.topology.observe(&observation) {
                 self.topology = next;
             }

@@ -32,7 +32,7 @@ pub(crate) struct Writer {
     /// Set when the connection was closed: nothing is opened any more, nor the monitor's task started again.
     stopped: AtomicBool,
     metric: Metric,
-    /// What reads want to be known.
+    /// The positions that reads wait to learn.
     pub(crate) demand: ProbeDemand,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
@@ -93,7 +93,7 @@ impl Writer {
         let before = self.cell.load_full();
         let mut next = change(&before)?;
         if next.is_single() {
-            // Nobody asks it any more, so nothing is believed against it.
+            // A primary without replicas is not probed, so no failure of it is believed.
             next.primary.health = Health::Up;
             next.primary.failed_probes = 0;
             next.primary.last_failure = None;
@@ -102,8 +102,8 @@ impl Writer {
         next.generation = before.generation + 1;
         let after = Arc::new(next);
         if self.metric.is_set() {
-            // Before anything can run on a node that is new.
-            hear(&after, &self.metric);
+            // Before an operation can run on a node that is new.
+            set_metrics(&after, &self.metric);
         }
         self.cell.publish(Arc::clone(&after));
         for node in after.nodes().filter(|node| before.member_of(node.id()).is_none()) {
@@ -117,30 +117,30 @@ impl Writer {
 
     /// Has every statement of every node told to `callback`, of those that join later too.
     pub(crate) fn set_metric_callback(&self, callback: impl Fn(&Info<'_>) + Send + Sync + 'static) {
-        // Under the lock, so that no topology is published without it between the two.
+        // Under the lock, so that no topology is published without the callback between the two steps.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.metric.set(callback);
-        hear(&self.cell.load(), &self.metric);
+        set_metrics(&self.cell.load(), &self.metric);
     }
 
-    /// Has a pool that took the place of another told of the metric callback, if there is one.
-    fn has_heard(&self, driver: &dyn Driver) {
+    /// Gives the metric callback, if one is set, to a pool that took the place of another.
+    fn set_metrics_of(&self, driver: &dyn Driver) {
         if self.metric.is_set() {
             driver.hear(&self.metric);
         }
     }
 
-    /// Gives a node a new pool of read-only sessions in the place of `worn`, and has the connections of that one
-    /// closed: idle ones now, busy ones as they come free.
+    /// Gives a node a new pool of read-only sessions in the place of `worn`, and closes the connections of
+    /// `worn`: idle ones now, busy ones as they come free.
     pub(crate) fn renew_sessions(&self, node: &Node, worn: &Arc<dyn Driver>) {
         let Some(fresh) = worn.renewed() else { return };
-        self.has_heard(&*fresh);
+        self.set_metrics_of(&*fresh);
         if !node.replace_read(worn, Arc::clone(&fresh)) {
             return;
         }
-        // Once more now that it is the node's: a callback that is set from here on finds it there.
-        self.has_heard(&*fresh);
-        // Closed meanwhile: then whoever closes may have looked at the worn one. It stops first, and looks then.
+        // Again, now that the pool is the node's: a callback that is set from now on finds the pool in the node.
+        self.set_metrics_of(&*fresh);
+        // `close` sets the stop first and closes the pools of the nodes then: it may have closed the worn pool alone.
         let is_closed = self.is_stopped();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let worn = Arc::clone(worn);
@@ -155,8 +155,8 @@ impl Writer {
 
     /// Closes the connections of a node whose address leads to another server now: the connections from before lead to
     /// a server that is no member any more, and no answer of theirs tells. `worn`, the pool for reads when the other
-    /// server was asked, is replaced; of the pool for writes, which may be lent out, the idle connections are closed. Of
-    /// several connections that meet the other server at once, one leaves.
+    /// server was asked, is replaced; of the pool for writes, which may be lent out, the idle connections are closed.
+    /// Of several connections that meet the other server at once, one leaves.
     pub(super) fn leave_former_server(&self, node: &Node, worn: &Arc<dyn Driver>) {
         if Arc::ptr_eq(worn, &node.driver(Lane::Read)) {
             self.renew_sessions(node, worn);
@@ -164,8 +164,8 @@ impl Writer {
         }
     }
 
-    /// A node was asked over a session for reads when it was connected, before anybody could compare who answers
-    /// there: the session does not stay.
+    /// Closes the session over which a node was asked when it was connected: nothing could yet compare the server at
+    /// its end with the believed one.
     fn forget_first_session(&self, node: &Node) {
         if node.connect_probe().is_some() {
             self.renew_sessions(node, &node.driver(Lane::Read));
@@ -181,9 +181,8 @@ impl Writer {
         let _ = self.update(|topology| topology.observe(observation).ok_or(()));
     }
 
-    /// Ends the belief in the server of a node, because a connection to it broke, and has the idle connections checked
-    /// before they are used again. Returns the belief that ended; `None` if none did, because an earlier error had ended
-    /// it.
+    /// Ends the belief in the server of a node, because a connection to the node broke, and has the idle connections
+    /// checked before they are used again. Returns the belief that ended; `None` if an earlier error had ended it.
     pub(crate) fn invalidate(&self, node: &Node) -> Option<Belief> {
         let member = |topology: &Topology| topology.member_of(node.id()).map(|member| member.belief);
         // Looked up first, without the lock: in a storm of errors only the first one changes anything. A question that
@@ -223,8 +222,8 @@ struct Announcements(Mutex<Waiting>);
 struct Waiting {
     /// The snapshots before and after each publication.
     changes: VecDeque<(Arc<Topology>, Arc<Topology>)>,
-    /// Whether a thread emits events now. It also emits those of the publications that others add meanwhile, and those
-    /// that its own events lead to.
+    /// Whether a thread emits events now. This thread also emits the events of publications that others add meanwhile,
+    /// and of those that its own events lead to.
     is_emitted: bool,
 }
 
@@ -248,7 +247,7 @@ impl Announcements {
         }
     }
 
-    /// The next publication. Gives the turn to emit back when there is none.
+    /// The next publication. When none is left, the turn to emit is given back.
     fn next(&self) -> Option<(Arc<Topology>, Arc<Topology>)> {
         let mut waiting = self.waiting();
         let next = waiting.changes.pop_front();
@@ -268,7 +267,7 @@ impl Drop for ResetOnPanic<'_> {
     }
 }
 
-fn hear(topology: &Topology, metric: &Metric) {
+fn set_metrics(topology: &Topology, metric: &Metric) {
     for node in topology.nodes() {
         for lane in [Lane::Read, Lane::Write] {
             node.driver(lane).hear(metric);

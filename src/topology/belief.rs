@@ -64,8 +64,8 @@ impl Belief {
         if self.is_confirmed() { self } else { self.next(at, Confirmation::Confirmed) }
     }
 
-    /// The belief when a new connection led to a server that is not as believed. Another server ends the generation even
-    /// of a broken belief.
+    /// The belief when a new connection led to a server that is not as believed. Another server ends the generation
+    /// even of a broken belief.
     pub(super) fn met(self, at: Tick, answerer: Answerer) -> Option<Self> {
         match answerer {
             Answerer::Present => self.broken(at),

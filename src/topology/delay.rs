@@ -69,12 +69,19 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::topology::{Sample, Seq, fixture::wal};
+    use crate::topology::{Position, Sample, Seq, fixture::wal};
 
     const MS: u64 = 1_000_000;
 
     fn at(ms: u64) -> Stamp {
         Stamp { seq: Seq(ms + 1), at: Tick(ms * MS) }
+    }
+
+    fn learn(known: Option<&Fresh>, asked: Stamp, position: Arc<Position>, samples: &Samples) -> Fresh {
+        match known {
+            Some(known) => known.then(asked.at, position, samples).expect("the replica does not go back"),
+            None => Fresh::first(asked.at, position, samples),
+        }
     }
 
     /// A primary that writes without a pause, a replica that repeats each write so much later, and a prober that
@@ -89,7 +96,7 @@ mod tests {
             }
             if ms % replica_every == replica_every / 2 {
                 let position = Arc::new(wal(1, 1_000 + ms.saturating_sub(delay)));
-                let fresh = Fresh::learn(known.as_ref(), asked, Seq(0), position, &samples);
+                let fresh = learn(known.as_ref(), asked, position, &samples);
                 let answer =
                     ReplicaAnswer { previous, known: known.as_ref(), fresh: &fresh, asked, answered: asked.at };
                 learned = learned.after(answer, &samples);
@@ -112,10 +119,10 @@ mod tests {
         let mut samples = Samples::default().with(Sample { stamp: at(0), position: Arc::new(wal(1, 100)) });
         let fast = ReplicationDelay(Some(Duration::from_millis(2)));
         let asked = at(5);
-        let known = Fresh::learn(None, asked, Seq(0), Arc::new(wal(1, 100)), &samples);
+        let known = learn(None, asked, Arc::new(wal(1, 100)), &samples);
         samples = samples.with(Sample { stamp: at(1_000), position: Arc::new(wal(1, 200)) });
         let asked = at(1_900);
-        let fresh = Fresh::learn(Some(&known), asked, Seq(0), Arc::new(wal(1, 200)), &samples);
+        let fresh = learn(Some(&known), asked, Arc::new(wal(1, 200)), &samples);
         let answer =
             ReplicaAnswer { previous: Some(at(5)), known: Some(&known), fresh: &fresh, asked, answered: asked.at };
         let learned = fast.after(answer, &samples).expected().expect("known before");
@@ -128,9 +135,9 @@ mod tests {
             .with(Sample { stamp: at(0), position: Arc::new(wal(1, 100)) })
             .with(Sample { stamp: at(10), position: Arc::new(wal(1, 200)) });
         let fast = ReplicationDelay(Some(Duration::from_millis(2)));
-        let known = Fresh::learn(None, at(5), Seq(0), Arc::new(wal(1, 100)), &samples);
+        let known = learn(None, at(5), Arc::new(wal(1, 100)), &samples);
         let asked = at(3_010);
-        let still = Fresh::learn(Some(&known), asked, Seq(0), Arc::new(wal(1, 100)), &samples);
+        let still = learn(Some(&known), asked, Arc::new(wal(1, 100)), &samples);
         let answer =
             ReplicaAnswer { previous: Some(at(5)), known: Some(&known), fresh: &still, asked, answered: asked.at };
         let grown = fast.after(answer, &samples);
@@ -138,7 +145,7 @@ mod tests {
 
         let samples = samples.with(Sample { stamp: at(4_000), position: Arc::new(wal(1, 300)) });
         let back = at(4_003);
-        let fresh = Fresh::learn(Some(&still), back, Seq(0), Arc::new(wal(1, 300)), &samples);
+        let fresh = learn(Some(&still), back, Arc::new(wal(1, 300)), &samples);
         let answer =
             ReplicaAnswer { previous: Some(asked), known: Some(&still), fresh: &fresh, asked: back, answered: back.at };
         assert_eq!(grown.after(answer, &samples).expected(), Some(Duration::from_millis(3)));
@@ -147,7 +154,7 @@ mod tests {
     #[test]
     fn nothing_is_expected_of_a_replica_that_reached_nothing() {
         let samples = Samples::default().with(Sample { stamp: at(0), position: Arc::new(wal(1, 100)) });
-        let behind = Fresh::learn(None, at(5), Seq(0), Arc::new(wal(1, 50)), &samples);
+        let behind = learn(None, at(5), Arc::new(wal(1, 50)), &samples);
         let answer = ReplicaAnswer { previous: None, known: None, fresh: &behind, asked: at(5), answered: at(5).at };
         assert_eq!(ReplicationDelay::default().after(answer, &samples).expected(), None);
     }

@@ -8,26 +8,27 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Floor, Position, PositionOrder, Samples, Stamp, Tick};
 
-/// What a node said of its position.
+/// The position in a node's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reported {
-    /// It has none: replication without GTIDs, an engine that is not known.
+    /// The node has no position: replication without GTIDs, an engine that is not known.
     Nothing,
-    /// This time it could not say. (A PostgreSQL replica does not always know its timeline.)
+    /// The node could not say this time. (A PostgreSQL replica does not always know its timeline.)
     Unknown,
     At(Arc<Position>),
 }
 
-/// What is known of what a member has.
+/// How fresh a member's data are known to be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Freshness {
-    /// Nothing yet, or nothing that can be compared: it serves reads that ask nothing of it.
+    /// Not known yet, or not comparable: the member serves reads that ask nothing of it.
     Unknown,
-    /// It has no position, so time is all there is to go by.
+    /// The node has no position, so only time can tell.
     Timed,
-    /// It is another door to the primary's own file.
+    /// The node is another door to the primary's own file.
     Always,
-    /// The server belongs to another cluster than the primary, and was last at this position: it serves no reads.
+    /// The server belongs to another cluster than the primary, and was last at this position. The member
+    /// serves no reads.
     Foreign(Arc<Position>),
     Known(Fresh),
 }
@@ -80,30 +81,30 @@ impl Fresh {
         match self.position.compared_to(&newest.position) {
             PositionOrder::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
             PositionOrder::Behind => {
-                // One that never caught up since it is watched is behind for at least as long.
+                // A replica that never caught up since it is watched is behind for at least as long.
                 let since = if self.has_caught_up() { self.through.at } else { self.since };
                 Behind::By { time: newest.stamp.at.since(since), bytes: self.position.bytes_behind(&newest.position) }
             }
-            // It may follow all the same: a PostgreSQL replica can be long in learning its timeline. Then it moves. Who
-            // stands still has nothing of what this primary does, however idle that is.
+            // The replica may follow all the same: a PostgreSQL replica can be late in learning its timeline, and then
+            // its position moves. A replica that stands still gets none of this primary's writes.
             PositionOrder::Unrelated => Behind::StandsStill { time: newest.stamp.at.since(self.moved) },
         }
     }
 
-    /// Whether it ever had what the primary had at some time since it is watched.
+    /// Whether the replica ever reached a sample of the primary since it is watched.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.through != Stamp::default()
     }
 }
 
 enum Behind {
-    /// There is nothing to compare with.
+    /// No sample can be compared.
     Unknown,
     By {
         time: Duration,
         bytes: Option<u64>,
     },
-    /// The primary has another history, and it has not moved for so long.
+    /// The primary has another history, and the replica has not moved for so long.
     StandsStill {
         time: Duration,
     },
@@ -124,7 +125,7 @@ pub(crate) struct Lag {
     pub(crate) is_over: bool,
     /// Answers in a row that were well below the limit.
     calm: u8,
-    /// It is over for no other reason than that it stood still while the primary had another history.
+    /// The lag is over only because the replica stood still while the primary had another history.
     stood_still: bool,
 }
 
@@ -145,14 +146,14 @@ impl Lag {
         let behind = match freshness {
             Freshness::Known(fresh) => fresh.lag(samples),
             Freshness::Unknown | Freshness::Foreign(_) => Behind::Unknown,
-            // What has no position has no lag.
+            // A node without a position has no lag.
             Freshness::Timed | Freshness::Always => return Self::default(),
         };
         let (time, bytes, counts_as_calm) = match behind {
-            // Not to know it is no reason to trust who was not trusted: it stays as it was.
+            // An unknown lag is no reason to trust a replica that was not trusted: the verdict stays.
             Behind::Unknown => return Self { time: None, bytes: None, ..self },
             Behind::By { time, bytes } => (time, bytes, freshness.fresh().is_some_and(Fresh::has_caught_up)),
-            // That it moves says nothing of how far it was behind in the other history.
+            // A moving position does not tell how far the replica was behind in the other history.
             Behind::StandsStill { time } => (time, None, self.stood_still),
         };
         let calm = match (limit.is_passed(2, time, bytes), answered) {

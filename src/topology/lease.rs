@@ -26,7 +26,7 @@ pub(crate) struct Lease {
     reliance: Reliance,
 }
 
-/// Whether an operation was given to its node because of what the node is believed to have.
+/// Whether an operation runs on its node because the node's data are believed to be fresh enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reliance {
     /// A read that must see something runs on a replica.
@@ -65,7 +65,7 @@ impl Lease {
         self.role
     }
 
-    /// Another operation on the same node: it began inside this one.
+    /// A lease for another operation on the same node, begun inside this one.
     pub(crate) fn again(&self) -> Self {
         self.node.enter(self.lane);
         Self { node: Arc::clone(&self.node), driver: Arc::clone(&self.driver), ..*self }
@@ -79,7 +79,7 @@ impl Lease {
         self.lane
     }
 
-    /// The pool it runs on: the node's own, or the one that it had when the operation began.
+    /// The pool of the operation: the pool that the node had when the operation began.
     pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
     }

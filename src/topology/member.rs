@@ -19,20 +19,20 @@ pub struct Member {
     pub(crate) belief: Belief,
     /// The server lives that answered at the address.
     pub(crate) lives: Lives,
-    /// What the node last said of itself; `None` for nodes that cannot be asked.
+    /// The node's last answer about itself; `None` for nodes that cannot be asked.
     pub(crate) observed: Option<Observed>,
     /// Probes that failed since the last one that did not.
     pub(crate) failed_probes: u32,
     /// Why the last failed probe failed.
     pub(crate) last_failure: Option<Arc<str>>,
-    /// What is known of the data that the server has. It counts only while the belief is confirmed.
+    /// How fresh the server's data are known to be. Counts only while the belief is confirmed.
     pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
     /// How long it takes to have what the primary had.
     pub(crate) delay: ReplicationDelay,
 }
 
-/// What the user said about a member and can change without new pools.
+/// The settings of a member that can change without new pools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemberSettings {
     pub(crate) weight: NonZeroU32,
@@ -42,14 +42,14 @@ pub(crate) struct MemberSettings {
     pub(crate) positions: Positions,
 }
 
-/// Whether what a node says of its role keeps it out of the reads.
+/// Whether a node that reports another role than its configured one is kept out of the reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoleCheck {
     On,
     Off,
 }
 
-/// Whether what a node says of its position is believed.
+/// Whether the position that a node reports is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Positions {
     On,
@@ -60,9 +60,9 @@ pub(crate) enum Positions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// It answered its last probe, or cannot be asked and is taken at its word.
+    /// The node answered its last probe, or cannot be probed and counts as up.
     Up,
-    /// It failed enough probes, or one in a way that leaves no doubt.
+    /// The node failed enough probes, or one probe in a way that leaves no doubt.
     Down,
 }
 
@@ -70,9 +70,9 @@ pub enum Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rotation {
-    /// It takes its share.
+    /// The member takes its share.
     In,
-    /// It was drained, and stays out until it is resumed.
+    /// The member was drained, and stays out until it is resumed.
     Drained,
 }
 
@@ -81,19 +81,19 @@ pub enum Rotation {
 pub(crate) enum Unfit {
     Down,
     Drained,
-    /// It says it has the other role.
+    /// The node reports the other role.
     RoleContradicts(Role),
-    /// It is not known to have what the session must see.
+    /// The node is not known to have the writes that the session must see.
     BehindSession,
-    /// It has what the session wrote, and is not known to have all that it has read.
+    /// The node has the session's writes, and is not known to have all rows that the session has read.
     BehindReads,
     /// Its position is not known, and the session wrote not long enough ago.
     WroteTooRecently,
-    /// It is not known to be as fresh as was asked for.
+    /// The node is not known to be as fresh as the read asks.
     TooStale,
-    /// It is further behind than the limit.
+    /// The node is further behind than the limit.
     Lagging,
-    /// It belongs to another cluster than the primary.
+    /// The server belongs to another cluster than the primary.
     OtherCluster,
     /// The operation has failed on it already.
     Tried,
@@ -225,7 +225,7 @@ impl Member {
             && self.believed_role(now, believed_for).is_some()
     }
 
-    /// Why it may not serve a read, with how far behind it is where that is the reason.
+    /// The reason in words, with the member's lag or its cluster where that is the reason.
     pub(crate) fn says(&self, why: Unfit) -> String {
         match (why, self.lag()) {
             (Unfit::Lagging | Unfit::BehindSession | Unfit::BehindReads | Unfit::TooStale, Some(lag))
@@ -241,7 +241,7 @@ impl Member {
         }
     }
 
-    /// Whether it has what a session must see.
+    /// Whether the member has the writes that a session must see.
     pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
         floor.is_none() || self.freshness.is_past(floor, now, stick_after_write) && !self.is_in_doubt()
     }

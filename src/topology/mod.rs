@@ -120,7 +120,7 @@ impl Topology {
         };
         match newest.position.compared_to(position) {
             PositionOrder::Covers => self.samples.first_past(position).map_or(Place::Ahead, Place::At),
-            // It was asked later, and does not have it: that was another one.
+            // The primary was asked later and lacks the position, so another primary had it.
             PositionOrder::Behind if newest.stamp.seq > since => Place::Unrelated,
             PositionOrder::Behind => Place::Ahead,
             PositionOrder::Unrelated => Place::Unrelated,

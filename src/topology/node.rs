@@ -26,7 +26,7 @@ impl NodeId {
     }
 }
 
-/// What makes two configurations mean the same pools. Compared, never shown.
+/// Two configurations with equal identities share their pools. Compared, never shown.
 #[derive(Clone)]
 pub(crate) struct Identity {
     /// Everything readable about the node: URL, user, options.
@@ -56,14 +56,15 @@ pub(crate) struct Lanes {
     pub(crate) read: Arc<dyn Driver>,
 }
 
-/// A server and our pools to it. It survives every swap whose configuration for it is equal, and
-/// what is believed about it changes without it.
+/// An address and our pools to it. A node survives every swap whose configuration for it is equal, and every life of
+/// the server at the address; beliefs about the server are in the snapshot ([`Member`](super::Member)).
 pub struct Node {
     id: NodeId,
     name: Arc<str>,
     identity: Identity,
     write: Arc<dyn Driver>,
-    /// Replaced when one of its sessions may hold what a refused statement left behind.
+    /// Replaced when one of its sessions may hold a lock or a temporary table of a refused statement, or leads to a
+    /// server that was at the address before.
     read: Swap<Arc<ReadLane>>,
     read_capacity: u64,
     traffic: Traffic,
@@ -130,8 +131,8 @@ impl Node {
         }
     }
 
-    /// Puts `fresh` in the place of the read lane's `worn` pool; `false` when somebody did so before. The
-    /// caller closes the one that is out of use.
+    /// Puts `fresh` in the place of the read lane's `worn` pool; `false` when `worn` was replaced before. The
+    /// caller closes the pool that is out of use.
     pub(crate) fn replace_read(&self, worn: &Arc<dyn Driver>, fresh: Arc<dyn Driver>) -> bool {
         let current = self.read.load_full();
         if !Arc::ptr_eq(&current.0, worn) {
@@ -231,17 +232,17 @@ impl Node {
         &self.signals.down
     }
 
-    /// Whether both are doors to one file of an embedded database.
+    /// Whether both nodes are doors to one file of an embedded database.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         self.file.is_some() && self.file == other.file
     }
 
-    /// Whether it is an embedded database.
+    /// Whether the node is an embedded database.
     pub(crate) fn is_file(&self) -> bool {
         self.file.is_some()
     }
 
-    /// How new sessions for reads are greeted.
+    /// Has each new connection of the node asked for the server that answers.
     pub(crate) fn connect_probe(&self) -> Option<&ConnectProbe> {
         self.connect_probe.as_ref()
     }

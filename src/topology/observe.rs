@@ -215,8 +215,8 @@ impl Member {
             && !self.observed.as_ref().is_some_and(|observed| observed.position == Reported::Nothing)
     }
 
-    /// What was known of the life before says nothing of the present one. A server of another cluster stays one until it
-    /// has said otherwise.
+    /// What was known of the life before says nothing of the present one. A server of another cluster stays one until
+    /// it has said otherwise.
     fn forget_freshness(&mut self) {
         if !self.is_of_other_cluster() {
             self.freshness = Freshness::Unknown;

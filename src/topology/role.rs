@@ -1,4 +1,4 @@
-//! What a node is, by its configuration and by its own word.
+//! The role of a node, by its configuration and by its own answer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::{Reported, Stamp};
 
-/// What a node does in its cluster.
+/// The part of a node in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Takes the writes.
     Primary,
-    /// Repeats what the primary did.
+    /// Replays the primary's writes.
     Replica,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a node said of itself when it was last asked.
+/// A node's last answer about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observed {
     pub(crate) role: Role,

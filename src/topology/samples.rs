@@ -1,4 +1,5 @@
-//! Where the primary was, and when it was asked: what turns the position of a replica into an instant.
+//! The primary's positions and the instants at which they were asked for: they turn a replica's position into an
+//! instant.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -14,9 +15,9 @@ pub(crate) struct Sample {
 
 /// The recent positions of one life of one primary, oldest first.
 ///
-/// Bounded: when it is full, it loses the sample whose neighbours are closest together, compared with how old
-/// it is. So it reaches far back and gets coarser with age; what that costs is that a replica far behind
-/// looks a little further behind than it is, by the same small part whatever the rate of samples.
+/// Bounded: a full ring loses the sample whose neighbours are closest together, compared with the sample's age. So the
+/// ring reaches far back and gets coarser with age; the price is that a replica far behind looks a little further
+/// behind than it is, by the same small part at every rate of samples.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples {
     ring: Arc<VecDeque<Sample>>,
@@ -29,8 +30,8 @@ impl Samples {
         self.ring.back()
     }
 
-    /// With one more. A position that does not follow on the last one belongs to another history (a
-    /// restarted primary that lost its tail, a promoted one): what was known of the former is forgotten.
+    /// The samples with one more. A position that does not follow on the last one belongs to another history (a
+    /// restarted primary that lost its tail, a promoted one): the samples of the history before are forgotten.
     pub(crate) fn with(&self, sample: Sample) -> Self {
         if self.newest().is_some_and(|newest| newest.stamp == sample.stamp) {
             return self.clone();
@@ -52,8 +53,9 @@ impl Samples {
 
     /// The latest sample that a server at this position has reached.
     pub(crate) fn reached_by(&self, position: &Position) -> Option<Stamp> {
-        // What covers a sample has those before it too, though it may not show: a MariaDB replica says only what
-        // it replayed last, which after a failover is another server's and cannot be compared.
+        // A server that covers a sample has the earlier ones too, though that may not show: a MariaDB replica tells
+        // only the transaction that it replayed last, which after a failover is another server's and cannot be
+        // compared.
         let reached =
             self.ring.iter().rfind(|sample| position.compared_to(&sample.position) == PositionOrder::Covers)?;
         Some(reached.stamp)

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::driver::{Changes, Counter};
 
-/// Holds the current topology. Readers load without waiting; whoever needs a change waits on
+/// Holds the current topology. Readers load without waiting; a reader that needs a change waits on
 /// [`changes`](Self::changes): mark seen, load and decide, *then* wait.
 pub(crate) struct SnapshotCell {
     current: Swap<Arc<Topology>>,

@@ -11,5 +11,5 @@ type Strategy = std::sync::RwLock<()>;
 
 /// Holds an `Arc<_>`, or an `Option<Arc<_>>`, that readers load without waiting.
 pub(crate) type Swap<T> = ArcSwapAny<T, Strategy>;
-/// What a load gives. Must not live across an `.await`: it can hold up a writer.
+/// The result of a load. Must not live across an `.await`: a guard can hold up a writer.
 pub(crate) type Guard<T> = arc_swap::Guard<T, Strategy>;

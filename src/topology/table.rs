@@ -31,12 +31,12 @@ struct Row<'a> {
     lag_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failure: Option<&'a str>,
-    /// What keeps the member out, where the state alone does not say enough.
+    /// Why the member is kept out, where the state alone does not say enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
-/// What keeps a member from taking reads, the strongest reason first.
+/// The reason that keeps a member from taking reads, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {

@@ -66,7 +66,11 @@ async fn the_acquire_timeout_ends_a_read_that_finds_no_connection(servers: Serve
     moved.query_one_raw(sql.clone()).await?;
     assert!(started.elapsed() >= acquire_timeout, "{:?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
-    assert_eq!(moved.node().as_deref(), Some("replica-0"), "the read ran where a connection was free, and keeps its node");
+    assert_eq!(
+        moved.node().as_deref(),
+        Some("replica-0"),
+        "the read ran where a connection was free, and keeps its node"
+    );
 
     db.set_primary_read_share(1.0)?;
     let held_too = db.read().begin().await?;

@@ -298,7 +298,11 @@ async fn a_request_that_wrote_nothing_sets_nothing() -> Result<()> {
     let (here, there) = (nodes.connect().await?, nodes.connect().await?);
     let token = token_in(&Client::of(&here).ask("execute").await?).expect("it wrote");
     for mut client in [Client::of(&here), Client::of(&here).sending(HEADER, "?")] {
-        assert_eq!(client.ask_quietly("who").await?, "p", "a request without a token begins after what its process wrote");
+        assert_eq!(
+            client.ask_quietly("who").await?,
+            "p",
+            "a request without a token begins after what its process wrote"
+        );
     }
     assert_eq!(Client::of(&there).ask_quietly("who").await?, "r", "another process has written nothing");
     let mut client = Client::of(&there).sending(HEADER, &token.to_string());

@@ -39,8 +39,8 @@ pub(super) const RECOVERY: &str = "SELECT pg_last_wal_replay_lsn()::text AS reco
 /// An immutable or stable function cannot write by itself; it can call one that does, and the server
 /// refuses that in a read-only session. It can also take an advisory lock, change a setting, run a text, or end
 /// another session, which no server refuses: one whose body speaks of a built-in that needs the primary counts as `w`,
-/// and so does one whose body names a function that counts as `w`. An aggregate is what its support functions are (its own mark says
-/// nothing). Names that a line cannot hold are left out, and unknown.
+/// and so does one whose body names a function that counts as `w`. An aggregate is what its support functions are (its
+/// own mark says nothing). Names that a line cannot hold are left out, and unknown.
 ///
 /// Compiling the question to machine code takes a hundred times as long as answering it, and is switched off.
 pub(super) const FUNCTIONS: &str = r"
