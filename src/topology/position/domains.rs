@@ -34,8 +34,8 @@ impl DomainPositions {
         Ok(self)
     }
 
-    /// Adds to the history what a server that takes writes now had replicated before it was promoted, from its
-    /// `gtid_slave_pos`. Without `log_slave_updates` the binary log does not have these transactions.
+    /// Adds to the history the transactions that a server had replicated before it was promoted. The binary log lacks
+    /// them where the server did not log what it replicated.
     pub(crate) fn with_replicated(mut self, text: &str) -> Result<Self, PositionError> {
         for (domain, last) in text.parse::<Self>()?.last {
             let sequence = self.history.entry((domain, last.server)).or_insert(last.sequence);
