@@ -70,7 +70,7 @@ async fn of_one_read(db: &impl ConnectionTrait) -> Result<usize, DbErr> {
 async fn a_routed_read_allocates_no_more_than_seaorms_trait_demands() -> Result<(), DbErr> {
     let query = customer::Entity::find_by_id(7).into_query();
     let before = ALLOCATIONS.get();
-    Instantly.query_one(DbBackend::Sqlite.build(&query)).await?;
+    Instantly.query_one(DbBackend::Sqlite.build(&query), None).await?;
     let alone = ALLOCATIONS.get() - before;
     for replicas in [0, 1, 2, 4, 8] {
         let db = Instantly::connect(replicas).await?;

@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("driver", &[]),
     // Handles only: what a node holds on to.
     ("topology", &["driver::Driver", "driver::DriverTransaction", "driver::ProbeLink", "driver::Rows", "driver::Alarm",
-        "driver::Changes", "driver::Counter", "driver::Signal", "driver::ConnectProbe", "error"]),
+        "driver::Changes", "driver::Counter", "driver::Signal", "driver::ConnectProbe", "driver::WriteProgress", "error"]),
     ("clock", &["topology"]),
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
