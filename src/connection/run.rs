@@ -550,6 +550,17 @@ impl WriteMark {
         self.if_dropped = Certainty::Unknown;
     }
 
+    /// A second mark for the same write.
+    pub(super) fn copied(&self) -> Self {
+        let Self { shared, session, effect, if_dropped } = self;
+        Self { shared: Arc::clone(shared), session: session.clone(), effect: *effect, if_dropped: *if_dropped }
+    }
+
+    /// The write needs this mark no more.
+    pub(super) fn without_effect(mut self) {
+        self.effect = WriteEffect::Nothing;
+    }
+
     /// The operation came back with this.
     pub(super) fn ended<T>(self, result: &Result<T, DbErr>) {
         self.ended_with(result.as_ref().err().map(Fault::of));

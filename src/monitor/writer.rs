@@ -125,7 +125,7 @@ impl Writer {
     /// Has a pool that took the place of another told of the metric callback, if there is one.
     fn has_heard(&self, driver: &dyn Driver) {
         if self.metric.is_set() {
-            driver.hear(&self.metric);
+            driver.set_metrics(&self.metric);
         }
     }
 
@@ -147,7 +147,7 @@ impl Writer {
                 if is_closed {
                     drop(fresh.close().await);
                 }
-                worn.wear_out().await;
+                worn.close_retired().await;
             });
         }
     }
@@ -202,7 +202,7 @@ impl SettledHint {
 fn hear(topology: &Topology, metric: &Metric) {
     for node in topology.nodes() {
         for lane in [Lane::Read, Lane::Write] {
-            node.driver(lane).hear(metric);
+            node.driver(lane).set_metrics(metric);
         }
     }
 }
