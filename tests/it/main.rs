@@ -1,5 +1,6 @@
 //! Tests against real servers and scripted nodes. One binary: linking it is most of its cost.
 
+mod acknowledged;
 mod arbiter;
 mod architecture;
 mod catalogue;
@@ -15,6 +16,7 @@ mod mysql;
 mod node_settings;
 mod pooling_proxy;
 mod read_only;
+mod restored;
 mod scripted;
 mod secrets;
 mod servers;
