@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error,
-    driver::{LaneOptions, Opener, PingRule, SecretUrl},
+    driver::{LaneOptions, Opener, PingRule, SEAORM_SPEAKS, SecretUrl},
     topology::{Identity, LagLimit, MemberSettings, Positions, Role, RoleCheck},
 };
 
@@ -60,8 +60,6 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 const MIN_PRIMARY_READ_CONNECTIONS: u32 = 2;
 /// SeaORM opens one connection to SQLite, because writers exclude each other; readers do not.
 const SQLITE_READ_CONNECTIONS: u32 = 4;
-/// With these features SeaORM tells of each statement in its own way, which warm connections leave out.
-const SEAORM_SPEAKS: bool = cfg!(any(feature = "tracing-spans", feature = "debug-print"));
 
 impl TryFrom<&Config> for Settings {
     type Error = Error;

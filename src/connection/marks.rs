@@ -71,6 +71,8 @@ enum Ending {
     Known,
     /// The write was lost on its way: perhaps it happened, and its connection is gone.
     Lost,
+    /// The caller stopped waiting for a COMMIT, which runs on.
+    Unseen,
     /// SeaORM's own transaction was given away: the end of it is out of sight.
     OutOfSight,
     /// The statement provably did not run.
@@ -97,6 +99,18 @@ impl WriteMark {
     /// Dropping the mark after this call leaves the write's outcome unknown.
     pub(super) fn is_uncertain_now(&mut self) {
         self.ending = Ending::Lost;
+    }
+
+    /// A mark for the caller of a COMMIT, which runs on when the caller stops waiting: dropping it holds the session, and
+    /// the first mark raises the floors at the end.
+    pub(super) fn of_caller(&self) -> Self {
+        let Self { shared, session, effect, .. } = self;
+        Self { shared: Arc::clone(shared), session: session.clone(), effect: *effect, ending: Ending::Unseen }
+    }
+
+    /// The caller has learned the outcome.
+    pub(super) fn was_learned(mut self) {
+        self.effect = WriteEffect::Nothing;
     }
 
     /// The transaction goes on where its end cannot be seen.
@@ -137,6 +151,7 @@ impl Drop for WriteMark {
                 self.hold_session();
                 self.shared.raise_process();
             }
+            Ending::Unseen => self.hold_session(),
             Ending::OutOfSight => {
                 self.hold_session();
                 self.shared.watch_lent_connections();

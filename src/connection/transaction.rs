@@ -18,10 +18,10 @@ use super::{
     surface::{options, run_transaction},
 };
 use crate::{
-    driver::{DriverTransaction, Fault},
+    driver::{DriverTransaction, Fault, RunToEnd},
     routing::RouteDecision,
     telemetry,
-    topology::Lease,
+    topology::{Lane, Lease},
 };
 
 /// An open transaction, as SeaORM's of the same name: everything inside runs on its one
@@ -97,6 +97,7 @@ impl DatabaseTransaction {
         if self.access == TransactionAccess::ReadWrite {
             return self.noted(operation(self.inner.as_ref(), statement).instrument(span).await);
         }
+        self.watch_session(&statement.sql);
         let sql = statement.sql.clone();
         self.noted(operation(self.inner.as_ref(), statement).instrument(span).await).map_err(|error| {
             match Fault::of(&error) {
@@ -106,7 +107,15 @@ impl DatabaseTransaction {
         })
     }
 
-    /// Has the node asked how it is when the connection broke.
+    /// Has a read-only session restored at the end when a statement may make it writable for its next user (`SET
+    /// SESSION TRANSACTION READ WRITE`, a function that does so). Plain reads cannot.
+    fn watch_session(&self, sql: &str) {
+        if !self.shared.class(sql).intent.is_read() {
+            self.inner.restore_at_end();
+        }
+    }
+
+    /// Has the node probed at once when the connection broke.
     fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         if let Some(seen) = &self.seen {
             seen.now();
@@ -122,32 +131,48 @@ impl DatabaseTransaction {
     /// Commits.
     ///
     /// # Errors
-    /// When the connection is lost before the answer, the outcome is unknown: it is never
+    /// When the connection is lost before the answer, the outcome is unknown: the commit is never
     /// repeated, and the session reads from the primary for a while.
     ///
     /// # Cancel safety
-    /// As with a lost connection: the outcome is unknown.
+    /// Once it was polled, the commit runs to its end even when the future is dropped. The caller does not learn the
+    /// outcome, so the session reads from the primary for a while; the commit's end counts as a write of the session.
     pub async fn commit(self) -> Result<(), DbErr> {
-        let Self { inner, lease, mut mark, shared, .. } = self;
+        let Self { inner, lease, mut mark, shared, seen, .. } = self;
         if let Some(mark) = &mut mark {
             mark.is_uncertain_now();
         }
-        let result = inner.commit().await;
-        if let Some(mark) = mark {
-            mark.ended(&result);
+        let of_caller = mark.as_ref().map(WriteMark::of_caller);
+        let committing = RunToEnd::new(async move {
+            let result = inner.commit().await;
+            if let Some(mark) = mark {
+                mark.ended(&result);
+            }
+            drop(seen);
+            result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
+        });
+        let result = committing.await;
+        if let Some(mark) = of_caller {
+            mark.was_learned();
         }
-        result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
+        result
     }
 
     /// Rolls back.
     ///
     /// # Errors
     /// When the connection is lost; the server then rolls back by itself.
+    ///
+    /// # Cancel safety
+    /// Once it was polled, the rollback runs to its end even when the future is dropped.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        let Self { inner, lease, mark, shared, .. } = self;
-        let result = inner.rollback().await;
-        drop(mark);
-        result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
+        let Self { inner, lease, mark, shared, seen, .. } = self;
+        let rolling_back = RunToEnd::new(async move {
+            let result = inner.rollback().await;
+            drop((mark, seen));
+            result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
+        });
+        rolling_back.await
     }
 
     /// SeaORM's own transaction.
@@ -161,13 +186,19 @@ impl DatabaseTransaction {
     /// SeaORM's own transaction, given away.
     ///
     /// # Panics
-    /// On a scripted node of a simulator, which has none.
+    /// On a scripted node of a simulator, which has none, and while a nested `begin` that was dropped still runs.
     pub(super) fn into_seaorm(self) -> sea_orm::DatabaseTransaction {
-        let Self { inner, mark, .. } = self;
+        let Self { inner, mark, lease, access, shared, .. } = self;
+        if access == TransactionAccess::ReadOnly && lease.lane() == Lane::Read {
+            // Nothing restores the session after its statements: the pool that gets it back closes it.
+            shared.monitor.writer().renew_sessions(lease.node(), lease.driver());
+        }
         if let Some(mark) = mark {
             mark.is_given_away();
         }
-        inner.into_seaorm().expect("only scripted nodes are without a SeaORM transaction")
+        inner
+            .into_seaorm()
+            .expect("only scripted nodes are without a SeaORM transaction, and a dropped nested BEGIN ends first")
     }
 }
 
@@ -225,7 +256,10 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
         Box::pin(async move {
             let inside = match self.access {
                 TransactionAccess::ReadWrite => None,
-                TransactionAccess::ReadOnly => Some(Inside { lease: &self.lease, sql: stmt.sql.clone() }),
+                TransactionAccess::ReadOnly => {
+                    self.watch_session(&stmt.sql);
+                    Some(Inside { lease: &self.lease, sql: stmt.sql.clone() })
+                }
             };
             let span = telemetry::route_span(self.record(&stmt.sql).as_ref());
             self.noted(self.inner.stream(stmt).instrument(span).await)

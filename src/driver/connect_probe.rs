@@ -1,4 +1,4 @@
-//! Who answers on a new connection.
+//! The question that each new connection is asked: which server did it reach?
 
 use std::{
     fmt,
@@ -7,16 +7,15 @@ use std::{
 
 use sea_orm::QueryResult;
 
-/// Hears what a server said on one new connection.
+/// Receives a server's answer on one new connection.
 pub type ConnectProbeCallback = Box<dyn FnOnce(&QueryResult) + Send>;
-/// Is called before the question goes out.
+/// Called before the question is sent; returns the receiver of the answer.
 type Listener = Box<dyn Fn() -> Option<ConnectProbeCallback> + Send + Sync>;
 
-/// Has each new physical connection of a pool asked who answers there, before it is used: an address can
+/// Has each new physical connection of a pool asked which server it reached, before a statement uses it: an address can
 /// come to mean another server, or the same one restarted.
 ///
-/// Whoever opens a pool puts the question; whoever believes something of the node listens, from when there is
-/// something to believe.
+/// The pool's owner sets the question. The monitor listens from the moment it believes something of the node.
 #[derive(Clone)]
 pub struct ConnectProbe {
     question: &'static str,
@@ -28,14 +27,15 @@ impl ConnectProbe {
         Self { question, listener: Arc::default() }
     }
 
-    /// Called once for each connection from now on, before the question goes out; it does not if nobody hears.
+    /// Calls `listener` for each new connection from now on, before the question is sent. Without a receiver the
+    /// question is not sent.
     pub(crate) fn listen(&self, listener: impl Fn() -> Option<ConnectProbeCallback> + Send + Sync + 'static) {
-        // Who listens first goes on listening.
+        // Only the first listener is kept.
         let _ = self.listener.set(Box::new(listener));
     }
 
-    /// To be called before a new connection is asked: the question, and who hears the answer. `None` while
-    /// nobody listens.
+    /// The question for a new connection and the receiver of the answer; `None` while there is no listener. A driver
+    /// calls this before it sends the question.
     pub fn ask(&self) -> Option<(&'static str, ConnectProbeCallback)> {
         Some((self.question, self.listener.get()?()?))
     }
@@ -47,9 +47,9 @@ impl fmt::Debug for ConnectProbe {
     }
 }
 
-/// Asks on a new connection, if somebody listens.
+/// Asks on a new connection, if the monitor listens.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(super) async fn greet<DB>(
+pub(super) async fn ask_server<DB>(
     connection: &mut DB::Connection,
     connect_probe: &ConnectProbe,
 ) -> Result<(), sea_orm::sqlx::Error>
@@ -60,10 +60,10 @@ where
 {
     use sea_orm::sqlx::{self, Executor};
 
-    let Some((question, heard)) = connect_probe.ask() else { return Ok(()) };
+    let Some((question, receive)) = connect_probe.ask() else { return Ok(()) };
     match connection.fetch_one(sqlx::raw_sql(question)).await {
-        Ok(row) => heard(&QueryResult::from(row)),
-        // A server that does not know the question says so to the prober too.
+        Ok(row) => receive(&QueryResult::from(row)),
+        // The prober meets the same error from a server that does not know the question.
         Err(sqlx::Error::Database(_)) => {}
         Err(error) => return Err(error),
     }

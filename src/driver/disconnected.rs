@@ -1,4 +1,4 @@
-//! What SeaORM calls `Disconnected`: a handle without a database behind it.
+//! The driver of SeaORM's `Disconnected`: a handle without a database behind it.
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, TransactionOptions};
@@ -16,7 +16,7 @@ fn refuse<T: Send + 'static>() -> BoxFuture<'static, Result<T, DbErr>> {
 }
 
 impl Driver for Disconnected {
-    /// There is none: the first that is compiled in, because a dialect has to be named.
+    /// The first dialect that is compiled in: a handle without a database has none, and one must be named.
     fn backend(&self) -> DbBackend {
         if cfg!(feature = "postgres") {
             DbBackend::Postgres

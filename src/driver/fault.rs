@@ -1,5 +1,5 @@
-//! What a failed operation says about the node it ran on. The only place that looks inside a
-//! `DbErr`, by type and code, never by text.
+//! What a failed operation says about its node. The only module that looks inside a `DbErr`, by type and code, never by
+//! text.
 
 use std::io::ErrorKind;
 
@@ -8,28 +8,28 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 /// What a failure proves about the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing: the server answered that the statement failed, or the client could not use the answer.
+    /// Nothing about the node: the server answered that the statement failed, or the client could not use the answer.
     Statement,
-    /// The pool was closed under the operation (its node left the topology). Not executed.
+    /// The pool was closed before the statement was sent (its node left the topology). Not executed.
     Closed,
     /// No session was free in time. Not executed.
     Exhausted,
     /// The server could not be reached, or refused to talk. Not executed.
     Unreachable {
-        /// Nothing listens there: hard evidence, one is enough.
+        /// No process listens at the address: hard evidence, one refusal is enough.
         refused: bool,
     },
     /// The connection broke, or the server is going away. Perhaps executed.
     Broken,
-    /// The node was believed to be down before the operation came back. Perhaps executed.
+    /// The monitor took the node for down before the server answered. Perhaps executed.
     NodeDown,
-    /// A hot standby cancelled the read because it conflicts with replay. Not the node's fault.
+    /// A hot standby cancelled the read because it conflicts with replay. The node is well.
     #[cfg(feature = "postgres")]
     RecoveryConflict,
-    /// The statement writes, and the session is read-only in the database. Of several statements those
-    /// before it may have run.
+    /// The statement writes, and the session is read-only in the database. Of several statements in one text, those
+    /// before the refused one may have run.
     ReadOnlySession,
-    /// The server does not support this. On a standby it may mean: but a primary does.
+    /// The server does not support the statement. When a standby says so, a primary may support it.
     NotSupportedHere,
 }
 
@@ -65,8 +65,7 @@ impl Fault {
         }
     }
 
-    /// Codes of PostgreSQL and SQLite are looked at in whatever error has them: no other driver gives
-    /// the same codes another meaning.
+    /// Codes of PostgreSQL and SQLite count in an error of any driver: no other driver gives them another meaning.
     fn of_code(error: &dyn sqlx::error::DatabaseError) -> Self {
         #[cfg(feature = "mysql")]
         if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
@@ -83,11 +82,11 @@ impl Fault {
             return match postgres.code() {
                 // admin_shutdown, crash_shutdown, cannot_connect_now, and class 08 (connection exception)
                 "57P01" | "57P02" | "57P03" => Self::Broken,
-                // But for protocol_violation, which PostgreSQL says of a statement with too few values.
+                // Not protocol_violation, PostgreSQL's error for a statement with too few values.
                 code if code.starts_with("08") && code != "08P01" => Self::Broken,
                 // On a standby 40001 can only be a conflict with recovery.
                 "40001" => Self::RecoveryConflict,
-                // "cached plan must not change result type": the table changed, wherever it was run.
+                // "cached plan must not change result type": the table changed, on every node.
                 "0A000" if postgres.routine() == Some("RevalidateCachedQuery") => Self::Statement,
                 code => Self::of_refusal(code),
             };
@@ -97,12 +96,12 @@ impl Fault {
 
     fn of_refusal(code: &str) -> Self {
         match code {
-            // read_only_sql_transaction: also what a standby says of `nextval` and its kin
+            // read_only_sql_transaction, also a standby's error for `nextval` and its kin
             "25006" => Self::ReadOnlySession,
             // feature_not_supported (an unlogged table on a standby), object_not_in_prerequisite_state
             // ("recovery is in progress")
             "0A000" | "55000" => Self::NotSupportedHere,
-            // SQLITE_READONLY, as `query_only` gives it. Its extended codes tell of a file that cannot be written.
+            // SQLITE_READONLY, as under `query_only`. The extended codes mean a file that cannot be written.
             "8" => Self::ReadOnlySession,
             _ => Self::Statement,
         }
@@ -135,12 +134,12 @@ impl Fault {
         error.code().is_some_and(|code| code == "08P01")
     }
 
-    /// Whether the node should be asked at once how it is.
+    /// Whether the monitor should probe the node at once.
     pub(crate) fn casts_suspicion(self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Broken)
     }
 
-    /// Whether a plain read that failed so is worth one more try on another node.
+    /// Whether a plain read with this fault may run once more on another node.
     pub(crate) fn is_worth_another_node(self) -> bool {
         !matches!(self, Self::Statement | Self::ReadOnlySession | Self::NotSupportedHere)
     }

@@ -1,4 +1,4 @@
-//! Who is told of every statement: SeaORM's metric callback, for all pools of a connection.
+//! SeaORM's metric callback, for all pools of a connection.
 
 use std::{
     fmt,
@@ -9,10 +9,10 @@ use sea_orm::metric::Info;
 
 type Callback = Arc<dyn Fn(&Info<'_>) + Send + Sync>;
 
-/// The metric callback of one connection. Clones are the same one.
+/// The metric callback of one connection. Clones share it.
 ///
-/// SeaORM keeps a callback in each handle. Every pool's handle is given one that looks in here, so
-/// that a callback that is set later, or replaced, is heard from all of them.
+/// SeaORM keeps a callback in each handle. The handle of every pool gets one that calls this one, so that a callback
+/// that is set later, or replaced, is told of the statements of all pools.
 #[derive(Clone, Default)]
 pub struct Metric(Arc<RwLock<Option<Callback>>>);
 
@@ -26,7 +26,7 @@ impl Metric {
     }
 
     pub(crate) fn tell(&self, info: &Info<'_>) {
-        // Out of the lock before the call: a callback may set another one.
+        // The lock is open again before the call: a callback may set another one.
         let callback = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(callback) = callback {
             callback(info);

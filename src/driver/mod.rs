@@ -1,11 +1,8 @@
 //! SPEAK: what the resolver asks of a database handle, and nothing more.
 //!
-//! The rooms above know a node only through [`Driver`]: SeaORM's pools implement it
-//! (`seaorm`), and so do the scripted nodes of simulators and fault tests, which can fail a
-//! BEGIN, hold a COMMIT or break a stream. SeaORM's own proxy can do none of that.
-//!
-//! Every method returns the boxed future that SeaORM made anyway, so the layer costs no
-//! allocation.
+//! The modules above know a node only through [`Driver`]. Pools of sqlx implement it (`warm`), and so do SeaORM's other
+//! handles (`seaorm`) and the scripted nodes of simulators and fault tests, which can fail a BEGIN, hold a COMMIT or break
+//! a stream. SeaORM's own proxy can do none of that.
 
 mod connect_probe;
 mod disconnected;
@@ -16,6 +13,9 @@ mod mysql;
 mod open;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "stream")]
+mod rows;
+mod run_to_end;
 mod seaorm;
 mod secret;
 mod signal;
@@ -37,10 +37,14 @@ pub(crate) use disconnected::Disconnected;
 pub(crate) use fault::Fault;
 pub use metric::Metric;
 pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
+pub(crate) use run_to_end::RunToEnd;
 pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
 pub(crate) use signal::{Alarm, Changes, Counter, Signal};
 pub use write_progress::WriteProgress;
+
+/// With these features SeaORM tells of each statement in its own way, so SeaORM runs the statements.
+pub(crate) const SEAORM_SPEAKS: bool = cfg!(any(feature = "tracing-spans", feature = "debug-print"));
 
 /// The rows of one statement as they arrive.
 #[cfg(feature = "stream")]
@@ -61,7 +65,8 @@ pub trait Driver: Debug + Send + Sync {
         false
     }
 
-    /// Runs a statement for its effect. `write` follows a write to its end; a read has none, here and below.
+    /// Runs a statement for its effect. `write` follows a write to its end (see [`WriteProgress`] for what a driver
+    /// owes it); a read has none, here and below.
     fn execute(&self, statement: Statement, write: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>>;
 
     /// Runs one or more statements as text, without preparing them.
@@ -85,63 +90,73 @@ pub trait Driver: Debug + Send + Sync {
         write: Option<WriteProgress>,
     ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>>;
 
-    /// Takes a session for a statement whose rows are read one by one; the statement goes out
-    /// at the first poll of the stream.
+    /// Takes a session for a statement whose rows are read one by one; the statement is sent at the first poll of the
+    /// stream.
     #[cfg(feature = "stream")]
     fn stream(&self, statement: Statement, write: Option<WriteProgress>)
     -> BoxFuture<'_, Result<Rows<'static>, DbErr>>;
 
     /// Begins a transaction.
+    ///
+    /// # Cancel safety
+    /// Dropping the future while it waits for a session takes none. Dropped later, the BEGIN runs to its end and is rolled
+    /// back before the session serves another statement.
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>;
 
     /// Takes a session and asks whether the server is there.
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>>;
 
-    /// Closes the pool: running operations finish, new ones fail. A pool that was given to us
-    /// is left open.
+    /// Closes the pool: running operations finish, new ones fail. A pool that was given to the resolver is left open.
     fn close(&self) -> BoxFuture<'_, Result<(), DbErr>>;
 
-    /// Opens a connection of its own, outside the pool, for probes. `None` where that has no
-    /// meaning (mocks): such a node is taken as configured.
+    /// Opens a connection outside the pool, for probes. `None` where that has no meaning (mocks): the resolver believes
+    /// the configuration of such a node.
     fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>>;
 
-    /// Has each new session of this pool greeted from now on. For pools that were not opened with a greeting:
-    /// those of scripted nodes.
-    fn greet(&self, connect_probe: &ConnectProbe) {
+    /// Has each new session of this pool asked which server it reached, from now on. For scripted nodes; pools of sqlx
+    /// are opened with the question.
+    fn set_connect_probe(&self, connect_probe: &ConnectProbe) {
         let _ = connect_probe;
     }
 
-    /// Has every idle session checked, and closed when it is broken, before it is used again.
-    /// Called when the node is suspected; returns at once.
+    /// Has every idle session checked, and closed when it is broken, before a statement uses it. Called when the node is
+    /// suspected; returns at once.
     fn check_idle(&self) {}
 
-    /// Has every idle session closed, because they may lead to a server that was at this address before. Those in use
+    /// Has every idle session closed, because it may lead to a server that was at this address before. Sessions in use
     /// go on, and may stay. Returns at once.
     fn close_idle(&self) {}
 
-    /// A new pool like this one, of which nothing is open yet; `None` where a session can keep nothing
-    /// that a refused statement left behind (a lock, a temporary table).
+    /// A new pool like this one, without any connection yet. `None` where a session keeps nothing that a refused
+    /// statement could leave behind (a lock, a temporary table).
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
         None
     }
 
-    /// Closes a pool that was replaced by a [`renewed`](Self::renewed) one: its idle connections at once,
-    /// busy ones as they come free, so that none keeps for long what was left on it.
-    fn wear_out(&self) -> BoxFuture<'_, ()> {
+    /// Closes a pool that a [`renewed`](Self::renewed) one replaced: idle connections at once, busy ones as they come
+    /// free, so that no session holds for long what a statement left in it.
+    fn close_retired(&self) -> BoxFuture<'_, ()> {
         Box::pin(async { drop(self.close().await) })
     }
 
-    /// The file of an embedded database: two nodes of one file have the same rows at any time.
+    /// Lets at most `most` connections of the pool be in use at a time from now on: at least one, at most
+    /// [`max_connections`](Self::max_connections). Connections in use go on. Without effect where the driver has no
+    /// pool.
+    fn limit_connections(&self, most: u32) {
+        let _ = most;
+    }
+
+    /// The file of an embedded database. Two nodes of one file always have the same rows.
     fn file(&self) -> Option<std::path::PathBuf> {
         None
     }
 
-    /// Whether the sessions of this pool were opened read-only, as far as the pool was asked to.
+    /// Whether the pool was asked to open its sessions read-only.
     fn is_read_only(&self) -> bool {
         false
     }
 
-    /// The largest number of sessions the pool opens, if it is known.
+    /// The largest number of sessions that the pool opens, if the driver knows it.
     fn max_connections(&self) -> Option<u32> {
         None
     }
@@ -152,20 +167,19 @@ pub trait Driver: Debug + Send + Sync {
         0
     }
 
-    /// Has every statement of this pool told to the connection's metric callback from now on, as
-    /// SeaORM tells them. Called again for the same pool without effect. Mocks and scripted nodes
-    /// tell nothing, as with SeaORM.
-    fn hear(&self, metric: &Metric) {
+    /// Has every statement of this pool told to the connection's metric callback from now on, as SeaORM tells them.
+    /// Another call has no effect. Mocks and scripted nodes tell nothing, as with SeaORM.
+    fn set_metrics(&self, metric: &Metric) {
         let _ = metric;
     }
 
-    /// SeaORM's own handle, for the places where programs need one.
+    /// SeaORM's own handle, for programs that need one.
     fn seaorm(&self) -> Option<&sea_orm::DatabaseConnection> {
         None
     }
 }
 
-/// A transaction that is open on one session. Dropped without an end, it is rolled back.
+/// A transaction that is open on one session. Dropping it rolls it back.
 pub trait DriverTransaction: Send + Sync {
     /// Runs a statement for its effect.
     fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>>;
@@ -184,20 +198,28 @@ pub trait DriverTransaction: Send + Sync {
     fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'_>, DbErr>>;
 
     /// Begins a nested transaction (a savepoint).
+    ///
+    /// # Cancel safety
+    /// Dropped after its first poll, the savepoint is set and rolled back before the next statement of the transaction.
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>;
 
-    /// Commits.
+    /// Commits. The caller polls the future to its end.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>>;
 
-    /// Rolls back.
+    /// Rolls back. The caller polls the future to its end.
     fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>>;
+
+    /// Has the session made read-only again when the transaction ends, if the resolver opened it so: a statement that
+    /// runs next may change that for later users of the session.
+    fn restore_at_end(&self) {}
 
     /// SeaORM's own transaction, for helpers that take one.
     fn seaorm(&self) -> Option<&sea_orm::DatabaseTransaction> {
         None
     }
 
-    /// SeaORM's own transaction, for helpers that take it away.
+    /// SeaORM's own transaction, for helpers that take it by value. `None` for a scripted node, and while a nested BEGIN
+    /// that was dropped still runs.
     fn into_seaorm(self: Box<Self>) -> Option<sea_orm::DatabaseTransaction> {
         None
     }

@@ -1,5 +1,5 @@
-//! Read-only sessions on MySQL and MariaDB: a statement on each new physical connection, in the
-//! pool's `after_connect`. That one hook is ours here; every other pool option of the user stays.
+//! Read-only sessions on MySQL and MariaDB: a statement on each new physical connection, in the pool's `after_connect`.
+//! The resolver sets that one hook; every other pool option of the user stays.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use sea_orm::{
 
 use super::{
     Access, ConnectProbe, Driver, LaneOptions,
-    connect_probe::greet,
+    connect_probe::ask_server,
     open::{resize, run_all},
     warm::opened,
 };
 
-/// Turns the lazily opened handle of a connector into a lane.
+/// Makes a lane of a handle that SeaORM opened lazily.
 pub(super) fn lane(
     connection: DatabaseConnection,
     lane: &LaneOptions,
@@ -33,7 +33,7 @@ pub(super) fn lane(
     sibling(connection.get_mysql_connection_pool(), lane, access, connect_probe)
 }
 
-/// A pool with the options of another, opened in its own way from its first connection on.
+/// A pool with the options of another, whose every connection is opened as the lane says.
 pub(super) fn sibling(
     template: &MySqlPool,
     lane: &LaneOptions,
@@ -48,7 +48,7 @@ pub(super) fn sibling(
         let (statements, connect_probe) = (Arc::clone(&statements), connect_probe.clone());
         Box::pin(async move {
             if let Some(connect_probe) = &connect_probe {
-                greet::<MySql>(connection, connect_probe).await?;
+                ask_server::<MySql>(connection, connect_probe).await?;
             }
             if let Some(timeout) = statement_timeout {
                 limit_statements(connection, timeout).await?;
@@ -60,8 +60,8 @@ pub(super) fn sibling(
     opened(pool.clone().into(), pool, lane, access)
 }
 
-/// MariaDB limits every statement, in seconds; MySQL limits SELECTs, in milliseconds. Each
-/// refuses the other's variable, which is how they are told apart.
+/// MariaDB limits every statement, in seconds; MySQL limits SELECTs, in milliseconds. Each server refuses the other's
+/// variable, which tells them apart.
 async fn limit_statements(connection: &mut sqlx::MySqlConnection, timeout: Duration) -> Result<(), sqlx::Error> {
     let mariadb = format!("SET SESSION max_statement_time = {}", timeout.as_secs_f64());
     match run_all::<MySql>(connection, &[mariadb], None).await {

@@ -13,7 +13,7 @@ use tracing::instrument::WithSubscriber;
 
 use super::{ConnectProbe, Driver, SeaOrmDriver, SecretUrl};
 
-/// What the sessions of a pool may do.
+/// Whether the sessions of a pool may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Full,
@@ -32,30 +32,30 @@ impl Access {
 /// When a pooled connection is pinged before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PingRule {
-    /// As the `ConnectOptions` say, and where they say nothing: after this long idle.
+    /// As the `ConnectOptions` say; where they say nothing, after the connection was idle for so long.
     IdleFor(Duration),
     /// A round trip before every use, SeaORM's own default.
     Always,
     Never,
 }
 
-/// The settings of one pool that the resolver knows about; `None` leaves what the user's
-/// `ConnectOptions` say, or SeaORM's default.
+/// The settings of one pool that the resolver knows. `None` leaves the value of the user's `ConnectOptions`, or SeaORM's
+/// default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LaneOptions {
     pub(crate) max_connections: Option<u32>,
     pub(crate) min_connections: Option<u32>,
-    /// Used where neither the node nor the `ConnectOptions` set one.
+    /// The acquire time-out where neither the node nor the `ConnectOptions` set one.
     pub(crate) default_acquire_timeout: Duration,
     pub(crate) acquire_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) ping: PingRule,
-    /// What `resize` says of a ping before every use. The pools of an opener have it from its `ConnectOptions`
-    /// and say nothing; only the sibling of a pool that was given to us has no other place for the rule.
+    /// Whether a read-only sibling pings before every use. Only the sibling of a pool that was given to the resolver
+    /// needs this field; other pools have the rule from their `ConnectOptions`.
     pub(crate) sibling_ping: Option<bool>,
-    /// How long a connection stays at hand between statements; `None` for not at all.
+    /// How long a connection stays warm between statements; `None` for not at all.
     pub(crate) keep_warm: Option<Duration>,
     /// Whether sqlx logs statements.
     pub(crate) logging: Option<bool>,
@@ -63,13 +63,13 @@ pub(crate) struct LaneOptions {
     pub(crate) on_connect: Arc<[String]>,
 }
 
-/// Where a node is, and what was said about it there.
+/// How a node is reached.
 #[derive(Clone)]
 pub(crate) enum Opener {
     Url(SecretUrl),
     Options(Box<ConnectOptions>, SecretUrl),
-    /// An open handle. Its pool is the read-write lane; the read-only lane is a sibling pool
-    /// with the same options, so that the user's own pool is never changed under them.
+    /// An open handle. Its pool is the read-write lane. The read-only lane is a sibling pool with the same options, so
+    /// that the user's own pool is never changed.
     Adopted(DatabaseConnection),
     Scripted(Arc<dyn Driver>),
 }
@@ -85,8 +85,9 @@ impl Opener {
 
     /// Opens one lane. No statement is sent, except SeaORM's own version check on SQLite.
     ///
-    /// New connections are greeted where the pool's one hook is ours: for nodes given as URLs or with statements of
-    /// their own, and on MySQL always for reads. `ConnectOptions` or an open connection may bring a hook.
+    /// New connections are asked which server they reached where the resolver sets the pool's one `after_connect` hook:
+    /// for nodes given as URLs or with statements of their own, and on MySQL always for reads. `ConnectOptions` and
+    /// open connections may bring a hook of the user.
     pub(crate) async fn open(
         &self,
         lane: &LaneOptions,
@@ -100,14 +101,14 @@ impl Opener {
         match self {
             Self::Scripted(driver) => {
                 if let Some(connect_probe) = connect_probe {
-                    driver.greet(connect_probe);
+                    driver.set_connect_probe(connect_probe);
                 }
                 Ok(Arc::clone(driver))
             }
             Self::Adopted(connection) if access.is_read_only() => {
                 read_only_sibling(connection, lane, access, connect_probe)
             }
-            Self::Adopted(connection) => Ok(Arc::new(SeaOrmDriver::adopted(connection.clone()))),
+            Self::Adopted(connection) => Ok(adopted(connection)),
             Self::Url(url) => {
                 connect(connect_options(url, lane, access, connect_probe), lane, access, connect_probe).await
             }
@@ -127,7 +128,7 @@ impl Opener {
     }
 }
 
-/// SeaORM's options for a URL: the URL without its password, which goes in by a closure.
+/// SeaORM's options for a URL. The URL is without its password, which a closure sets.
 fn connect_options(
     url: &SecretUrl,
     lane: &LaneOptions,
@@ -153,8 +154,8 @@ fn connect_options(
     options
 }
 
-/// Fills in what the lane says. Only slots with a getter are touched: the closures a user put
-/// into the options stay.
+/// Fills in the lane's settings. Only slots with a getter are touched: the closures that a user put into the options
+/// stay.
 fn apply(
     options: &mut ConnectOptions,
     backend: DbBackend,
@@ -166,11 +167,11 @@ fn apply(
     if let Some(max) = lane.max_connections {
         options.max_connections(max);
     }
-    // A pool that is only the template of another must open nothing: what it opened early would
-    // not be read-only. `resize` gives the number back.
+    // A pool that is only the template of another must open no connection: one opened early would not be read-only.
+    // `resize` gives the number back.
     let timed_by_hook = lane.statement_timeout.is_some() && backend == DbBackend::MySql;
-    let is_greeted = connect_probe.is_some() && backend != DbBackend::Sqlite;
-    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || timed_by_hook || is_greeted;
+    let is_asked = connect_probe.is_some() && backend != DbBackend::Sqlite;
+    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || timed_by_hook || is_asked;
     if is_template {
         options.min_connections(0);
     } else if let Some(min) = lane.min_connections {
@@ -233,6 +234,23 @@ async fn connect(
     }
 }
 
+/// The read-write lane of a handle that was given to the resolver open.
+fn adopted(connection: &DatabaseConnection) -> Arc<dyn Driver> {
+    use sea_orm::DatabaseConnectionType as Kind;
+    match &connection.inner {
+        #[cfg(feature = "postgres")]
+        Kind::SqlxPostgresPoolConnection(_) => {
+            super::warm::adopted(connection, connection.get_postgres_connection_pool())
+        }
+        #[cfg(feature = "mysql")]
+        Kind::SqlxMySqlPoolConnection(_) => super::warm::adopted(connection, connection.get_mysql_connection_pool()),
+        #[cfg(feature = "sqlite")]
+        Kind::SqlxSqlitePoolConnection(_) => super::warm::adopted(connection, connection.get_sqlite_connection_pool()),
+        // Mocks and SeaORM's other handles have no pool to take connections from.
+        _ => Arc::new(SeaOrmDriver::adopted(connection.clone())),
+    }
+}
+
 fn read_only_sibling(
     adopted: &DatabaseConnection,
     lane: &LaneOptions,
@@ -240,7 +258,7 @@ fn read_only_sibling(
     connect_probe: Option<&ConnectProbe>,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     use sea_orm::DatabaseConnectionType as Kind;
-    // The user's pool waits as long as its user likes; reads of ours have a time of their own.
+    // The user's pool waits as long as its user likes; the resolver's reads have their own time-out.
     let acquire_timeout = lane.acquire_timeout.or(Some(lane.default_acquire_timeout));
     let sibling_ping = match lane.ping {
         PingRule::IdleFor(_) => None,
@@ -264,7 +282,7 @@ fn read_only_sibling(
     if let Kind::Disconnected = &adopted.inner {
         return Err(DbErr::Conn(sea_orm::RuntimeErr::Internal("Disconnected".into())));
     }
-    // A mock has no sessions to open: one handle is both lanes.
+    // A mock has no sessions: one handle is both lanes.
     Ok(Arc::new(SeaOrmDriver::adopted(adopted.clone())))
 }
 
@@ -275,7 +293,7 @@ fn no_driver(backend: DbBackend) -> DbErr {
     )))
 }
 
-/// What a lane says of a pool that is made from the options of another.
+/// Applies a lane's settings to the options of a pool that is made from those of another.
 pub(super) fn resize<DB: sqlx::Database>(mut options: PoolOptions<DB>, lane: &LaneOptions) -> PoolOptions<DB> {
     if let Some(max) = lane.max_connections {
         options = options.max_connections(max);
@@ -298,7 +316,7 @@ pub(super) fn resize<DB: sqlx::Database>(mut options: PoolOptions<DB>, lane: &La
     options
 }
 
-/// Runs each statement of a list on a fresh connection, and then the one that must be last.
+/// Runs each statement of a list on a fresh connection, and then `last`.
 pub(super) async fn run_all<DB>(
     connection: &mut DB::Connection,
     statements: &[String],
@@ -319,6 +337,25 @@ where
     Ok(())
 }
 
+/// A lane for which nothing was configured.
+#[cfg(test)]
+pub(super) fn plain_lane() -> LaneOptions {
+    LaneOptions {
+        max_connections: None,
+        min_connections: None,
+        default_acquire_timeout: Duration::from_secs(30),
+        acquire_timeout: None,
+        idle_timeout: None,
+        max_lifetime: None,
+        statement_timeout: None,
+        ping: PingRule::IdleFor(Duration::from_secs(5)),
+        sibling_ping: None,
+        keep_warm: None,
+        logging: None,
+        on_connect: Arc::new([]),
+    }
+}
+
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use sea_orm::{
@@ -328,27 +365,14 @@ mod tests {
 
     use super::*;
 
-    /// Whether the read-only sibling of a pool that was given to us pings before every use.
+    /// Whether the read-only sibling of an adopted pool pings before every use.
     fn sibling_pings(pool_pings: bool, ping: PingRule) -> bool {
         let pool = SqlitePoolOptions::new()
             .test_before_acquire(pool_pings)
             .connect_lazy_with(SqliteConnectOptions::new().filename("never-opened.db"));
         let adopted = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
-        let lane = LaneOptions {
-            max_connections: None,
-            min_connections: None,
-            default_acquire_timeout: Duration::from_secs(1),
-            acquire_timeout: None,
-            idle_timeout: None,
-            max_lifetime: None,
-            statement_timeout: None,
-            ping,
-            sibling_ping: None,
-            keep_warm: None,
-            logging: None,
-            on_connect: Arc::new([]),
-        };
-        let driver = read_only_sibling(&adopted, &lane, Access::ReadOnly, None).expect("it opens nothing");
+        let lane = LaneOptions { ping, ..plain_lane() };
+        let driver = read_only_sibling(&adopted, &lane, Access::ReadOnly, None).expect("no connection is opened");
         let sibling = driver.seaorm().expect("it is a pool").get_sqlite_connection_pool();
         assert_eq!(adopted.get_sqlite_connection_pool().options().get_test_before_acquire(), pool_pings);
         sibling.options().get_test_before_acquire()

@@ -1,5 +1,5 @@
-//! Read-only sessions on PostgreSQL: a start-up option of the connection, so that it costs no
-//! round trip, composes with every hook of the user, and holds for every physical connection.
+//! Read-only sessions on PostgreSQL: a start-up option of the connection. The option costs no round trip, composes with
+//! every hook of the user, and holds for every physical connection.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use sea_orm::{
 
 use super::{
     Access, ConnectProbe, Driver, LaneOptions,
-    connect_probe::greet,
+    connect_probe::ask_server,
     open::{resize, run_all},
     warm::opened,
 };
 
 const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
 
-/// Turns the lazily opened handle of a connector into a lane.
+/// Makes a lane of a handle that SeaORM opened lazily.
 pub(super) fn lane(
     connection: DatabaseConnection,
     lane: &LaneOptions,
@@ -31,7 +31,7 @@ pub(super) fn lane(
     sibling(connection.get_postgres_connection_pool(), lane, access, connect_probe)
 }
 
-/// A pool with the options of another, opened in its own way from its first connection on.
+/// A pool with the options of another, whose every connection is opened as the lane says.
 pub(super) fn sibling(
     template: &PgPool,
     lane: &LaneOptions,
@@ -40,8 +40,7 @@ pub(super) fn sibling(
 ) -> Arc<dyn Driver> {
     let mut options = resize(template.options().clone(), lane);
     if !lane.on_connect.is_empty() || access == Access::ReadOnlyByStatement || connect_probe.is_some() {
-        // Takes the place of the pool's own hook, which cannot be read back (documented at
-        // `NodeConfig::on_connect`).
+        // Replaces the pool's own hook, which sqlx does not give out (documented at `NodeConfig::on_connect`).
         let statements = Arc::clone(&lane.on_connect);
         let last = access.is_read_only().then_some(BY_STATEMENT);
         let connect_probe = connect_probe.cloned();
@@ -49,7 +48,7 @@ pub(super) fn sibling(
             let (statements, connect_probe) = (Arc::clone(&statements), connect_probe.clone());
             Box::pin(async move {
                 if let Some(connect_probe) = &connect_probe {
-                    greet::<Postgres>(connection, connect_probe).await?;
+                    ask_server::<Postgres>(connection, connect_probe).await?;
                 }
                 run_all::<Postgres>(connection, &statements, last).await
             })
@@ -60,7 +59,7 @@ pub(super) fn sibling(
         connect = connect.options([("statement_timeout", timeout.as_millis().to_string())]);
     }
     if access == Access::ReadOnly {
-        // Of two equal options the later wins, so this one cannot be undone by the user's own.
+        // Of two equal options the later wins, so an option of the user cannot undo this one.
         connect = connect.options([("default_transaction_read_only", "on")]);
     }
     let pool = options.connect_lazy_with(connect);

@@ -1,16 +1,17 @@
-//! SeaORM's own handles as [`Driver`]s.
+//! SeaORM's own handles as [`Driver`]s: mocks and other handles without an sqlx pool, and the parts of a pool that only
+//! SeaORM's handle has (its transactions, its type).
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 use std::time::Duration;
 use std::{
     fmt,
-    pin::Pin,
-    sync::{Arc, OnceLock},
-    task::{Context, Poll, ready},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 use tokio::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -31,65 +32,55 @@ use sea_orm::{
     RuntimeErr,
     sqlx::{self, Executor},
 };
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
-#[cfg(feature = "mysql")]
-use sea_orm::SqlxMySqlConnector;
-#[cfg(feature = "postgres")]
-use sea_orm::SqlxPostgresConnector;
-
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use super::warm::Permit;
+use super::{Access, Driver, DriverTransaction, Metric, ProbeLink, RunToEnd, WriteProgress};
 #[cfg(feature = "stream")]
-use super::Rows;
-use super::{Access, Driver, DriverTransaction, Metric, ProbeLink, WriteProgress};
+use super::{Rows, rows};
 
 /// Who closes a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
-    /// We opened it, we close it.
+    /// The resolver opened the pool, and closes it.
     Ours,
-    /// It was given to us open; its owner closes it.
+    /// The pool was given to the resolver open; its owner closes it.
     Adopted,
 }
 
 /// A SeaORM connection as a pool of sessions.
 pub(crate) struct SeaOrmDriver {
-    unheard: DatabaseConnection,
-    /// The same pool, from when somebody wants to hear of its statements. A handle of its own, because
-    /// SeaORM sets a callback by `&mut`, and because one without is spared reading the clock.
-    heard: OnceLock<DatabaseConnection>,
+    plain: DatabaseConnection,
+    /// The same pool with a metric callback, once there is one. A handle of its own, because SeaORM sets a callback
+    /// by `&mut`, and because a handle without a callback is spared reading the clock.
+    metered: OnceLock<DatabaseConnection>,
     ownership: Ownership,
     read_only: bool,
 }
 
 impl SeaOrmDriver {
     fn new(connection: DatabaseConnection, ownership: Ownership, read_only: bool) -> Self {
-        Self { unheard: connection, heard: OnceLock::new(), ownership, read_only }
+        Self { plain: connection, metered: OnceLock::new(), ownership, read_only }
     }
 
-    /// A pool of ours whose sessions were opened with this access.
+    /// A pool that the resolver opened, whose sessions have this access.
     pub(super) fn opened(connection: DatabaseConnection, access: Access) -> Self {
         Self::new(connection, Ownership::Ours, access.is_read_only())
     }
 
+    /// A handle that was given to the resolver open.
     pub(crate) fn adopted(connection: DatabaseConnection) -> Self {
         Self::new(connection, Ownership::Adopted, false)
     }
 
-    fn connection(&self) -> &DatabaseConnection {
-        self.heard.get().unwrap_or(&self.unheard)
+    /// SeaORM's handle, with the metric callback if there is one.
+    pub(super) fn connection(&self) -> &DatabaseConnection {
+        self.metered.get().unwrap_or(&self.plain)
     }
 
-    /// Begins a transaction that holds on to a right to its connection, if there is one, for as long as it lives.
-    pub(super) fn begin_holding(
-        &self,
-        options: TransactionOptions,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        if self.backend() != DbBackend::MySql {
-            return begin_on(self.connection(), options, permit);
-        }
-        let connection = self.connection().clone();
-        let rest = async move { begin_on(&connection, options, permit).await }.boxed();
-        Finishing { rest: Some(rest), is_started: false }.boxed()
+    pub(super) fn is_adopted(&self) -> bool {
+        self.ownership == Ownership::Adopted
     }
 }
 
@@ -103,7 +94,7 @@ impl fmt::Debug for SeaOrmDriver {
     }
 }
 
-/// Marks a write as sent when its future is first polled: SeaORM takes a connection and runs the statement in one call.
+/// Marks a write as sent when its future is first polled: a handle without an sqlx pool has no queue before it.
 fn sent<'a, T: 'a>(
     write: Option<WriteProgress>,
     running: BoxFuture<'a, Result<T, DbErr>>,
@@ -113,18 +104,6 @@ fn sent<'a, T: 'a>(
         write.sent();
         running.await
     }
-    .boxed()
-}
-
-/// Marks a write as sent when its rows are first asked for, and keeps it as long as they are.
-#[cfg(feature = "stream")]
-pub(super) fn follow<'a>(rows: Rows<'a>, write: Option<WriteProgress>) -> Rows<'a> {
-    let Some(write) = write else { return rows };
-    let mut rows = rows;
-    futures_util::stream::poll_fn(move |cx| {
-        write.sent();
-        rows.poll_next_unpin(cx)
-    })
     .boxed()
 }
 
@@ -177,13 +156,17 @@ impl Driver for SeaOrmDriver {
     ) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
         async move {
             let rows = self.connection().stream_raw(statement).await?;
-            Ok(follow(rows.boxed(), write))
+            Ok(rows::follow(rows.boxed(), write))
         }
         .boxed()
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        self.begin_holding(options, None)
+        async move {
+            let transaction = self.connection().begin_with_options(options).await?;
+            Ok(Box::new(SeaOrmTransaction::new(transaction)) as Box<dyn DriverTransaction>)
+        }
+        .boxed()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
@@ -207,7 +190,7 @@ impl Driver for SeaOrmDriver {
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
                 Some(connect_link(self.connection().get_mysql_connection_pool()))
             }
-            // A SQLite file has no server to ask, a mock must not see our questions.
+            // A SQLite file has no server to ask, and a mock must not see the resolver's questions.
             _ => None,
         }
     }
@@ -218,7 +201,7 @@ impl Driver for SeaOrmDriver {
             DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
                 let options = self.connection().get_sqlite_connection_pool().connect_options();
                 let name = options.get_filename();
-                // One that is not there yet has no links to follow.
+                // A file that does not exist yet has no links to follow.
                 name.canonicalize().or_else(|_| std::path::absolute(name)).ok()
             }
             _ => None,
@@ -241,7 +224,7 @@ impl Driver for SeaOrmDriver {
 
     fn close_idle(&self) {
         match (&self.connection().inner, self.ownership) {
-            // What is in the pool of somebody else is theirs.
+            // The owner of an adopted pool closes its connections.
             (_, Ownership::Adopted) => {}
             #[cfg(feature = "postgres")]
             (DatabaseConnectionType::SqlxPostgresPoolConnection(_), Ownership::Ours) => {
@@ -252,37 +235,6 @@ impl Driver for SeaOrmDriver {
                 close_idle(self.connection().get_mysql_connection_pool());
             }
             _ => {}
-        }
-    }
-
-    fn renewed(&self) -> Option<Arc<dyn Driver>> {
-        let connection: Option<DatabaseConnection> = match &self.connection().inner {
-            #[cfg(feature = "postgres")]
-            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                let pool = self.connection().get_postgres_connection_pool();
-                Some(SqlxPostgresConnector::from_sqlx_postgres_pool(like(pool)))
-            }
-            #[cfg(feature = "mysql")]
-            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                let pool = self.connection().get_mysql_connection_pool();
-                Some(SqlxMySqlConnector::from_sqlx_mysql_pool(like(pool)))
-            }
-            _ => None,
-        };
-        Some(Arc::new(Self::new(connection?, Ownership::Ours, self.read_only)))
-    }
-
-    fn wear_out(&self) -> BoxFuture<'_, ()> {
-        match &self.connection().inner {
-            #[cfg(feature = "postgres")]
-            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                wear_out(self.connection().get_postgres_connection_pool()).boxed()
-            }
-            #[cfg(feature = "mysql")]
-            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                wear_out(self.connection().get_mysql_connection_pool()).boxed()
-            }
-            _ => futures_util::future::ready(()).boxed(),
         }
     }
 
@@ -308,30 +260,12 @@ impl Driver for SeaOrmDriver {
         }
     }
 
-    fn max_connections(&self) -> Option<u32> {
-        match &self.connection().inner {
-            #[cfg(feature = "postgres")]
-            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                Some(self.connection().get_postgres_connection_pool().options().get_max_connections())
-            }
-            #[cfg(feature = "mysql")]
-            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                Some(self.connection().get_mysql_connection_pool().options().get_max_connections())
-            }
-            #[cfg(feature = "sqlite")]
-            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
-                Some(self.connection().get_sqlite_connection_pool().options().get_max_connections())
-            }
-            _ => None,
-        }
-    }
-
-    fn hear(&self, metric: &Metric) {
-        self.heard.get_or_init(|| {
+    fn set_metrics(&self, metric: &Metric) {
+        self.metered.get_or_init(|| {
             let metric = metric.clone();
-            let mut heard = self.unheard.clone();
-            heard.set_metric_callback(move |info| metric.tell(info));
-            heard
+            let mut metered = self.plain.clone();
+            metered.set_metric_callback(move |info| metric.tell(info));
+            metered
         });
     }
 
@@ -341,104 +275,243 @@ impl Driver for SeaOrmDriver {
 }
 
 /// A SeaORM transaction as a [`DriverTransaction`].
-struct SeaOrmTransaction {
-    // In this order: the connection goes back first, then the right to the next one.
-    transaction: DatabaseTransaction,
-    permit: Option<OwnedSemaphorePermit>,
+///
+/// All levels of one transaction share a connection, and take turns on it. A nested BEGIN that its caller dropped keeps
+/// its turn until its savepoint is rolled back: a statement in between would be rolled back with it, and a COMMIT would
+/// release the savepoint only.
+pub(super) struct SeaOrmTransaction {
+    /// `None` once the transaction has ended or was given away. Shared with the nested BEGIN that runs.
+    transaction: Option<Arc<DatabaseTransaction>>,
+    turns: Arc<Mutex<()>>,
+    /// Of a session that the resolver opened read-only.
+    restore: Option<Arc<RestoreReadOnly>>,
+    /// Of the outermost level. After the transaction: its connection goes back first, then the right to the next one.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    permit: Option<Permit>,
 }
 
-impl DriverTransaction for SeaOrmTransaction {
-    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
-        self.transaction.execute_raw(statement)
+/// How a read-only session is made read-only again, when a statement of its transaction may have changed that.
+#[derive(Debug)]
+pub(super) struct RestoreReadOnly {
+    backend: DbBackend,
+    is_needed: AtomicBool,
+}
+
+impl RestoreReadOnly {
+    pub(super) fn new(backend: DbBackend) -> Self {
+        Self { backend, is_needed: AtomicBool::new(false) }
     }
 
-    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
-        self.transaction.execute_unprepared(sql)
+    fn is_needed(&self) -> bool {
+        self.is_needed.load(Ordering::Relaxed)
     }
 
-    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
-        self.transaction.query_one_raw(statement)
-    }
-
-    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
-        self.transaction.query_all_raw(statement)
-    }
-
-    #[cfg(feature = "stream")]
-    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'_>, DbErr>> {
-        self.transaction.stream_raw(statement).map(|opened| opened.map(StreamExt::boxed)).boxed()
-    }
-
-    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        begin_on(&self.transaction, options, None)
-    }
-
-    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
-        let Self { transaction, permit } = *self;
-        transaction.commit().map(|ended| (ended, permit).0).boxed()
-    }
-
-    fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
-        let Self { transaction, permit } = *self;
-        transaction.rollback().map(|ended| (ended, permit).0).boxed()
-    }
-
-    fn seaorm(&self) -> Option<&DatabaseTransaction> {
-        Some(&self.transaction)
-    }
-
-    fn into_seaorm(self: Box<Self>) -> Option<DatabaseTransaction> {
-        Some(self.transaction)
+    /// Ends a transaction by `last`, and makes its session read-only. sqlx counts the transaction until `end`, which
+    /// finds none on the server any more.
+    async fn end<F>(
+        &self,
+        transaction: DatabaseTransaction,
+        last: &'static str,
+        end: impl FnOnce(DatabaseTransaction) -> F,
+    ) -> Result<(), DbErr>
+    where
+        F: Future<Output = Result<(), DbErr>> + Send,
+    {
+        let restore = match self.backend {
+            DbBackend::Postgres => "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            DbBackend::MySql => "SET SESSION TRANSACTION READ ONLY",
+            // Not a part of the transaction; and a COMMIT of SQLite fails where no transaction is open.
+            _ => {
+                transaction.execute_unprepared("PRAGMA query_only = ON").await?;
+                return end(transaction).await;
+            }
+        };
+        // After the end: a rollback would undo the statement on PostgreSQL.
+        let ended = transaction.execute_unprepared(last).await.map(drop);
+        // An error here means that the connection is broken, which `end` says too.
+        drop(transaction.execute_unprepared(restore).await);
+        ended.and(end(transaction).await)
     }
 }
 
-fn begin_on<C>(
-    connection: &C,
-    options: TransactionOptions,
-    permit: Option<OwnedSemaphorePermit>,
-) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>>
-where
-    C: TransactionTrait<Transaction = DatabaseTransaction>,
-{
-    connection
-        .begin_with_options(options)
-        .map(|begun| -> Result<Box<dyn DriverTransaction>, DbErr> {
-            Ok(Box::new(SeaOrmTransaction { transaction: begun?, permit }))
-        })
+impl SeaOrmTransaction {
+    /// A transaction on a connection of its own.
+    fn new(transaction: DatabaseTransaction) -> Self {
+        Self {
+            transaction: Some(Arc::new(transaction)),
+            turns: Arc::default(),
+            restore: None,
+            #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+            permit: None,
+        }
+    }
+
+    /// A transaction whose connection was reserved.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(super) fn on_reserved(
+        transaction: DatabaseTransaction,
+        permit: Permit,
+        restore: Option<RestoreReadOnly>,
+    ) -> Self {
+        let mut outermost = Self::new(transaction);
+        (outermost.permit, outermost.restore) = (Some(permit), restore.map(Arc::new));
+        outermost
+    }
+
+    /// A nested transaction.
+    fn nested(&self, transaction: DatabaseTransaction) -> Self {
+        let mut nested = Self::new(transaction);
+        (nested.turns, nested.restore) = (Arc::clone(&self.turns), self.restore.clone());
+        nested
+    }
+
+    fn transaction(&self) -> &DatabaseTransaction {
+        self.transaction.as_deref().expect("a transaction is there until it ends")
+    }
+
+    /// What has to be restored at the end of this level.
+    fn restore_now(&self) -> Option<Arc<RestoreReadOnly>> {
+        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+        self.permit.as_ref()?; // a nested level has none
+        self.restore.clone().filter(|restore| restore.is_needed())
+    }
+
+    /// Ends the transaction by `end`, after the nested BEGINs that still run.
+    fn end<F>(
+        mut self: Box<Self>,
+        last: &'static str,
+        end: impl FnOnce(DatabaseTransaction) -> F + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), DbErr>>
+    where
+        F: Future<Output = Result<(), DbErr>> + Send,
+    {
+        async move {
+            let _turn = Arc::clone(&self.turns).lock_owned().await;
+            let transaction = self.transaction.take().and_then(Arc::into_inner);
+            let transaction = transaction.expect("a nested BEGIN shares the transaction only during its turn");
+            match self.restore_now() {
+                None => end(transaction).await,
+                Some(restore) => restore.end(transaction, last, end).await,
+            }
+        }
         .boxed()
-}
-
-/// Goes on by itself when it is dropped midway. sqlx counts a MySQL transaction when the answer to
-/// its BEGIN is there: one that is dropped before would leave a pooled connection inside a
-/// transaction that nobody ends, or SeaORM's `SET TRANSACTION` to whoever begins next. (On
-/// PostgreSQL and SQLite sqlx itself rolls back.)
-struct Finishing<T: Send + 'static> {
-    rest: Option<BoxFuture<'static, T>>,
-    is_started: bool,
-}
-
-impl<T: Send + 'static> Future for Finishing<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        self.is_started = true;
-        let output = ready!(self.rest.as_mut().expect("it is not polled again when it is done").poll_unpin(cx));
-        self.rest = None;
-        Poll::Ready(output)
     }
 }
 
-impl<T: Send + 'static> Drop for Finishing<T> {
+impl Drop for SeaOrmTransaction {
+    /// Rolls back. A task does so where that cannot be done at once: when the session must be restored, and while a nested
+    /// BEGIN that was dropped still runs, because SeaORM panics when it cannot lock the connection.
     fn drop(&mut self) {
-        let Some(rest) = self.rest.take().filter(|_| self.is_started) else { return };
-        // Without a runtime the connection cannot go back to its pool either.
+        let Some(transaction) = self.transaction.take() else { return };
+        let restore = self.restore_now();
+        if restore.is_none()
+            && let Ok(_turn) = self.turns.try_lock()
+        {
+            drop(transaction);
+            return;
+        }
+        let turns = Arc::clone(&self.turns);
+        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+        let permit = self.permit.take();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(rest);
+            runtime.spawn(async move {
+                let _turn = turns.lock().await;
+                if let (Some(transaction), Some(restore)) = (Arc::into_inner(transaction), restore) {
+                    // The error says that the connection is gone.
+                    drop(restore.end(transaction, "ROLLBACK", DatabaseTransaction::rollback).await);
+                }
+                #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+                drop(permit);
+            });
         }
     }
 }
 
-/// A physical connection beside the pool, with the pool's own options.
+impl DriverTransaction for SeaOrmTransaction {
+    fn execute(&self, statement: Statement) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        Box::pin(async move {
+            let _turn = self.turns.lock().await;
+            self.transaction().execute_raw(statement).await
+        })
+    }
+
+    fn execute_unprepared<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        Box::pin(async move {
+            let _turn = self.turns.lock().await;
+            self.transaction().execute_unprepared(sql).await
+        })
+    }
+
+    fn query_one(&self, statement: Statement) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        Box::pin(async move {
+            let _turn = self.turns.lock().await;
+            self.transaction().query_one_raw(statement).await
+        })
+    }
+
+    fn query_all(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        Box::pin(async move {
+            let _turn = self.turns.lock().await;
+            self.transaction().query_all_raw(statement).await
+        })
+    }
+
+    #[cfg(feature = "stream")]
+    fn stream(&self, statement: Statement) -> BoxFuture<'_, Result<Rows<'_>, DbErr>> {
+        Box::pin(async move {
+            let turn = self.turns.lock().await;
+            let rows = self.transaction().stream_raw(statement).await?;
+            Ok(rows::holding(rows.boxed(), turn))
+        })
+    }
+
+    fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
+        Box::pin(async move {
+            let turn = Arc::clone(&self.turns).lock_owned().await;
+            let transaction = self.transaction.clone().expect("a transaction is there until it ends");
+            let beginning = async move { Ok((transaction.begin_with_options(options).await?, turn)) };
+            let (nested, _turn) = RunToEnd::or_undo(beginning, roll_back_nested).await?;
+            Ok(Box::new(self.nested(nested)) as Box<dyn DriverTransaction>)
+        })
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
+        self.end("COMMIT", DatabaseTransaction::commit)
+    }
+
+    fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<(), DbErr>> {
+        self.end("ROLLBACK", DatabaseTransaction::rollback)
+    }
+
+    fn restore_at_end(&self) {
+        if let Some(restore) = &self.restore {
+            restore.is_needed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn seaorm(&self) -> Option<&DatabaseTransaction> {
+        // The resolver does not see the statements of SeaORM's own type.
+        self.restore_at_end();
+        self.transaction.as_deref()
+    }
+
+    fn into_seaorm(mut self: Box<Self>) -> Option<DatabaseTransaction> {
+        self.transaction.take().and_then(Arc::into_inner)
+    }
+}
+
+/// Ends a nested transaction whose caller stopped waiting for its BEGIN, before the next statement has its turn.
+fn roll_back_nested(begun: Result<(DatabaseTransaction, OwnedMutexGuard<()>), DbErr>) -> BoxFuture<'static, ()> {
+    async move {
+        if let Ok((nested, _turn)) = begun {
+            // The error says that the connection is gone, and the whole transaction with it.
+            drop(nested.rollback().await);
+        }
+    }
+    .boxed()
+}
+
+/// A physical connection beside the pool, opened with the pool's own options.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 struct ProbeConnection<DB: Database>(DB::Connection);
 
@@ -480,24 +553,24 @@ where
     .boxed()
 }
 
-/// A pool with the options and hooks of another, none of whose connections it shares.
+/// A new pool with the options and hooks of another.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(super) fn like<DB: Database>(pool: &Pool<DB>) -> Pool<DB> {
     pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
-/// Closes the connections of a pool that nobody takes new ones from. `Pool::close` alone would keep the
-/// idle ones, and what they hold, open until the last busy one is given back; and the one in question is
-/// given back, after sqlx's ping, when the error of its statement is already known. So the idle ones are
-/// closed by hand until that is over.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-async fn wear_out<DB: Database>(pool: &Pool<DB>) {
+/// Closes the connections of a pool that was replaced. `Pool::close` alone would keep the idle connections, and what
+/// their sessions hold, open until the last busy one is given back; and the connection in question is given back, after
+/// sqlx's ping, when the error of its statement is already known. So this future closes the idle ones until
+/// that is over.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) async fn close_retired<DB: Database>(pool: &Pool<DB>) {
     const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(1);
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
         while let Some(connection) = pool.try_acquire() {
-            // There is nobody to tell that a connection did not close cleanly.
+            // A connection that did not close cleanly is gone all the same.
             drop(connection.close().await);
         }
         if pool.size() == 0 || started.elapsed() > GIVEN_BACK_WITHIN {
@@ -508,12 +581,12 @@ async fn wear_out<DB: Database>(pool: &Pool<DB>) {
     }
 }
 
-/// Takes every idle connection out and gives it back: sqlx pings what is given back, and closes
-/// what does not answer, before anybody can take it again. This composes with every hook a user
-/// set, which a `before_acquire` of ours would replace, and costs nothing while nobody is suspected.
+/// Takes every idle connection out and gives it back: sqlx pings a connection that is given back, and closes one that
+/// does not answer before a statement can use it. This composes with every hook of the user, which a `before_acquire`
+/// of ours would replace, and costs nothing while no node is suspected.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn check_idle<DB: Database>(pool: &Pool<DB>) {
-    // Giving back needs a runtime, and without one nobody is waiting either.
+    // Giving back needs a runtime.
     if tokio::runtime::Handle::try_current().is_err() {
         return;
     }
@@ -543,8 +616,8 @@ pub(super) fn count_in_use<DB: Database>(pool: &Pool<DB>) -> usize {
     (pool.size() as usize).saturating_sub(count_idle(pool))
 }
 
-/// How many connections are idle. sqlx counts what it is given back after it can be taken, so for a moment its count may
-/// be less than none.
+/// How many connections are idle. sqlx counts a connection that is given back only after it can be taken, so for a
+/// moment its count may be below zero.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(super) fn count_idle<DB: Database>(pool: &Pool<DB>) -> usize {
     pool.num_idle().cast_signed().max(0).cast_unsigned()

@@ -1,4 +1,4 @@
-//! A database URL whose password is kept apart, so that nothing can print it.
+//! A database URL whose password is kept apart, so that no output can contain it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use sea_orm::DbBackend;
 use url::Url;
 
-/// A URL that was taken apart: what may be shown, and what may not.
+/// A URL in two parts: the part that may be shown, and the password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretUrl {
     /// The URL without any password in it. Shown, logged and handed to SeaORM.
@@ -20,8 +20,7 @@ pub(crate) struct SecretUrl {
 }
 
 impl SecretUrl {
-    /// Takes a URL apart. The error says what is wrong without repeating the URL, which may hold
-    /// a password.
+    /// Takes a URL apart. The error names the mistake without repeating the URL, which may hold a password.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut url = Url::parse(text).map_err(|error| {
             format!("the URL cannot be parsed ({error}); characters such as `@`, `:`, `/` in a password must be percent-encoded")
@@ -38,7 +37,7 @@ impl SecretUrl {
             return Ok(Self::sqlite(text));
         }
         if !url.has_authority() {
-            // The rest would be a path, with the password somewhere in it.
+            // The rest would be a path that contains the password.
             return Err("`//` is missing after the scheme".to_owned());
         }
         let mut password = url.password().map(|encoded| percent_decode_str(encoded).decode_utf8_lossy().into_owned());

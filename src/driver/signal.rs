@@ -1,4 +1,4 @@
-//! Ways to wake those who wait on a node.
+//! Ways to wake the tasks that wait on a node.
 
 use std::{
     fmt,
@@ -11,8 +11,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Wakes everybody who waits when it is raised, and keeps nothing: check the state it is about
-/// after creating the wait and before awaiting it.
+/// Wakes all waiting tasks when it is raised, and keeps no state: a task checks the state in question after it created
+/// the wait and before it awaits it.
 #[derive(Default)]
 pub(crate) struct Signal(Notify);
 
@@ -22,14 +22,14 @@ impl Signal {
         self.0.notify_waiters();
     }
 
-    /// A wait that is armed when it is *created* (tokio promises that `notified` receives every
-    /// `notify_waiters` after its creation), not when it is first polled.
+    /// A wait that is armed when it is *created*, not when it is first polled: tokio promises that `notified` receives
+    /// every `notify_waiters` after its creation.
     pub(crate) fn wait(&self) -> impl Future<Output = ()> + Send + '_ {
         self.0.notified()
     }
 }
 
-/// A signal that stays raised until it is lowered: who comes late does not wait.
+/// A signal that stays raised until it is lowered: a task that comes late does not wait.
 #[derive(Default)]
 pub(crate) struct Alarm {
     raised: AtomicBool,
@@ -55,8 +55,8 @@ impl Alarm {
     }
 }
 
-/// A number that only grows, and tells those who wait that it did. They wake in the order in which they
-/// began to wait: those of a `tokio::sync::watch` wake in a random one, and a simulation would not replay.
+/// A number that only grows and wakes the tasks that wait for that. The tasks wake in the order in which they began to
+/// wait: those of a `tokio::sync::watch` wake in a random order, and a simulation would not replay.
 pub(crate) struct Counter(Arc<Counted>);
 
 struct Counted {
@@ -80,7 +80,7 @@ impl Counter {
         self.0.signal.raise();
     }
 
-    /// For somebody who has seen the present value.
+    /// Subscribes; the present value counts as seen.
     pub(crate) fn changes(&self) -> Changes {
         Changes { of: Arc::clone(&self.0), seen: self.0.value.load(Ordering::SeqCst) }
     }
@@ -97,7 +97,7 @@ impl Changes {
         self.seen = self.of.value.load(Ordering::SeqCst);
     }
 
-    /// Returns when there is a value that was not seen, and marks it seen. Dropping the future loses nothing.
+    /// Returns once the value differs from the one last seen, and marks it seen. Dropping the future loses no change.
     pub(crate) async fn changed(&mut self) {
         loop {
             let signal = self.of.signal.wait();

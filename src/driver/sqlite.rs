@@ -14,19 +14,19 @@ use super::{
     warm::opened,
 };
 
-/// Turns the handle of a connector into a lane.
+/// Makes a lane of a handle that SeaORM opened.
 pub(super) async fn lane(connection: DatabaseConnection, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
     let pool = connection.get_sqlite_connection_pool().clone();
     if access == Access::Full && lane.on_connect.is_empty() {
         return opened(connection, pool, lane, access);
     }
     let sibling = sibling(&pool, lane, access);
-    // SeaORM asked for the version on a connection of its own, which may still be on its way back.
+    // SeaORM asked for SQLite's version on a connection of this pool, which may still be on its way back.
     pool.close().await;
     sibling
 }
 
-/// A pool with the options of another, opened in its own way from its first connection on.
+/// A pool with the options of another, whose every connection is opened as the lane says.
 pub(super) fn sibling(template: &SqlitePool, lane: &LaneOptions, access: Access) -> Arc<dyn Driver> {
     let mut options = resize(template.options().clone(), lane);
     if !lane.on_connect.is_empty() {

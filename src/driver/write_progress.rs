@@ -1,4 +1,4 @@
-//! How far one write has come: what its caller knows when it stops waiting.
+//! How far one write has come: what the caller knows about the write when it stops waiting.
 
 use std::{
     fmt,
@@ -11,8 +11,13 @@ use std::{
 /// Follows one write from the pool's queue to the server's answer. The caller and the driver each hold a clone.
 ///
 /// A driver calls [`sent`](Self::sent) once the statement goes to a connection, and keeps its clone for as long as the
-/// server may still be running the statement: until the connection has answered, or was given up. A caller that
-/// stops waiting learns from the first whether the write may have run, and from the second when it cannot run any more.
+/// server may still be running the statement: until the connection has answered, or is gone. A caller that stops waiting
+/// learns from the first whether the write may have run, and from the second when it cannot run any more.
+///
+/// The drivers for sqlx's pools keep their clone until the connection has gone back to its pool, whose ping ends after
+/// the statement. Two ends are known less exactly. When a connection breaks, the write counts as over, though a server
+/// that lost only its client may run on. And a stream that SeaORM runs (with the features `tracing-spans` and
+/// `debug-print`, and on a handle that was given open) counts as over as soon as it is dropped.
 #[derive(Clone)]
 pub struct WriteProgress(Arc<Inner>);
 
@@ -27,7 +32,7 @@ impl WriteProgress {
         Self(Arc::new(Inner { is_sent: AtomicBool::new(false), when_over: Mutex::new(None) }))
     }
 
-    /// The statement goes to a connection: from now on it may run.
+    /// The statement goes to a connection: from now on the server may run it.
     pub fn sent(&self) {
         self.0.is_sent.store(true, Ordering::Release);
     }
@@ -37,7 +42,7 @@ impl WriteProgress {
         self.0.is_sent.load(Ordering::Acquire)
     }
 
-    /// Runs `action` when the driver has let go of the write, which may be at once.
+    /// Runs `action` when the driver has dropped its clone, which may be at once.
     pub fn when_over(self, action: impl FnOnce() + Send + 'static) {
         *self.0.when_over.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(action));
     }

@@ -126,7 +126,7 @@ impl Writer {
     /// Gives the metric callback, if one is set, to a pool that took the place of another.
     fn set_metrics_of(&self, driver: &dyn Driver) {
         if self.metric.is_set() {
-            driver.hear(&self.metric);
+            driver.set_metrics(&self.metric);
         }
     }
 
@@ -148,7 +148,7 @@ impl Writer {
                 if is_closed {
                     drop(fresh.close().await);
                 }
-                worn.wear_out().await;
+                worn.close_retired().await;
             });
         }
     }
@@ -270,7 +270,7 @@ impl Drop for ResetOnPanic<'_> {
 fn set_metrics(topology: &Topology, metric: &Metric) {
     for node in topology.nodes() {
         for lane in [Lane::Read, Lane::Write] {
-            node.driver(lane).hear(metric);
+            node.driver(lane).set_metrics(metric);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests against real servers and scripted nodes. One binary: linking it is most of its cost.
 
+mod acknowledged;
 mod arbiter;
 mod architecture;
 mod catalogue;
@@ -16,6 +17,7 @@ mod node_settings;
 mod other_cluster;
 mod pooling_proxy;
 mod read_only;
+mod restored;
 mod scripted;
 mod secrets;
 mod servers;

@@ -1,14 +1,18 @@
-//! Connections that stay warm between statements.
+//! Pools of sqlx as [`Driver`]s.
 //!
-//! sqlx asks a connection whether it is there each time it is given back: a round trip and a task for every
-//! statement, which no option turns off. The nodes of the resolver are watched, so it does without: a
-//! connection whose statement came to a clean end stays at hand for the next one. After a second at the most the pool
-//! has it back, with its ping and its rules of age and idleness; a statement that failed, was dropped or left rows
-//! unread gives it back at once, and so do all when the node is suspected.
+//! A statement runs here on a connection that the driver takes out of the pool itself, with SeaORM's errors and its
+//! metric callback. So the driver knows when a statement is sent, and when a cancelled one has ended. A transaction runs
+//! in SeaORM, because helpers ask for SeaORM's own type. So do all statements where only SeaORM can tell of them: with
+//! its features `tracing-spans` and `debug-print`, and on a handle that was given to the resolver.
 //!
-//! Statements run here as SeaORM runs them, with its errors and its metric callback. Streams and transactions run in
-//! SeaORM itself.
+//! Connections of a pool can stay *warm* between statements. sqlx asks a connection whether its server answers each
+//! time the connection is given back: a round trip and a task for every statement, which no option turns off. The
+//! monitor watches the resolver's nodes, so a connection whose statement came to a clean end stays with the driver for the
+//! next statement. After a second at the most the pool has the connection back, with its ping and its rules of age and
+//! idleness; a statement that failed, was dropped or left rows unread gives its connection back at once, and all
+//! connections go back when the node is suspected.
 
+mod permits;
 mod warm_pool;
 
 use std::{
@@ -17,36 +21,50 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::future::BoxFuture;
-#[cfg(feature = "stream")]
-use futures_util::stream::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt};
 use sea_orm::{
-    ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
-    TransactionOptions, Values,
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
+    Statement, TransactionOptions, TransactionTrait, Values,
     metric::Info,
     sqlx::{self, AssertSqlSafe, Connection, Database, Executor, IntoArguments, Pool, query::Query},
 };
 use sea_query_sqlx::SqlxValues;
 
+pub(super) use self::permits::Permit;
 use self::warm_pool::{Checkout, WarmPool};
-#[cfg(feature = "stream")]
-use super::Rows;
 use super::{
-    Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, ProbeLink, SeaOrmDriver, WriteProgress, seaorm,
+    Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, ProbeLink, RunToEnd, SEAORM_SPEAKS, SeaOrmDriver,
+    WriteProgress,
+    seaorm::{self, RestoreReadOnly, SeaOrmTransaction},
 };
+#[cfg(feature = "stream")]
+use super::{Rows, rows};
 
 /// A statement with its values, as sqlx takes it.
 type BoundQuery<DB> = Query<'static, DB, SqlxValues>;
 
-/// A pool of ours, whose connections stay warm.
-pub(super) struct WarmDriver<DB: Database> {
+/// A pool of sqlx, some of whose connections may stay warm.
+pub(super) struct PoolDriver<DB: Database> {
     pool: SeaOrmDriver,
     warm_pool: Arc<WarmPool<DB>>,
     access: Access,
     metric: OnceLock<Metric>,
+    runner: Runner,
 }
 
-/// A handle of ours as a driver, on whose pool connections stay warm when the lane says so.
+/// Which code runs the statements of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runner {
+    /// This driver.
+    Driver,
+    /// SeaORM, on a reserved connection: with its features that tell of each statement.
+    SeaOrm,
+    /// SeaORM, on the handle that was given to the resolver: the handle may bring a metric callback, which only SeaORM
+    /// can call. Only writes have a connection reserved; reads run as if the resolver were not there.
+    GivenHandle,
+}
+
+/// A pool that the resolver opened.
 pub(super) fn opened<DB>(
     connection: DatabaseConnection,
     pool: Pool<DB>,
@@ -61,43 +79,57 @@ where
     ExecResult: From<DB::QueryResult>,
     DatabaseConnection: From<Pool<DB>>,
 {
-    let opened = SeaOrmDriver::opened(connection, access);
-    match lane.keep_warm {
-        Some(keep) => Arc::new(WarmDriver::new(opened, pool, keep, access)),
-        None => Arc::new(opened),
-    }
+    let keep = lane.keep_warm.unwrap_or_default();
+    let runner = if SEAORM_SPEAKS && keep.is_zero() { Runner::SeaOrm } else { Runner::Driver };
+    Arc::new(PoolDriver::new(SeaOrmDriver::opened(connection, access), pool, keep, access, runner))
 }
 
-impl<DB> WarmDriver<DB>
+/// A pool that was given to the resolver open. None of its connections stays warm, and its owner closes it.
+pub(super) fn adopted<DB>(connection: &DatabaseConnection, pool: &Pool<DB>) -> Arc<dyn Driver>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    SqlxValues: IntoArguments<DB>,
+    QueryResult: From<DB::Row>,
+    ExecResult: From<DB::QueryResult>,
+    DatabaseConnection: From<Pool<DB>>,
+{
+    let handle = SeaOrmDriver::adopted(connection.clone());
+    let driver = PoolDriver::new(handle, pool.clone(), Duration::ZERO, Access::Full, Runner::GivenHandle);
+    driver.warm_pool.expect_untracked_users();
+    Arc::new(driver)
+}
+
+impl<DB> PoolDriver<DB>
 where
     DB: Database,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     SqlxValues: IntoArguments<DB>,
     DatabaseConnection: From<Pool<DB>>,
 {
-    fn new(handle: SeaOrmDriver, pool: Pool<DB>, keep: Duration, access: Access) -> Self {
-        Self { pool: handle, warm_pool: WarmPool::new(pool, keep), access, metric: OnceLock::new() }
+    fn new(handle: SeaOrmDriver, pool: Pool<DB>, keep: Duration, access: Access, runner: Runner) -> Self {
+        Self { pool: handle, warm_pool: WarmPool::new(pool, keep), access, metric: OnceLock::new(), runner }
     }
 
-    /// Runs a statement as SeaORM does; on a connection that is at hand, if one is.
+    /// Whether a statement needs no connection that the driver takes: a read on a given handle.
+    fn is_left_to_handle(&self, write: Option<&WriteProgress>) -> bool {
+        self.runner == Runner::GivenHandle && write.is_none()
+    }
+
+    /// Runs a statement as SeaORM does; on a warm connection, if there is one.
     async fn run<T>(
         &self,
         statement: Statement,
         write: Option<WriteProgress>,
         failed_as: fn(RuntimeErr) -> DbErr,
         send: impl for<'c> FnOnce(&'c mut DB::Connection, BoundQuery<DB>) -> BoxFuture<'c, Result<T, sqlx::Error>>,
-        rest: fn(Checkout<'_, DB>),
+        rest: fn(Checkout<DB>),
     ) -> Result<T, DbErr> {
-        let heard = self.metric.get().filter(|metric| metric.is_set()).map(|metric| (metric, statement.clone()));
+        let metered = self.metered(&statement);
         let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
-        if let Some(write) = &write {
-            write.sent();
-        }
-        let started = heard.as_ref().map(|_| SystemTime::now());
-        let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
-        let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
-        let result = send(checkout.connection(), query).await;
-        if let (Some((metric, statement)), Some(started)) = (&heard, started) {
+        let started = metered.as_ref().map(|_| SystemTime::now());
+        let result = send(checkout.connection(write), bound(statement)).await;
+        if let (Some((metric, statement)), Some(started)) = (&metered, started) {
             let elapsed = started.elapsed().unwrap_or_default();
             metric.tell(&Info { elapsed, statement, failed: result.is_err() });
         }
@@ -106,37 +138,75 @@ where
                 rest(checkout);
                 Ok(value)
             }
-            Err(error) => Err(self.ended(checkout, failed_as(RuntimeErr::SqlxError(error.into())))),
+            Err(error) => Err(self.failed(checkout, failed_as(RuntimeErr::SqlxError(error.into())))),
         }
     }
 
-    /// Gives back a connection on which a statement failed. One for reads on which it was refused may hold what it
-    /// took before that, such as an advisory lock. (One for writes keeps what it has, as in SeaORM: its locks and, of
-    /// a SQLite database in memory, the database.)
-    fn ended(&self, checkout: Checkout<'_, DB>, error: DbErr) -> DbErr {
-        let is_refused = matches!(Fault::of(&error), Fault::ReadOnlySession | Fault::NotSupportedHere);
-        if is_refused && self.access.is_read_only() {
-            checkout.close();
-        }
+    /// The metric callback and the statement that it is told of, if one is set.
+    fn metered(&self, statement: &Statement) -> Option<(&Metric, Statement)> {
+        self.metric.get().filter(|metric| metric.is_set()).map(|metric| (metric, statement.clone()))
+    }
+
+    fn failed(&self, checkout: Checkout<DB>, error: DbErr) -> DbErr {
+        give_back_failed(self.access, checkout, &error);
         error
     }
+
+    /// Has SeaORM run a statement on a reserved connection. The call of a write goes on when its caller stops
+    /// waiting, as the server does, so that the end of the write is known.
+    async fn run_in_seaorm<T: Send + 'static>(
+        &self,
+        write: Option<WriteProgress>,
+        call: impl FnOnce(DatabaseConnection) -> BoxFuture<'static, Result<T, DbErr>> + Send + 'static,
+    ) -> Result<T, DbErr> {
+        let reservation = self.warm_pool.reserve().await.map_err(not_acquired)?;
+        let connection = self.pool.connection().clone();
+        let Some(write) = write else {
+            let result = call(connection).await;
+            drop(reservation);
+            return result;
+        };
+        write.sent();
+        RunToEnd::new(async move {
+            let result = call(connection).await;
+            drop((reservation, write));
+            result
+        })
+        .await
+    }
 }
 
-/// How a connection rests after all rows.
-fn rest<DB: Database>(checkout: Checkout<'_, DB>) {
-    checkout.rest();
+/// A statement as sqlx takes it.
+fn bound<DB: Database>(statement: Statement) -> BoundQuery<DB>
+where
+    SqlxValues: IntoArguments<DB>,
+{
+    let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
 }
 
-/// How a connection rests after the first row of a statement. PostgreSQL's has read all there was and SQLite's has
-/// stopped the statement; MySQL's has read the one row.
-fn rest_after_first_row<DB: Database>(checkout: Checkout<'_, DB>) {
+/// Gives back a connection on which a statement failed. A session for reads in which a statement was refused is closed:
+/// the statement may have taken an advisory lock before. (A session for writes keeps what it has, as in SeaORM: its
+/// locks and, of a SQLite database in memory, the database.)
+fn give_back_failed<DB: Database>(access: Access, checkout: Checkout<DB>, error: &DbErr) {
+    let is_refused = matches!(Fault::of(error), Fault::ReadOnlySession | Fault::NotSupportedHere);
+    if is_refused && access.is_read_only() {
+        checkout.close();
+    } else {
+        checkout.answered();
+    }
+}
+
+/// How a connection rests after the first row of a statement. sqlx has read the whole answer of PostgreSQL, and has
+/// stopped SQLite's statement; of MySQL's answer it has read one row.
+fn rest_after_first_row<DB: Database>(checkout: Checkout<DB>) {
     match DB::NAME {
         "PostgreSQL" | "SQLite" => checkout.rest(),
         _ => checkout.rest_if_quiet(),
     }
 }
 
-impl<DB> Driver for WarmDriver<DB>
+impl<DB> Driver for PoolDriver<DB>
 where
     DB: Database,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -154,9 +224,18 @@ where
     }
 
     fn execute(&self, statement: Statement, write: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
+        if self.is_left_to_handle(write.as_ref()) {
+            return self.pool.execute(statement, None);
+        }
+        if self.runner != Runner::Driver {
+            return Box::pin(
+                self.run_in_seaorm(write, |connection| async move { connection.execute_raw(statement).await }.boxed()),
+            );
+        }
         Box::pin(async move {
-            let done =
-                self.run(statement, write, DbErr::Exec, |connection, query| connection.execute(query), rest).await?;
+            let done = self
+                .run(statement, write, DbErr::Exec, |connection, query| connection.execute(query), Checkout::rest)
+                .await?;
             Ok(done.into())
         })
     }
@@ -166,17 +245,25 @@ where
         sql: &'a str,
         write: Option<WriteProgress>,
     ) -> BoxFuture<'a, Result<ExecResult, DbErr>> {
+        if self.is_left_to_handle(write.as_ref()) {
+            return self.pool.execute_unprepared(sql, None);
+        }
+        if self.runner != Runner::Driver {
+            let sql = sql.to_owned();
+            return Box::pin(
+                self.run_in_seaorm(write, |connection| {
+                    async move { connection.execute_unprepared(&sql).await }.boxed()
+                }),
+            );
+        }
         Box::pin(async move {
             let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
-            if let Some(write) = &write {
-                write.sent();
-            }
-            match checkout.connection().execute(AssertSqlSafe(sql.to_owned())).await {
+            match checkout.connection(write).execute(AssertSqlSafe(sql.to_owned())).await {
                 Ok(done) => {
                     checkout.rest();
                     Ok(done.into())
                 }
-                Err(error) => Err(self.ended(checkout, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
+                Err(error) => Err(self.failed(checkout, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
             }
         })
     }
@@ -186,6 +273,16 @@ where
         statement: Statement,
         write: Option<WriteProgress>,
     ) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        if self.is_left_to_handle(write.as_ref()) {
+            return self.pool.query_one(statement, None);
+        }
+        if self.runner != Runner::Driver {
+            return Box::pin(
+                self.run_in_seaorm(write, |connection| {
+                    async move { connection.query_one_raw(statement).await }.boxed()
+                }),
+            );
+        }
         Box::pin(async move {
             let row = self
                 .run(
@@ -205,9 +302,20 @@ where
         statement: Statement,
         write: Option<WriteProgress>,
     ) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        if self.is_left_to_handle(write.as_ref()) {
+            return self.pool.query_all(statement, None);
+        }
+        if self.runner != Runner::Driver {
+            return Box::pin(
+                self.run_in_seaorm(write, |connection| {
+                    async move { connection.query_all_raw(statement).await }.boxed()
+                }),
+            );
+        }
         Box::pin(async move {
-            let rows =
-                self.run(statement, write, DbErr::Query, |connection, query| connection.fetch_all(query), rest).await?;
+            let rows = self
+                .run(statement, write, DbErr::Query, |connection, query| connection.fetch_all(query), Checkout::rest)
+                .await?;
             Ok(rows.into_iter().map(Into::into).collect())
         })
     }
@@ -218,34 +326,52 @@ where
         statement: Statement,
         write: Option<WriteProgress>,
     ) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
-        Box::pin(self.warm_pool.lend(not_acquired, async move |lent| {
-            let rows = self.pool.stream(statement, write).await?;
-            let held_while_read = move |row| {
-                let _ = &lent;
-                row
-            };
-            Ok(rows.map(held_while_read).boxed())
-        }))
+        if self.is_left_to_handle(write.as_ref()) {
+            return self.pool.stream(statement, None);
+        }
+        if self.runner != Runner::Driver {
+            return Box::pin(async move {
+                let reservation = self.warm_pool.reserve().await.map_err(not_acquired)?;
+                let rows = self.pool.stream(statement, write).await?;
+                Ok(rows::holding(rows, reservation.into_permit()))
+            });
+        }
+        Box::pin(async move {
+            let metered = self.metered(&statement).map(|(metric, statement)| (metric.clone(), statement));
+            let checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+            Ok(read_rows(checkout, statement, write, self.access, metered))
+        })
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
-        Box::pin(
-            self.warm_pool.lend(not_acquired, async move |lent| self.pool.begin_holding(options, Some(lent.0)).await),
-        )
+        Box::pin(async move {
+            let reservation = self.warm_pool.reserve().await.map_err(not_acquired)?;
+            let connection = self.pool.connection().clone();
+            let restore = self.access.is_read_only().then(|| RestoreReadOnly::new(self.backend()));
+            let begun: Result<_, DbErr> = RunToEnd::new(async move {
+                let transaction = connection.begin_with_options(options).await?;
+                Ok(SeaOrmTransaction::on_reserved(transaction, reservation.into_permit(), restore))
+            })
+            .await;
+            Ok(Box::new(begun?) as Box<dyn DriverTransaction>)
+        })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         Box::pin(async move {
             let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
-            checkout.connection().ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
+            checkout.connection(None).ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
             checkout.rest();
             Ok(())
         })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), DbErr>> {
-        // Closed at once, so that what is given back is not asked whether it is there: on a frozen server
-        // that has no end.
+        if self.pool.is_adopted() {
+            return futures_util::future::ready(Ok(())).boxed();
+        }
+        // The pool is closed first, so that a connection that is given back is not pinged: on a frozen server no
+        // ping ends.
         let closed = self.warm_pool.pool().close();
         self.warm_pool.close();
         Box::pin(async move {
@@ -264,8 +390,10 @@ where
     }
 
     fn close_idle(&self) {
-        self.warm_pool.close_held();
-        self.pool.close_idle();
+        if !self.pool.is_adopted() {
+            self.warm_pool.close_held();
+            self.pool.close_idle();
+        }
     }
 
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
@@ -273,13 +401,17 @@ where
         (!keeps_nothing).then(|| {
             let pool = seaorm::like(self.warm_pool.pool());
             let handle = SeaOrmDriver::opened(pool.clone().into(), self.access);
-            Arc::new(Self::new(handle, pool, self.warm_pool.keeps_for(), self.access)) as Arc<dyn Driver>
+            Arc::new(Self::new(handle, pool, self.warm_pool.keeps_for(), self.access, self.runner)) as Arc<dyn Driver>
         })
     }
 
-    fn wear_out(&self) -> BoxFuture<'_, ()> {
+    fn close_retired(&self) -> BoxFuture<'_, ()> {
         self.warm_pool.close();
-        self.pool.wear_out()
+        Box::pin(seaorm::close_retired(self.warm_pool.pool()))
+    }
+
+    fn limit_connections(&self, most: u32) {
+        self.warm_pool.limit(most);
     }
 
     fn file(&self) -> Option<std::path::PathBuf> {
@@ -287,7 +419,7 @@ where
     }
 
     fn is_read_only(&self) -> bool {
-        self.pool.is_read_only()
+        self.access.is_read_only()
     }
 
     fn untracked_connections(&self) -> usize {
@@ -295,31 +427,69 @@ where
     }
 
     fn max_connections(&self) -> Option<u32> {
-        self.pool.max_connections()
+        Some(self.warm_pool.pool().options().get_max_connections())
     }
 
-    fn hear(&self, metric: &Metric) {
+    fn set_metrics(&self, metric: &Metric) {
         self.metric.get_or_init(|| metric.clone());
-        self.pool.hear(metric);
+        self.pool.set_metrics(metric);
     }
 
     fn seaorm(&self) -> Option<&DatabaseConnection> {
-        // Whoever has it takes connections out of the pool by themselves.
-        self.warm_pool.expect_strangers();
+        // The holder of SeaORM's handle takes connections out of the pool without a permit.
+        self.warm_pool.expect_untracked_users();
         self.pool.seaorm()
     }
 }
 
-impl<DB: Database> fmt::Debug for WarmDriver<DB> {
+/// The rows of a statement, read on the connection as the stream is polled.
+#[cfg(feature = "stream")]
+fn read_rows<DB>(
+    mut checkout: Checkout<DB>,
+    statement: Statement,
+    write: Option<WriteProgress>,
+    access: Access,
+    metered: Option<(Metric, Statement)>,
+) -> Rows<'static>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    SqlxValues: IntoArguments<DB>,
+    QueryResult: From<DB::Row>,
+{
+    use futures_util::TryStreamExt;
+
+    rows::produced(metered, async move |out| {
+        let ended = {
+            let mut rows = checkout.connection(write).fetch(bound(statement));
+            loop {
+                match rows.try_next().await {
+                    Ok(Some(row)) => out.put(Ok(row.into())).await,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(DbErr::Query(RuntimeErr::SqlxError(error.into()))),
+                }
+            }
+        };
+        match ended {
+            Ok(()) => checkout.rest(),
+            Err(error) => {
+                give_back_failed(access, checkout, &error);
+                out.put(Err(error)).await;
+            }
+        }
+    })
+}
+
+impl<DB: Database> fmt::Debug for PoolDriver<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WarmDriver")
+        f.debug_struct("PoolDriver")
             .field("pool", &self.pool)
             .field("warm_pool", &self.warm_pool)
             .finish_non_exhaustive()
     }
 }
 
-/// What SeaORM makes of an error of the pool.
+/// An error of the pool, as SeaORM maps it.
 fn not_acquired(error: sqlx::Error) -> DbErr {
     match error {
         sqlx::Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
@@ -327,3 +497,6 @@ fn not_acquired(error: sqlx::Error) -> DbErr {
         error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
     }
 }
+
+#[cfg(all(test, feature = "postgres", feature = "mysql"))]
+mod tests;

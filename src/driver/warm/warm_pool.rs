@@ -1,4 +1,4 @@
-//! The connections of one pool that are at hand, and who may use one.
+//! The warm connections of one pool, and the right to use a connection.
 
 use std::{
     fmt, mem,
@@ -10,104 +10,118 @@ use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::sqlx::{self, Connection, Database, Pool, pool::PoolConnection};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError},
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::driver::seaorm::{count_idle, count_in_use};
+use super::permits::{Closed, Permit, Permits};
+use crate::driver::{WriteProgress, seaorm::{count_idle, count_in_use}};
 
-/// How long giving back may take: sqlx's ping has no time-out, and on a frozen server none would end.
+/// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often is looked whether a stranger may wait in the pool while a connection lies here.
-const LOOK_FOR_STRANGERS: Duration = Duration::from_millis(20);
+/// How often the sweeper looks whether an untracked user of the pool may wait for a warm connection.
+const LOOK_FOR_UNTRACKED: Duration = Duration::from_millis(20);
 
-/// Takes connections out of a pool and keeps them for the next statement.
+/// Takes connections out of an sqlx pool, and keeps each warm for a while after its statement.
 ///
-/// There are as many permits as the pool may open connections, and whoever uses a connection holds one: here by
-/// [`take`](Self::take), inside SeaORM by [`lend`](Self::lend). Each comer takes a connection at hand if there is
-/// one, for itself or for the pool to give to SeaORM. So those at hand and those in use are together never more
-/// than the pool opens, and nobody waits in the pool while a connection lies here; but for what has a
-/// connection and no permit (a transaction that was handed to a helper by its SeaORM type, one that is nested and
-/// outlives its parent), and because of those whoever waits in the pool is counted. Strangers with a handle of
-/// SeaORM's cannot be: once one was lent out, a connection comes here, and stays, only while the pool has one for them.
+/// The pool has as many permits as it may open connections, or fewer while the node's reads are limited. Each user of a
+/// connection holds a permit: a statement by [`take`](Self::take), a transaction inside SeaORM by
+/// [`reserve`](Self::reserve). So the warm connections and those in use are together never more than the pool opens, and
+/// no statement waits in the pool while a warm connection lies idle. Two kinds of users hold a connection without a
+/// permit: a transaction that was given away as SeaORM's type, and untracked users, who have SeaORM's own handle of the
+/// pool. The statements that wait in the pool are counted because of the first kind. For the second kind, a
+/// connection stays warm only while the pool has another one for an untracked user.
+///
+/// A pool that keeps nothing warm (`keep` is zero) gives each connection back to sqlx after its statement.
 pub(super) struct WarmPool<DB: Database> {
     pool: Pool<DB>,
     /// How long a connection stays away from its pool.
     keep: Duration,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     idle_list: Mutex<IdleList<DB>>,
 }
 
 struct IdleList<DB: Database> {
     connections: Vec<WarmConnection<DB>>,
     is_open: bool,
-    /// Connections that were checkout before do not come back here: they may be broken.
+    /// A connection that was taken in an earlier epoch is not kept: it may be broken.
     epoch: u64,
-    /// Connections of an earlier epoch than this are to be closed.
+    /// A connection that was taken before this epoch is closed after its statement.
     closed_before: u64,
-    /// Who waits in the pool.
+    /// How many statements wait in the pool.
     waiting: usize,
-    /// Whether somebody may wait in the pool and is not counted.
-    has_strangers: bool,
-    /// Gives back what has been here for long; runs only while there is something.
+    /// Whether untracked users may wait in the pool.
+    has_untracked_users: bool,
+    /// Gives connections back that have been warm for long; runs only while the list has some.
     sweeper: Option<JoinHandle<()>>,
-    /// Where connections can be given back from a thread that is not a runtime's.
+    /// The runtime on which connections can be given back from a thread outside of it.
     runtime: Option<Handle>,
 }
 
 impl<DB: Database> IdleList<DB> {
-    /// How many the pool must have a connection for. Of strangers one: the next finds what the first gives back.
-    fn comers(&self) -> usize {
-        self.waiting + usize::from(self.has_strangers)
+    /// For how many users the pool must have a connection. One untracked user counts for all: the next one finds
+    /// the connection that the first gives back.
+    fn users_in_pool(&self) -> usize {
+        self.waiting + usize::from(self.has_untracked_users)
     }
 
-    /// When the sweeper looks, at the latest when one is too old.
-    fn looked_at_next(&self, too_old: Instant) -> Instant {
-        if self.has_strangers { too_old.min(Instant::now() + LOOK_FOR_STRANGERS) } else { too_old }
-    }
-}
-
-impl<DB: Database> WarmConnection<DB> {
-    /// Goes back to the pool, or is closed when that takes too long.
-    async fn go_back(mut self) {
-        let _ = timeout(GIVEN_BACK_WITHIN, self.connection.return_to_pool()).await;
+    /// When the sweeper looks again, given the time at which the next connection is too old.
+    fn next_look(&self, too_old: Instant) -> Instant {
+        if self.has_untracked_users { too_old.min(Instant::now() + LOOK_FOR_UNTRACKED) } else { too_old }
     }
 }
 
-/// Dropped, it goes back to the pool by sqlx's own way: with a ping, which also clears what a statement that
-/// did not come to its end has left unread.
+/// A connection of the pool. Dropping it gives it back by sqlx's own way: with a ping, which also reads the rest of an
+/// answer that its statement left unread.
 struct WarmConnection<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,
     epoch: u64,
 }
 
-/// A connection in use. Dropped without [`rest`](Self::rest), it goes back to the pool.
-pub(super) struct Checkout<'a, DB: Database> {
-    warm_pool: &'a Arc<WarmPool<DB>>,
-    // In this order: the connection first, then the right to the next one.
-    held: WarmConnection<DB>,
-    _permit: SemaphorePermit<'a>,
+impl<DB: Database> WarmConnection<DB> {
+    /// Gives the connection back to the pool, or closes it when that takes too long.
+    async fn go_back(mut self) {
+        let _ = timeout(GIVEN_BACK_WITHIN, self.connection.return_to_pool()).await;
+    }
 }
 
-/// The right to a connection that SeaORM takes out of the pool by itself; held as long as it is used.
-pub(super) struct PoolPermit(pub(super) OwnedSemaphorePermit);
+/// A connection in use by one statement. Dropped without [`rest`](Self::rest), the connection goes back to the pool.
+pub(super) struct Checkout<DB: Database> {
+    warm_pool: Arc<WarmPool<DB>>,
+    /// `None` once the connection has been passed on.
+    held: Option<WarmConnection<DB>>,
+    /// The write that may be running on the connection.
+    write: Option<WriteProgress>,
+    permit: Option<Permit>,
+}
+
+/// The right to a connection that SeaORM takes out of the pool by itself; held as long as that connection is used.
+pub(super) struct Reservation<DB: Database> {
+    permit: Permit,
+    _waiting: Waiting<DB>,
+}
+
+impl<DB: Database> Reservation<DB> {
+    /// SeaORM has its connection.
+    pub(super) fn into_permit(self) -> Permit {
+        self.permit
+    }
+}
 
 impl<DB: Database> WarmPool<DB> {
     pub(super) fn new(pool: Pool<DB>, keep: Duration) -> Arc<Self> {
-        let connections = pool.options().get_max_connections() as usize;
         Arc::new(Self {
             keep,
-            permits: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            permits: Permits::new(pool.options().get_max_connections()),
             idle_list: Mutex::new(IdleList {
                 connections: Vec::new(),
                 is_open: true,
                 epoch: 0,
                 closed_before: 0,
                 waiting: 0,
-                has_strangers: false,
+                has_untracked_users: false,
                 sweeper: None,
                 runtime: None,
             }),
@@ -123,106 +137,120 @@ impl<DB: Database> WarmPool<DB> {
         self.keep
     }
 
-    /// A connection: one at hand, or one of the pool. Waits as long as the pool would.
+    /// Lets at most so many connections be in use from now on.
+    pub(super) fn limit(&self, most: u32) {
+        self.permits.limit(most);
+    }
+
+    /// Takes a connection: a warm one, or one of the pool. Waits as long as the pool would.
     ///
     /// # Cancel safety
     /// Dropping the future takes nothing.
-    pub(super) async fn take(self: &Arc<Self>) -> Result<Checkout<'_, DB>, sqlx::Error> {
-        match self.permits.try_acquire() {
-            Ok(permit) => self.take_by(permit).await,
-            Err(TryAcquireError::Closed) => Err(sqlx::Error::PoolClosed),
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Checkout<DB>, sqlx::Error> {
+        match self.permits.try_acquire()? {
+            Some(permit) => self.take_by(permit).await,
             // Boxed, so that the future of a read that finds a connection is the smaller one.
-            Err(TryAcquireError::NoPermits) => Box::pin(self.wait_and_take()).await,
+            None => Box::pin(self.wait_and_take()).await,
         }
     }
 
-    async fn wait_and_take(self: &Arc<Self>) -> Result<Checkout<'_, DB>, sqlx::Error> {
+    async fn wait_and_take(self: &Arc<Self>) -> Result<Checkout<DB>, sqlx::Error> {
         // One time-out for both waits.
-        self.in_time(async {
-            let permit = self.permits.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
-            self.take_by(permit).await
-        })
-        .await
+        self.in_time(async { self.take_by(self.permits.acquire().await?).await }).await
     }
 
-    async fn take_by<'a>(self: &'a Arc<Self>, permit: SemaphorePermit<'a>) -> Result<Checkout<'a, DB>, sqlx::Error> {
-        let held = match self.at_hand() {
+    async fn take_by(self: &Arc<Self>, permit: Permit) -> Result<Checkout<DB>, sqlx::Error> {
+        let held = match self.take_warm() {
             Ok(held) => held,
             Err(waiting) => {
                 let connection = self.pool.acquire().await?;
                 WarmConnection { connection, since: Instant::now(), epoch: waiting.epoch }
             }
         };
-        Ok(Checkout { warm_pool: self, held, _permit: permit })
+        Ok(Checkout { warm_pool: Arc::clone(self), held: Some(held), write: None, permit: Some(permit) })
     }
 
-    /// A connection that is here, or a place among those who wait in the pool.
-    fn at_hand(&self) -> Result<WarmConnection<DB>, Waiting<'_, DB>> {
+    /// A warm connection, or a place among the statements that wait in the pool.
+    fn take_warm(self: &Arc<Self>) -> Result<WarmConnection<DB>, Waiting<DB>> {
         let mut too_old = Vec::new(); // given back when the lock is open again
         let mut idle_list = self.idle_list();
         while let Some(held) = idle_list.connections.pop() {
-            // The sweeper may not have come to it: a runtime that stood still, a machine that slept.
+            // The sweeper may be late: a runtime that stood still, a machine that slept.
             if held.since.elapsed() < self.keep && !self.pool.is_closed() {
                 return Ok(held);
             }
             too_old.push(held);
         }
         idle_list.waiting += 1;
-        Err(Waiting { warm_pool: self, epoch: idle_list.epoch })
+        Err(Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch })
     }
 
-    /// Lets `take_out` take a connection out of the pool.
+    /// Reserves a connection that SeaORM takes out of the pool next. All waiting is done here, within the pool's
+    /// acquire time-out, so that SeaORM finds an idle connection. (SeaORM's own wait has its own time-out, which starts
+    /// after this one. It lasts where an untracked user of the pool is faster, and for the ping of a connection
+    /// that is on its way back.)
     ///
     /// # Cancel safety
-    /// As that of `take_out`.
-    pub(super) async fn lend<T, E>(
-        &self,
-        refused: impl FnOnce(sqlx::Error) -> E,
-        take_out: impl AsyncFnOnce(PoolPermit) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let permit = self
-            .in_time(async { Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed) })
-            .await
-            .map_err(refused)?;
-        let (needed, _waiting) = self.wait();
-        if let Some(held) = needed {
-            // By itself: sqlx closes what is dropped on its way back, and with it a database that lives in memory.
-            let _ = tokio::spawn(held.go_back()).await;
-        }
-        take_out(PoolPermit(permit)).await
+    /// Dropping the future takes nothing.
+    pub(super) async fn reserve(self: &Arc<Self>) -> Result<Reservation<DB>, sqlx::Error> {
+        self.in_time(async {
+            let permit = self.permits.acquire().await?;
+            let (needed, waiting) = self.wait();
+            let returned = match needed {
+                Some(held) => Some(held),
+                None if self.makes_seaorm_wait(&waiting) => {
+                    let connection = self.pool.acquire().await?;
+                    Some(WarmConnection { connection, since: Instant::now(), epoch: waiting.epoch })
+                }
+                None => None,
+            };
+            if let Some(held) = returned {
+                // In a task of its own: sqlx closes a connection whose way back is dropped, and with it a SQLite
+                // database in memory.
+                let _ = tokio::spawn(held.go_back()).await;
+            }
+            Ok(Reservation { permit, _waiting: waiting })
+        })
+        .await
     }
 
-    /// A place among those who wait in the pool, and the connection that the pool needs for it. It needs none
-    /// while it may open another: giving back takes the round trip of sqlx's ping, and who mixes statements with
-    /// transactions would pay it for each of them.
-    fn wait(&self) -> (Option<WarmConnection<DB>>, Waiting<'_, DB>) {
+    /// Whether SeaORM would open a connection, or wait for one of an untracked user: neither wait could be cancelled.
+    /// A connection that is in use by a statement of ours is not waited for: the permit proves that it is on its way back.
+    fn makes_seaorm_wait(&self, waiting: &Waiting<DB>) -> bool {
+        let may_open = self.pool.size() < self.pool.options().get_max_connections();
+        count_idle(&self.pool) == 0 && (may_open || waiting.warm_pool.idle_list().has_untracked_users)
+    }
+
+    /// A place among the users that wait in the pool, and the warm connection that the pool needs for this one. The
+    /// pool needs none while it may open another: giving back costs the round trip of sqlx's ping, and a service that
+    /// mixes statements with transactions would pay it for each of them.
+    fn wait(self: &Arc<Self>) -> (Option<WarmConnection<DB>>, Waiting<DB>) {
         let mut idle_list = self.idle_list();
         idle_list.waiting += 1;
-        // Those with permits are counted exactly, the others as the pool tells.
+        // Users with permits are counted exactly, the others as the pool counts them.
         let has_one =
-            idle_list.connections.len() <= self.permits.available_permits() && self.has_for(idle_list.comers());
+            idle_list.connections.len() <= self.permits.available() && self.has_for(idle_list.users_in_pool());
         let needed = if has_one { None } else { idle_list.connections.pop() };
-        (needed, Waiting { warm_pool: self, epoch: idle_list.epoch })
+        (needed, Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch })
     }
 
-    /// Whether the pool has, or may open, a connection for each of so many comers.
-    fn has_for(&self, comers: usize) -> bool {
+    /// Whether the pool has, or may open, a connection for each of so many users.
+    fn has_for(&self, users: usize) -> bool {
         let may_open = self.pool.options().get_max_connections().saturating_sub(self.pool.size());
-        count_idle(&self.pool) + may_open as usize >= comers
+        count_idle(&self.pool) + may_open as usize >= users
     }
 
-    /// How many connections are in use by holders of SeaORM's own handle, or on their way back to the pool.
+    /// How many connections are in use by untracked users, or on their way back to the pool.
     pub(super) fn untracked(&self) -> usize {
-        let most = (self.pool.options().get_max_connections() as usize).min(Semaphore::MAX_PERMITS);
-        let checked_out = most.saturating_sub(self.permits.available_permits());
-        count_in_use(&self.pool).saturating_sub(checked_out + self.idle_list().connections.len())
+        let warm = self.idle_list().connections.len();
+        count_in_use(&self.pool).saturating_sub(self.permits.in_use() + warm)
     }
 
-    /// From now on there may be strangers in the pool, who are not counted.
-    pub(super) fn expect_strangers(&self) {
+    /// From now on untracked users may take connections out of the pool.
+    pub(super) fn expect_untracked_users(&self) {
         let mut idle_list = self.idle_list();
-        if !mem::replace(&mut idle_list.has_strangers, true) {
-            // The next looks more often.
+        if !mem::replace(&mut idle_list.has_untracked_users, true) {
+            // The next sweeper looks more often.
             let sweeper = idle_list.sweeper.take();
             drop(idle_list);
             sweeper.inspect(JoinHandle::abort);
@@ -234,8 +262,8 @@ impl<DB: Database> WarmPool<DB> {
         timeout(self.pool.options().get_acquire_timeout(), waited_for).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
-    /// Closes what is at hand, and what is in use when its statement has ended well: it leads to a server that is no
-    /// longer meant.
+    /// Closes the warm connections, and those in use when their statement has ended well: they lead to a server that
+    /// the node's address does not mean any more.
     pub(super) fn close_held(&self) {
         let mut idle_list = self.idle_list();
         idle_list.connections.iter_mut().for_each(|held| held.connection.close_on_drop());
@@ -244,8 +272,8 @@ impl<DB: Database> WarmPool<DB> {
         self.give_back();
     }
 
-    /// Gives back to the pool what is at hand, and what is in use when its statement has ended: the pool asks each
-    /// whether it is there.
+    /// Gives the warm connections back to the pool, and those in use when their statement has ended: the pool pings
+    /// each of them.
     pub(super) fn give_back(&self) {
         let (all, runtime) = {
             let mut idle_list = self.idle_list();
@@ -258,14 +286,15 @@ impl<DB: Database> WarmPool<DB> {
         drop(all);
     }
 
-    /// From now on nothing stays here and nobody gets a connection. The pool has to be closed before: what it
-    /// is given back then, it closes without asking.
+    /// From now on no connection stays warm, and no statement gets one. The pool has to be closed before: it closes
+    /// the connections that it is given back then without a ping.
     pub(super) fn close(&self) {
         self.idle_list().is_open = false;
         self.permits.close();
         self.give_back();
     }
 
+    /// Keeps a connection warm after its statement came to a clean end, if that may be.
     fn put(self: &Arc<Self>, mut held: WarmConnection<DB>) {
         let mut idle_list = self.idle_list();
         if held.epoch < idle_list.closed_before {
@@ -275,16 +304,16 @@ impl<DB: Database> WarmPool<DB> {
             drop(idle_list);
             return;
         }
-        // Asked under the lock: what is put down after `close` or `give_back` would be here too long.
-        let comers = idle_list.comers();
-        let is_wanted_by_the_pool = comers > 0 && !self.has_for(comers);
+        // Asked under the lock: a connection that is kept after `close` or `give_back` would be kept too long.
+        let users = idle_list.users_in_pool();
+        let is_wanted_by_the_pool = users > 0 && !self.has_for(users);
         if !idle_list.is_open || self.pool.is_closed() || idle_list.epoch != held.epoch || is_wanted_by_the_pool {
             drop(idle_list);
             return;
         }
-        let until = idle_list.looked_at_next(held.since + self.keep);
+        let until = idle_list.next_look(held.since + self.keep);
         idle_list.connections.push(held);
-        // One whose runtime is gone is finished too.
+        // A sweeper whose runtime is gone is finished too.
         if idle_list.sweeper.as_ref().is_none_or(JoinHandle::is_finished)
             && let Ok(runtime) = Handle::try_current()
         {
@@ -293,14 +322,14 @@ impl<DB: Database> WarmPool<DB> {
         }
     }
 
-    /// Takes out what is too old, or all when a stranger may wait for it, and says when to look again; `None` when
-    /// nothing is left, and whoever comes then starts another sweeper.
+    /// Takes out the connections that are too old, or all when an untracked user may wait for one, and says when to
+    /// look again. `None` when the list is empty: the next connection in it starts another sweeper.
     fn too_old(&self) -> (Vec<WarmConnection<DB>>, Option<Instant>) {
         let mut idle_list = self.idle_list();
-        let all = self.pool.is_closed() || idle_list.has_strangers && !self.has_for(idle_list.comers());
+        let all = self.pool.is_closed() || idle_list.has_untracked_users && !self.has_for(idle_list.users_in_pool());
         let old = idle_list.connections.extract_if(.., |held| all || held.since.elapsed() >= self.keep).collect();
         let next = idle_list.connections.iter().map(|held| held.since + self.keep).min();
-        let next = next.map(|next| idle_list.looked_at_next(next));
+        let next = next.map(|next| idle_list.next_look(next));
         if next.is_none() {
             idle_list.sweeper = None;
         }
@@ -322,38 +351,53 @@ impl<DB: Database> fmt::Debug for WarmPool<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WarmPool")
             .field("keep", &self.keep)
-            .field("at_hand", &self.idle_list().connections.len())
+            .field("warm", &self.idle_list().connections.len())
             .finish_non_exhaustive()
     }
 }
 
-impl<DB: Database> Checkout<'_, DB> {
-    pub(super) fn connection(&mut self) -> &mut DB::Connection {
-        &mut self.held.connection
+impl<DB: Database> Checkout<DB> {
+    /// The connection. A write that is sent on it is followed to its end.
+    pub(super) fn connection(&mut self, write: Option<WriteProgress>) -> &mut DB::Connection {
+        if let Some(write) = write {
+            write.sent();
+            self.write = Some(write);
+        }
+        &mut self.held.as_mut().expect("a checkout holds its connection until it ends").connection
     }
 
-    /// Its session may hold what it must not hold for the next statement: it is closed and not given back.
+    /// The server has answered the statement; the connection goes back to the pool.
+    pub(super) fn answered(mut self) {
+        drop(self.held.take());
+    }
+
+    /// Closes the connection: its session may hold state that the next statement must not meet.
     pub(super) fn close(mut self) {
-        self.held.connection.close_on_drop();
+        if let Some(mut held) = self.held.take() {
+            held.connection.close_on_drop();
+        }
     }
 
-    /// Its statement came to a clean end: it stays at hand.
-    pub(super) fn rest(self) {
-        let Self { warm_pool, held, _permit } = self;
-        warm_pool.put(held);
+    /// The statement came to a clean end: the connection stays warm.
+    pub(super) fn rest(mut self) {
+        if let Some(held) = self.held.take() {
+            self.warm_pool.put(held);
+        }
     }
 
-    /// Its statement has its answer, and rows may still be on their way: it stays at hand if none are.
-    pub(super) fn rest_if_quiet(self) {
-        let Self { warm_pool, mut held, _permit } = self;
-        // To its end, whatever happens: sqlx would lose its place in what a server sends if it were dropped between
-        // two pieces of a packet.
+    /// The statement has its answer, and rows may still be on their way: the connection stays warm if none are.
+    pub(super) fn rest_if_quiet(mut self) {
+        let Some(mut held) = self.held.take() else { return };
+        let write = self.write.take();
+        // Runs to its end, whatever happens: sqlx would lose its place in the server's answer if the future were
+        // dropped between two pieces of a packet.
         let mut quieting: BoxFuture<'static, _> = Box::pin(async move {
             let result = held.connection.flush().await;
+            drop(write);
             (held, result)
         });
         match (&mut quieting).now_or_never() {
-            Some((held, Ok(()))) => warm_pool.put(held),
+            Some((held, Ok(()))) => self.warm_pool.put(held),
             Some((_, Err(_))) => {}
             None => {
                 if let Ok(runtime) = Handle::try_current() {
@@ -364,7 +408,27 @@ impl<DB: Database> Checkout<'_, DB> {
     }
 }
 
-/// Gives back what has been here for long, until nothing is here any more.
+impl<DB: Database> Drop for Checkout<DB> {
+    /// Gives back the connection of a statement that was cancelled. The server may be running the statement still;
+    /// sqlx's ping, with which the connection goes back, ends after it. Only then is a write over and the permit free.
+    /// The wait has no bound: closing the connection early would leave the server running the statement.
+    fn drop(&mut self) {
+        let (Some(mut held), Ok(runtime)) = (self.held.take(), Handle::try_current()) else { return };
+        let (write, permit) = (self.write.take(), self.permit.take());
+        runtime.spawn(async move {
+            held.connection.return_to_pool().await;
+            drop((write, permit));
+        });
+    }
+}
+
+impl From<Closed> for sqlx::Error {
+    fn from(_: Closed) -> Self {
+        Self::PoolClosed
+    }
+}
+
+/// Gives back connections that have been warm for long, until the list is empty.
 async fn sweep<DB: Database>(warm_pool: Weak<WarmPool<DB>>, mut next: Instant) {
     loop {
         sleep_until(next).await;
@@ -379,13 +443,13 @@ async fn sweep<DB: Database>(warm_pool: Weak<WarmPool<DB>>, mut next: Instant) {
     }
 }
 
-/// Somebody who waits in the pool.
-struct Waiting<'a, DB: Database> {
-    warm_pool: &'a WarmPool<DB>,
+/// A user that waits in the pool.
+struct Waiting<DB: Database> {
+    warm_pool: Arc<WarmPool<DB>>,
     epoch: u64,
 }
 
-impl<DB: Database> Drop for Waiting<'_, DB> {
+impl<DB: Database> Drop for Waiting<DB> {
     fn drop(&mut self) {
         self.warm_pool.idle_list().waiting -= 1;
     }

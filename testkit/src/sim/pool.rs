@@ -264,8 +264,8 @@ impl Driver for Pool {
         }))
     }
 
-    /// Leaves it open: it is the pool for writes too.
-    fn wear_out(&self) -> BoxFuture<'_, ()> {
+    /// Leaves the pool open: it is the pool for writes too.
+    fn close_retired(&self) -> BoxFuture<'_, ()> {
         self.idle().clear();
         async {}.boxed()
     }
@@ -276,7 +276,7 @@ impl Driver for Pool {
         async { Ok(()) }.boxed()
     }
 
-    fn greet(&self, connect_probe: &ConnectProbe) {
+    fn set_connect_probe(&self, connect_probe: &ConnectProbe) {
         *self.connect_probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(connect_probe.clone());
     }
 

@@ -160,3 +160,23 @@ async fn probes_and_mocks_are_not_told() -> Result<()> {
     assert_eq!(db.into_transaction_log().len(), 1);
     Ok(())
 }
+
+/// A handle that was given open may bring a callback, which only SeaORM can call.
+#[tokio::test]
+async fn the_callback_that_a_given_handle_brings_along_is_told() -> Result<()> {
+    let file = crate::files::SharedFile::new().await?;
+    let mut own = sea_orm::Database::connect(file.url()).await?;
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let teller = Arc::clone(&told);
+    own.set_metric_callback(move |info| {
+        teller.lock().unwrap_or_else(PoisonError::into_inner).push(info.statement.sql.clone());
+    });
+    let db = DatabaseConnection::from(own);
+    db.query_one_raw(numbered(1)).await?;
+    db.write().query_all_raw(numbered(2)).await?;
+    let write = Statement::from_string(DbBackend::Sqlite, "UPDATE item SET amount = 3");
+    db.execute_raw(write.clone()).await?;
+    let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(told, [numbered(1).sql, numbered(2).sql, write.sql]);
+    Ok(())
+}

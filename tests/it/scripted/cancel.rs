@@ -16,6 +16,9 @@ use tokio::time;
 use super::{NANOSECOND, Nodes, STICK, UNKNOWN_OUTCOME_HOLD, in_flight, in_task, item_row, who, write};
 use crate::item;
 
+/// How long a slow gate takes.
+const LATE: Duration = Duration::from_millis(10);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Read,
@@ -144,16 +147,31 @@ async fn check(operation: Operation, gate: Step, behaviour: Behaviour, polls: us
             Some(Ok(())) => Ended::Well,
             Some(Err(_)) => Ended::Badly,
         };
-        assert_eq!(in_flight(&db), 0, "{name}: {value:?}");
-        let mut running = 0;
-        nodes.each(|node| running += node.running());
-        assert_eq!(running, 0, "{name}: a server still waits");
+        // The end of a transaction runs on when its caller stops waiting.
+        let runs_on = ended == Ended::Dropped && matches!(gate, Step::Commit | Step::Rollback);
+        let running = || {
+            let mut running = 0;
+            nodes.each(|node| running += node.running());
+            running
+        };
+        assert_eq!(in_flight(&db), u64::from(runs_on), "{name}: {value:?}");
+        assert_eq!(running(), usize::from(runs_on), "{name}: a server still waits");
         nodes.each(testkit::scripted::ScriptedNode::recover);
+        if runs_on {
+            time::sleep(LATE).await;
+            tokio::task::yield_now().await;
+        }
+        let hangs = running();
+        assert_eq!(hangs, usize::from(runs_on && matches!(behaviour, Behaviour::Never)), "{name}");
 
-        let held_for = match operation.leaves(gate, ended) {
-            Left::Nothing => Duration::ZERO,
-            Left::Floor => STICK,
-            Left::OpenFloor => UNKNOWN_OUTCOME_HOLD,
+        // The session's floor rises when the caller stops waiting, and again at the end.
+        let since_dropped = if runs_on { LATE } else { Duration::ZERO };
+        let held_for = match (operation.leaves(gate, ended), &behaviour) {
+            (Left::Nothing, _) => Duration::ZERO,
+            (Left::Floor, Behaviour::Never) => STICK - since_dropped,
+            (Left::Floor, _) => STICK,
+            (Left::OpenFloor, Behaviour::SlowFail(..)) => UNKNOWN_OUTCOME_HOLD,
+            (Left::OpenFloor, _) => UNKNOWN_OUTCOME_HOLD - since_dropped,
         };
         if !held_for.is_zero() {
             assert_eq!(who(&db).await?, "p", "{name}: {ended:?}");
@@ -163,7 +181,7 @@ async fn check(operation: Operation, gate: Step, behaviour: Behaviour, polls: us
         }
         assert_ne!(who(&db).await?, "p", "{name}: {ended:?}");
         write(&db).await?;
-        assert_eq!(in_flight(&db), 0, "{name}");
+        assert_eq!(in_flight(&db), u64::try_from(hangs).unwrap_or(u64::MAX), "{name}");
         Ok(value.is_none() && polled == polls)
     })
     .await
@@ -191,7 +209,7 @@ async fn dropped_at_every_await_point_with_open_gates() -> Result<(), DbErr> {
 #[tokio::test(start_paused = true)]
 async fn dropped_at_every_await_point_with_broken_connections() -> Result<(), DbErr> {
     check_all(&Behaviour::Fail(fault::reset())).await?;
-    let late = Behaviour::SlowFail(Duration::from_millis(10), fault::reset());
+    let late = Behaviour::SlowFail(LATE, fault::reset());
     let cases = check_all(&late).await?;
     assert!(cases > 50, "the gates were waited at: {cases}");
     Ok(())
@@ -199,7 +217,7 @@ async fn dropped_at_every_await_point_with_broken_connections() -> Result<(), Db
 
 #[tokio::test(start_paused = true)]
 async fn dropped_at_every_await_point_with_slow_gates() -> Result<(), DbErr> {
-    let cases = check_all(&Behaviour::Slow(Duration::from_millis(10))).await?;
+    let cases = check_all(&Behaviour::Slow(LATE)).await?;
     assert!(cases > 50, "the gates were waited at: {cases}");
     Ok(())
 }

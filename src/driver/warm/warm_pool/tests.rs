@@ -1,8 +1,15 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::sqlx::{self, Sqlite, SqlitePool, pool::PoolOptions};
 
-use super::WarmPool;
+use super::{Checkout, WarmPool};
+use crate::driver::WriteProgress;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -14,7 +21,7 @@ fn pool_of(connections: u32) -> SqlitePool {
     PoolOptions::new().max_connections(connections).connect_lazy("sqlite::memory:").expect("a URL")
 }
 
-fn at_hand(warm_pool: &WarmPool<Sqlite>) -> usize {
+fn warm_connections(warm_pool: &WarmPool<Sqlite>) -> usize {
     warm_pool.idle_list().connections.len()
 }
 
@@ -23,31 +30,31 @@ async fn take_and_rest(warm_pool: &Arc<WarmPool<Sqlite>>) {
 }
 
 #[tokio::test]
-async fn what_was_used_is_taken_again() {
+async fn a_connection_that_was_used_is_taken_again() {
     let warm_pool = WarmPool::new(pool(), LONG);
     take_and_rest(&warm_pool).await;
-    assert_eq!((at_hand(&warm_pool), warm_pool.pool.num_idle()), (1, 0));
+    assert_eq!((warm_connections(&warm_pool), warm_pool.pool.num_idle()), (1, 0));
     take_and_rest(&warm_pool).await;
-    assert_eq!(at_hand(&warm_pool), 1);
+    assert_eq!(warm_connections(&warm_pool), 1);
 }
 
 #[tokio::test]
-async fn what_was_in_use_while_all_was_given_back_goes_back_too() {
+async fn a_connection_in_use_while_all_are_given_back_goes_back_too() {
     let warm_pool = WarmPool::new(pool(), LONG);
     let checkout = warm_pool.take().await.expect("there is one");
     warm_pool.give_back();
     checkout.rest();
-    assert_eq!(at_hand(&warm_pool), 0);
+    assert_eq!(warm_connections(&warm_pool), 0);
     take_and_rest(&warm_pool).await;
-    assert_eq!(at_hand(&warm_pool), 1, "one that was checkout later stays");
+    assert_eq!(warm_connections(&warm_pool), 1, "a connection that was taken later stays");
 }
 
 #[tokio::test]
-async fn what_is_no_longer_meant_is_closed_at_hand_and_after_its_use() {
+async fn connections_to_a_former_server_are_closed_when_warm_and_after_their_use() {
     let warm_pool = WarmPool::new(pool_of(2), LONG);
     let checkout = warm_pool.take().await.expect("there is one");
     take_and_rest(&warm_pool).await;
-    assert_eq!((at_hand(&warm_pool), warm_pool.pool.size()), (1, 2));
+    assert_eq!((warm_connections(&warm_pool), warm_pool.pool.size()), (1, 2));
     warm_pool.close_held();
     checkout.rest();
     let all_closed = async {
@@ -57,40 +64,118 @@ async fn what_is_no_longer_meant_is_closed_at_hand_and_after_its_use() {
     };
     tokio::time::timeout(LONG / 12, all_closed).await.expect("all are closed");
     take_and_rest(&warm_pool).await;
-    assert_eq!(at_hand(&warm_pool), 1, "a new one stays");
+    assert_eq!(warm_connections(&warm_pool), 1, "a new one stays");
 }
 
 #[tokio::test]
-async fn what_is_too_old_is_not_taken_and_is_swept_out() {
+async fn a_connection_that_is_too_old_is_not_taken_and_is_swept_out() {
     let warm_pool = WarmPool::new(pool(), Duration::from_millis(20));
     take_and_rest(&warm_pool).await;
-    std::thread::sleep(Duration::from_millis(30)); // and the sweeper had no chance
-    assert!(warm_pool.at_hand().is_err());
-    assert_eq!((at_hand(&warm_pool), warm_pool.idle_list().waiting), (0, 0));
+    std::thread::sleep(Duration::from_millis(30)); // and the sweeper had no chance to run
+    assert!(warm_pool.take_warm().is_err());
+    assert_eq!((warm_connections(&warm_pool), warm_pool.idle_list().waiting), (0, 0));
     take_and_rest(&warm_pool).await;
-    while at_hand(&warm_pool) > 0 {
+    while warm_connections(&warm_pool) > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(warm_pool.idle_list().sweeper.is_none(), "it ends when nothing is left");
+    assert!(warm_pool.idle_list().sweeper.is_none(), "the sweeper ends when the list is empty");
 }
 
 #[tokio::test]
-async fn what_is_lent_comes_from_the_shelf() {
+async fn a_reserved_connection_goes_back_to_the_pool_first() {
     let warm_pool = WarmPool::new(pool(), LONG);
     take_and_rest(&warm_pool).await;
-    let lent = warm_pool
-        .lend(drop, async |lent| warm_pool.pool.acquire().await.map(|checkout| (checkout, lent)).map_err(drop));
-    let lent = tokio::time::timeout(LONG / 12, lent).await.expect("nobody waits for what lies here").expect("one");
-    assert_eq!(at_hand(&warm_pool), 0);
-    drop(lent);
+    let reserved = tokio::time::timeout(LONG / 12, warm_pool.reserve()).await;
+    let reserved = reserved.expect("no statement waits while a warm connection lies idle").expect("one");
+    assert_eq!((warm_connections(&warm_pool), warm_pool.pool.num_idle()), (0, 1));
+    drop((warm_pool.pool.acquire().await.expect("the idle one"), reserved.into_permit()));
     take_and_rest(&warm_pool).await;
 }
 
 #[tokio::test]
-async fn who_waits_in_the_pool_gets_what_would_rest() {
+async fn a_reservation_opens_the_connection_that_seaorm_would_have_to_wait_for() {
+    let warm_pool = WarmPool::new(pool_of(2), LONG);
+    let reserved = warm_pool.reserve().await.expect("the pool opens one");
+    assert_eq!((warm_pool.pool.size(), warm_pool.pool.num_idle()), (1, 1));
+    drop(reserved);
+}
+
+#[tokio::test]
+async fn a_reservation_that_waits_for_an_untracked_user_is_cancelled_without_a_trace() {
+    let warm_pool = WarmPool::new(pool(), Duration::ZERO);
+    warm_pool.expect_untracked_users();
+    let untracked = warm_pool.pool.acquire().await.expect("the only one");
+    let mut reserving = Box::pin(warm_pool.reserve());
+    assert!(futures_util::poll!(&mut reserving).is_pending());
+    drop(reserving);
+    assert_eq!((warm_pool.permits.available(), warm_pool.idle_list().waiting), (1, 0));
+    drop(untracked);
+    drop(tokio::time::timeout(LONG / 12, warm_pool.reserve()).await.expect("in time").expect("one"));
+}
+
+#[tokio::test]
+async fn a_reservation_ends_with_the_acquire_time_out() {
+    let options = PoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
+    let hangs = options.after_release(|_, _| Box::pin(std::future::pending()));
+    let warm_pool = WarmPool::new(hangs.connect_lazy("sqlite::memory:").expect("a URL"), LONG);
+    take_and_rest(&warm_pool).await;
+    let reserved = tokio::time::timeout(super::GIVEN_BACK_WITHIN / 2, warm_pool.reserve()).await;
+    let refused =
+        reserved.expect("a frozen connection does not hold the caller").err().expect("no connection came back");
+    assert!(matches!(refused, sqlx::Error::PoolTimedOut), "{refused}");
+}
+
+#[tokio::test]
+async fn a_limit_holds_until_it_rises() {
+    let warm_pool = WarmPool::new(pool_of(3), LONG);
+    warm_pool.limit(1);
+    let first = warm_pool.take().await.expect("one");
+    let mut waiting = Box::pin(warm_pool.take());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    warm_pool.limit(2);
+    let second = tokio::time::timeout(LONG / 12, waiting).await.expect("the limit rose").expect("another");
+    warm_pool.limit(1);
+    first.rest();
+    let mut waiting = Box::pin(warm_pool.take());
+    assert!(futures_util::poll!(&mut waiting).is_pending(), "one is in use");
+    second.rest();
+    drop(tokio::time::timeout(LONG / 12, waiting).await.expect("none is in use").expect("one"));
+}
+
+#[tokio::test]
+async fn a_cancelled_write_is_over_when_its_connection_has_gone_back() {
+    let warm_pool = WarmPool::new(pool(), LONG);
+    let (write, over) = (WriteProgress::queued(), Arc::new(AtomicBool::new(false)));
+    let mut checkout = warm_pool.take().await.expect("there is one");
+    checkout.connection(Some(write.clone()));
+    assert!(write.is_sent());
+    let noted = Arc::clone(&over);
+    write.when_over(move || noted.store(true, Ordering::SeqCst));
+    drop(checkout);
+    assert!(!over.load(Ordering::SeqCst), "the server may be running it");
+    take_and_rest(&warm_pool).await;
+    assert!(over.load(Ordering::SeqCst), "its connection serves another statement");
+}
+
+#[tokio::test]
+async fn an_answered_write_is_over_at_once() {
+    let warm_pool = WarmPool::new(pool(), LONG);
+    for end in [Checkout::<Sqlite>::rest, Checkout::answered, Checkout::close] {
+        let (write, over) = (WriteProgress::queued(), Arc::new(AtomicBool::new(false)));
+        let mut checkout = warm_pool.take().await.expect("there is one");
+        checkout.connection(Some(write.clone()));
+        end(checkout);
+        let noted = Arc::clone(&over);
+        write.when_over(move || noted.store(true, Ordering::SeqCst));
+        assert!(over.load(Ordering::SeqCst));
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_waits_in_the_pool_gets_the_connection_that_would_rest() {
     let warm_pool = WarmPool::new(pool(), LONG);
     let checkout = warm_pool.take().await.expect("there is one");
-    let stranger = tokio::spawn({
+    let untracked = tokio::spawn({
         let warm_pool = Arc::clone(&warm_pool);
         async move {
             let _waiting = warm_pool.wait();
@@ -101,66 +186,64 @@ async fn who_waits_in_the_pool_gets_what_would_rest() {
         tokio::task::yield_now().await;
     }
     checkout.rest();
-    tokio::time::timeout(LONG / 12, stranger).await.expect("it gets one").expect("a task").expect("a connection");
+    tokio::time::timeout(LONG / 12, untracked).await.expect("it gets one").expect("a task").expect("a connection");
 }
 
 #[tokio::test]
-async fn what_is_at_hand_stays_there_while_the_pool_may_open_another() {
+async fn a_warm_connection_stays_while_the_pool_may_open_another() {
     let warm_pool = WarmPool::new(pool_of(2), LONG);
     take_and_rest(&warm_pool).await;
-    let lent = warm_pool
-        .lend(drop, async |lent| warm_pool.pool.acquire().await.map(|checkout| (checkout, lent)).map_err(drop));
-    let lent = lent.await.expect("the pool opens one");
-    assert_eq!((at_hand(&warm_pool), warm_pool.pool.size()), (1, 2));
-    drop(lent);
+    let reserved = warm_pool.reserve().await.expect("the pool opens one");
+    assert_eq!((warm_connections(&warm_pool), warm_pool.pool.size()), (1, 2));
+    drop(reserved);
 }
 
 #[tokio::test]
-async fn strangers_find_a_connection_in_the_pool() {
+async fn an_untracked_user_finds_a_connection_in_the_pool() {
     let warm_pool = WarmPool::new(pool_of(2), LONG);
     take_and_rest(&warm_pool).await;
-    warm_pool.expect_strangers();
-    assert_eq!(at_hand(&warm_pool), 0, "there may be somebody already");
+    warm_pool.expect_untracked_users();
+    assert_eq!(warm_connections(&warm_pool), 0, "an untracked user may wait already");
     for _ in 0..3 {
         let (one, other) = (warm_pool.take().await.expect("one"), warm_pool.take().await.expect("another"));
         one.rest();
         other.rest();
-        assert!(at_hand(&warm_pool) <= 1);
-        let stranger = tokio::time::timeout(LONG / 12, warm_pool.pool.acquire()).await;
-        drop(stranger.expect("it does not wait for what lies here").expect("a connection"));
+        assert!(warm_connections(&warm_pool) <= 1);
+        let untracked = tokio::time::timeout(LONG / 12, warm_pool.pool.acquire()).await;
+        drop(untracked.expect("it does not wait for a warm connection").expect("a connection"));
     }
 }
 
 #[tokio::test]
-async fn what_came_here_before_goes_back_when_strangers_have_all_the_others() {
+async fn a_warm_connection_goes_back_when_untracked_users_have_all_the_others() {
     let warm_pool = WarmPool::new(pool_of(2), LONG);
-    warm_pool.expect_strangers();
+    warm_pool.expect_untracked_users();
     take_and_rest(&warm_pool).await;
-    assert_eq!(at_hand(&warm_pool), 1, "the pool may open another");
+    assert_eq!(warm_connections(&warm_pool), 1, "the pool may open another");
     let first = warm_pool.pool.acquire().await.expect("it opens one");
     let second = tokio::time::timeout(LONG / 12, warm_pool.pool.acquire()).await;
-    drop((first, second.expect("it does not wait for what lies here").expect("a connection")));
+    drop((first, second.expect("it does not wait for a warm connection").expect("a connection")));
 }
 
 #[tokio::test]
-async fn a_loan_that_is_dropped_on_its_way_closes_nothing() {
+async fn a_reservation_that_is_dropped_on_its_way_closes_no_connection() {
     let warm_pool = WarmPool::new(pool(), LONG);
     let mut checkout = warm_pool.take().await.expect("there is one");
     sqlx::raw_sql("CREATE TABLE kept (a)")
-        .execute(checkout.connection())
+        .execute(checkout.connection(None))
         .await
         .expect("it lives as its connection does");
     checkout.rest();
-    let mut lent = Box::pin(warm_pool.lend(drop, async |_| Ok::<_, ()>(())));
-    assert!(futures_util::poll!(&mut lent).is_pending(), "it waits for what goes back");
-    drop(lent);
+    let mut reserving = Box::pin(warm_pool.reserve());
+    assert!(futures_util::poll!(&mut reserving).is_pending(), "it waits for the connection that goes back");
+    drop(reserving);
     let mut checkout = warm_pool.take().await.expect("there is one");
-    sqlx::raw_sql("SELECT * FROM kept").execute(checkout.connection()).await.expect("it is the same connection");
+    sqlx::raw_sql("SELECT * FROM kept").execute(checkout.connection(None)).await.expect("it is the same connection");
     checkout.rest();
 }
 
 #[tokio::test]
-async fn nobody_is_served_of_a_pool_that_a_stranger_closed() {
+async fn no_statement_is_served_of_a_pool_that_its_owner_closed() {
     let warm_pool = WarmPool::new(pool(), LONG);
     take_and_rest(&warm_pool).await;
     let closed = warm_pool.pool.close();
@@ -169,7 +252,7 @@ async fn nobody_is_served_of_a_pool_that_a_stranger_closed() {
 }
 
 #[tokio::test]
-async fn nothing_stays_when_it_is_closed() {
+async fn no_connection_stays_warm_in_a_closed_pool() {
     let warm_pool = WarmPool::new(pool(), LONG);
     let checkout = warm_pool.take().await.expect("there is one");
     let waits = tokio::spawn({
@@ -179,7 +262,7 @@ async fn nothing_stays_when_it_is_closed() {
     tokio::task::yield_now().await;
     let closed = warm_pool.pool.close();
     warm_pool.close();
-    assert!(waits.await.expect("a task").is_err(), "nobody waits for what will not come");
+    assert!(waits.await.expect("a task").is_err(), "no statement waits for a connection that will not come");
     checkout.rest();
     tokio::time::timeout(LONG / 12, closed).await.expect("all came back");
 }
