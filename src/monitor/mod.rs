@@ -26,7 +26,7 @@ use sea_orm::{DbErr, Statement};
 use tokio::task::JoinHandle;
 
 pub(crate) use connect::{FirstAnswer, connect_all};
-pub use membership::SwapReport;
+pub use membership::{MembershipChange, SwapReport};
 pub(crate) use writer::Writer;
 
 use probe::Scope;

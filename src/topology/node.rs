@@ -65,7 +65,8 @@ pub struct Node {
     write: Arc<dyn Driver>,
     /// Replaced when one of its sessions may hold what a refused statement left behind.
     read: Swap<Arc<ReadLane>>,
-    read_capacity: u64,
+    /// The most reads at once, by the seat that the node has; `u64::MAX` where its pool has no limit that is known.
+    read_capacity: AtomicU64,
     traffic: Traffic,
     connect_probe: Option<ConnectProbe>,
     file: Option<PathBuf>,
@@ -111,7 +112,7 @@ impl Node {
             name,
             identity,
             file: lanes.read.file(),
-            read_capacity: lanes.read.max_connections().map_or(u64::MAX, u64::from),
+            read_capacity: AtomicU64::new(lanes.read.max_connections().map_or(u64::MAX, u64::from)),
             write: lanes.write,
             read: Swap::new(Arc::new(ReadLane(lanes.read))),
             traffic: Traffic::default(),
@@ -192,7 +193,15 @@ impl Node {
 
     /// Whether every read-only session of the node is busy.
     pub(crate) fn is_read_exhausted(&self) -> bool {
-        self.reads_in_flight() >= self.read_capacity
+        self.reads_in_flight() >= self.read_capacity.load(Ordering::Relaxed)
+    }
+
+    /// The node takes a seat in which it serves at most so many reads at once: the primary's. Without a limit, as many
+    /// as its pool has connections.
+    pub(crate) fn limit_reads(&self, most: Option<u32>) {
+        let of_the_pool = self.driver(Lane::Read).max_connections().map_or(u64::MAX, u64::from);
+        let most = most.map_or(of_the_pool, |most| of_the_pool.min(u64::from(most)));
+        self.read_capacity.store(most, Ordering::Relaxed);
     }
 
     pub(super) fn enter(&self, lane: Lane) {
