@@ -126,7 +126,7 @@ pub use connection::RowStream;
 pub use connection::tower;
 pub use connection::{Builder, Database, DatabaseConnection, DatabaseTransaction, ReadConn, RouteLog, WriteConn};
 pub use error::Error;
-pub use monitor::{SwapOptions, SwapReport};
+pub use monitor::{MembershipChange, SwapOptions, SwapReport};
 pub use routing::{
     Candidate, Classification, DecidedBy, Draw, Effect, FunctionName, Intent, KnownFunctions, LeastInFlight, Policy,
     Reason, Rejection, RoundRobin, RouteDecision, SessionFloor, Sessions, WeightedRandom, classify, classify_with,

@@ -47,6 +47,10 @@ pub(crate) struct NodePlan {
     pub(crate) opener: Opener,
     pub(crate) write: LaneOptions,
     pub(crate) read: LaneOptions,
+    /// The most reads at once while the node has the primary's seat.
+    pub(crate) primary_reads: u32,
+    /// The most reads at once while the node has a replica's seat; `None` for as many as its pool has connections.
+    pub(crate) replica_reads: Option<u32>,
     pub(crate) identity: Identity,
     pub(crate) member: MemberSettings,
     /// A database in the memory of one connection: both lanes are one pool.
@@ -399,21 +403,26 @@ fn plan(
     };
     let sqlite = located.opener.backend() == DbBackend::Sqlite;
     let read_default = if sqlite { Some(SQLITE_READ_CONNECTIONS) } else { None };
-    let (read_max, read_min, write_min) = match role {
-        Role::Primary => {
-            let half = max.unwrap_or(if sqlite { SQLITE_READ_CONNECTIONS } else { DEFAULT_MAX_CONNECTIONS }) / 2;
-            let max = settings.primary_read_connections.unwrap_or(half.max(MIN_PRIMARY_READ_CONNECTIONS));
-            (Some(max), Some(0), min)
-        }
-        // The read-write pool of a replica stays empty unless the node is made the primary.
-        Role::Replica => (max.or(read_default), min, Some(0)),
+    let half = max.unwrap_or(if sqlite { SQLITE_READ_CONNECTIONS } else { DEFAULT_MAX_CONNECTIONS }) / 2;
+    let primary_reads = settings.primary_read_connections.unwrap_or(half.max(MIN_PRIMARY_READ_CONNECTIONS));
+    let replica_reads = max.or(read_default);
+    // The size of the pool does not depend on the seat, so that a promotion keeps the pool. The seat sets how many of the
+    // connections may be in use.
+    let unset = (primary_reads > DEFAULT_MAX_CONNECTIONS).then_some(primary_reads);
+    let read_max = replica_reads.or(unset).map(|most| most.max(primary_reads));
+    // What is kept open though idle does: the read-write pool of a replica stays empty.
+    let (read_min, write_min) = match role {
+        Role::Primary => (Some(0), min),
+        Role::Replica => (min, Some(0)),
     };
     Ok(NodePlan {
         name: name.into(),
         role,
         write: lane(own.max_connections, write_min, DEFAULT_WRITE_ACQUIRE_TIMEOUT),
         read: lane(read_max, read_min, settings.read_selection_timeout),
-        identity: Identity { readable: identity_text(role, &located.readable, own), value: Arc::clone(&node.value) },
+        primary_reads,
+        replica_reads,
+        identity: Identity { readable: identity_text(&located.readable, own), value: Arc::clone(&node.value) },
         member: MemberSettings {
             weight: weight(&format!("{field}.weight"), own.weight.unwrap_or(1))?,
             zone: own.zone.as_deref().map(Into::into),
@@ -452,10 +461,10 @@ fn keep_warm(
 }
 
 /// What must be equal for two configurations to share pools: everything but what can change
-/// without new ones (weight, zone, tags, role check).
-fn identity_text(role: Role, place: &str, own: &super::node::NodeSettings) -> Arc<str> {
+/// without new ones (weight, zone, tags, role check, and whether the node is the primary).
+fn identity_text(place: &str, own: &super::node::NodeSettings) -> Arc<str> {
     format!(
-        "{role}|{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
+        "{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
         own.max_connections,
         own.min_connections,
         own.acquire_timeout,

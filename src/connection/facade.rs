@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
-    monitor::{SwapOptions, SwapReport},
+    monitor::{MembershipChange, SwapOptions, SwapReport},
     routing::{Intent, ReadPlan, RouteDecision, StatementClass},
     topology::{Lane, Topology},
 };
@@ -198,7 +198,8 @@ impl DatabaseConnection {
     }
 
     /// Makes another node the primary, as [`swap_replicas`](Self::swap_replicas) does for
-    /// replicas. A replica with the same name leaves the replicas.
+    /// replicas. A replica with the same name leaves the replicas; one whose configuration is equal keeps its pools
+    /// and changes its seat. The former primary leaves; [`swap_members`](Self::swap_members) can keep it as a replica.
     ///
     /// # Errors
     /// The node does not answer, or says it is a replica; or it is known to lack data that this process may have written
@@ -224,6 +225,18 @@ impl DatabaseConnection {
         options: SwapOptions,
     ) -> Result<SwapReport, Error> {
         self.shared.monitor.swap_primary(node.into(), options).await
+    }
+
+    /// Changes the primary and the replicas in one publication; see [`MembershipChange`] for an example.
+    ///
+    /// # Errors
+    /// As [`swap_replicas`](Self::swap_replicas) and [`swap_primary`](Self::swap_primary); then nothing has changed. Of
+    /// a [lenient](MembershipChange::lenient) change only the primary has to answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before it is ready leaves the old members.
+    pub async fn swap_members(&self, change: MembershipChange) -> Result<SwapReport, Error> {
+        self.shared.monitor.swap_members(change).await
     }
 
     /// Changes the primary's share of the reads (0 to 1) for the draws to come.

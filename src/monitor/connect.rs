@@ -92,6 +92,7 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
         opened.map_err(|error| Error::unreachable(&*plan.name, error))
     };
     let node = open(Access::ReadOnly).await?;
+    take_seat(&node, plan.role, &plan);
     let mut member = Member::new(node, plan.member.clone());
     if first == FirstAnswer::NotAsked {
         return Ok(Opened { member, failure: None });
@@ -100,6 +101,7 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
     if let Err(Unanswered::OptionRefused) = answered {
         telemetry::read_only_by_statement(&name);
         let node = open(Access::ReadOnlyByStatement).await?;
+        take_seat(&node, plan.role, &plan);
         // Behind a pooling proxy a connection says nothing about the server that answers next.
         member = Member::new(node, MemberSettings { positions: Positions::Off, ..plan.member.clone() });
         answered = ask(&member.node, plan.role, first, deadline).await;
@@ -124,6 +126,30 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
         }
     };
     Ok(Opened { member, failure })
+}
+
+/// Bounds the reads of a node by the seat that it takes.
+pub(super) fn take_seat(node: &Node, role: Role, plan: &NodePlan) {
+    node.limit_reads(match role {
+        Role::Primary => Some(plan.primary_reads),
+        Role::Replica => plan.replica_reads,
+    });
+}
+
+/// Asks a member that is to take another seat who and where it is.
+pub(super) async fn ask_present(
+    node: &Node,
+    role: Role,
+    timeout: Duration,
+    clock: Clock,
+) -> Result<Option<Observed>, Error> {
+    let why = match ask(node, role, FirstAnswer::Full, Deadline::start(timeout, clock)).await {
+        Ok(observed) => return Ok(observed),
+        Err(Unanswered::Failed(why)) => why,
+        Err(Unanswered::NotReadOnly) => return Err(Error::new(Kind::NotReadOnly { node: node.name().to_owned() })),
+        Err(Unanswered::OptionRefused) => "it refuses read-only sessions".to_owned(),
+    };
+    Err(Error::unreachable(node.name(), why))
 }
 
 async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr> {

@@ -1,11 +1,11 @@
 //! Changes of the membership while the service runs. New nodes are connected and answer first;
 //! then one publication makes the change; then the nodes that left are drained.
 
-use std::{collections::HashSet, num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
 use super::{
     Monitor,
-    connect::{FirstAnswer, Opened, connect_all},
+    connect::{self, FirstAnswer, Opened, connect_all, take_seat},
     drain,
     probe::{self, Scope},
     prober, succession,
@@ -14,9 +14,10 @@ use crate::{
     Error,
     config::{NodeConfig, NodePlan, check_together, plan_nodes, share},
     error::Kind,
+    telemetry,
     topology::{
-        Answerer, Health, Lane, Member, Node, NodeId, Position, PositionOrder, Positions, Reported, Role, Rotation,
-        Sample, Samples, Topology,
+        Answerer, Health, Lane, Member, MemberSettings, Node, NodeId, Observed, Position, PositionOrder, Positions,
+        Reported, Role, RoleCheck, Rotation, Sample, Samples, Topology,
     },
 };
 
@@ -26,10 +27,80 @@ use crate::{
 pub struct SwapReport {
     /// Nodes that were connected and joined.
     pub added: Vec<String>,
-    /// Nodes whose configuration is equal, and that kept their pools and operations.
+    /// Nodes whose configuration is equal, and that kept their pools and operations, in whatever seat.
     pub kept: Vec<String>,
+    /// Those of `added` that did not answer: they joined as members that are down
+    /// ([`MembershipChange::lenient`]).
+    pub down: Vec<String>,
     /// Nodes that left and are drained in the background.
     pub removed: Vec<String>,
+}
+
+/// A change of the members that is made in one publication. The seats that it does not name stay as they are.
+///
+/// A node is present already when its name and its configuration are equal to those of a member, whatever seat that
+/// has: it keeps its pools, its operations and its counters, so a promotion is a flip.
+///
+/// # Example
+/// After `db-2` was promoted, the former primary goes on as a replica:
+///
+/// ```no_run
+/// # use sea_orm_resolver::{DatabaseConnection, MembershipChange};
+/// # async fn promoted(db: &DatabaseConnection) -> Result<(), sea_orm_resolver::Error> {
+/// let change = MembershipChange::default()
+///     .primary("postgres://shop:secret@db-2/shop")
+///     .replicas(["postgres://shop:secret@db-1/shop", "postgres://shop:secret@db-3/shop"])
+///     .lenient();
+/// let report = db.swap_members(change).await?;
+/// println!("not there yet: {:?}", report.down);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing changes until `swap_members`"]
+pub struct MembershipChange {
+    primary: Option<NodeConfig>,
+    replicas: Option<Vec<NodeConfig>>,
+    newcomers: Newcomers,
+    accepted: SwapOptions,
+}
+
+/// What is asked of replicas that join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Newcomers {
+    #[default]
+    MustAnswer,
+    MayBeDown,
+}
+
+impl MembershipChange {
+    /// The node that takes the primary's seat. The former primary leaves unless it is among the replicas.
+    pub fn primary(mut self, node: impl Into<NodeConfig>) -> Self {
+        self.primary = Some(node.into());
+        self
+    }
+
+    /// The replicas. Those that are not among them leave.
+    pub fn replicas<I>(mut self, nodes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<NodeConfig>,
+    {
+        self.replicas = Some(nodes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// What a new primary may lack. Default: nothing.
+    pub fn accepting(mut self, accepted: SwapOptions) -> Self {
+        self.accepted = accepted;
+        self
+    }
+
+    /// A replica that does not answer joins as a member that is down, is tried again, and stands in
+    /// [`SwapReport::down`]. Default: it fails the change.
+    pub fn lenient(mut self) -> Self {
+        self.newcomers = Newcomers::MayBeDown;
+        self
+    }
 }
 
 /// What the caller of [`swap_primary_with`](crate::DatabaseConnection::swap_primary_with) accepts. By default nothing
@@ -57,52 +128,102 @@ pub struct SwapOptions {
 impl Monitor {
     /// Makes `nodes` the replicas.
     pub(crate) async fn swap_replicas(&self, nodes: Vec<NodeConfig>) -> Result<SwapReport, Error> {
+        self.swap_members(MembershipChange::default().replicas(nodes)).await
+    }
+
+    /// Makes another node the primary. A replica of the same name leaves the replicas.
+    pub(crate) async fn swap_primary(&self, node: NodeConfig, options: SwapOptions) -> Result<SwapReport, Error> {
+        self.swap_members(MembershipChange::default().primary(node).accepting(options)).await
+    }
+
+    /// Makes a change of the members in one publication.
+    pub(crate) async fn swap_members(&self, change: MembershipChange) -> Result<SwapReport, Error> {
         let _turn = self.membership.lock().await;
         let before = self.writer.cell().load_full();
-        let fields: Vec<_> =
-            nodes.iter().enumerate().map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica)).collect();
-        let plans = plan_nodes(&self.writer.settings, &fields, &[before.primary.name().to_owned()])?;
+        let MembershipChange { primary, replicas, newcomers, accepted } = change;
+        let (names_primary, names_replicas) = (primary.is_some(), replicas.is_some());
+        let replicas = replicas.unwrap_or_default();
+        let fields: Vec<_> = primary
+            .iter()
+            .map(|node| ("primary".to_owned(), node, Role::Primary))
+            .chain(replicas.iter().enumerate().map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica)))
+            .collect();
+        // A replica with the name of a new primary leaves, so its name is free.
+        let taken = if names_primary { Vec::new() } else { vec![before.primary.name().to_owned()] };
+        let plans = plan_nodes(&self.writer.settings, &fields, &taken)?;
         self.check_backends(&before, &plans)?;
 
+        let takes_seat = plans.first().is_some_and(|plan| plan.role == Role::Primary && !is_unchanged(&before.primary, plan));
+        // The present primary is asked first, so that the new one is not behind only because it was asked earlier.
+        let must_have = if takes_seat { self.positions_to_keep(&before).await } else { Vec::new() };
         let mut report = SwapReport::default();
-        let mut places = Vec::with_capacity(plans.len());
-        let mut fresh = Vec::new();
+        let (mut seats, mut fresh) = (Vec::with_capacity(plans.len()), Vec::new());
         for plan in plans {
-            let known = before.replicas.iter().find(|known| is_unchanged(known, &plan));
-            if let Some(known) = known {
+            if let Some(known) = before.members().find(|known| is_unchanged(known, &plan)) {
                 report.kept.push(known.name().to_owned());
-                places.push(Place::Kept(known.node.id(), plan.member));
+                let flips = before.configured_role(known.node.id()) != plan.role;
+                // Who takes the writes is asked now: an answer from before its promotion says that it is a replica.
+                let observed = if flips && plan.role == Role::Primary {
+                    let settings = &self.writer.settings;
+                    connect::ask_present(&known.node, plan.role, settings.connect_timeout, self.writer.clock).await?
+                } else {
+                    None
+                };
+                check_role(&plan.name, plan.role, plan.member.role_check, observed.as_ref())?;
+                if flips && plan.role == Role::Primary {
+                    let promoted = Member { observed: observed.clone(), ..known.clone() };
+                    let timeout = self.writer.settings.probe_timeout;
+                    succession::check(&promoted, &must_have, accepted, timeout).await?;
+                }
+                seats
+                    .push(Seat { role: plan.role, taken_by: TakenBy::Present { id: known.node.id(), observed, plan } });
             } else {
                 report.added.push(plan.name.to_string());
-                places.push(Place::Fresh);
+                seats.push(Seat { role: plan.role, taken_by: TakenBy::Newcomer });
                 fresh.push(plan);
             }
         }
-        let opened = self.connect(fresh).await?;
-        self.refuse_other_clusters(&opened).await?;
-        let mut opened = opened.into_iter();
+        let opened = self.connect(fresh, newcomers).await?;
+        if let Err(refusal) = self.may_join(&opened, &seats, &must_have, accepted).await {
+            opened.iter().for_each(|opened| close(&opened.member.node));
+            return Err(refusal);
+        }
+        for Opened { member, failure } in &opened {
+            if let Some(failure) = failure {
+                telemetry::down_at_start(member.name(), failure);
+                member.node.down().raise();
+                report.down.push(member.name().to_owned());
+            }
+        }
 
-        let kept: HashSet<NodeId> = places.iter().filter_map(Place::kept).collect();
+        let mut opened = opened.into_iter();
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
-            next.replicas = places
-                .into_iter()
-                .map(|place| match place {
+            let mut replicas = Vec::with_capacity(seats.len());
+            for Seat { role, taken_by } in seats {
+                let member = match taken_by {
                     // From the current snapshot, not from `before`: its health may have moved on.
-                    Place::Kept(id, settings) => {
+                    TakenBy::Present { id, observed, plan } => {
                         let known = topology.member_of(id).expect("members leave only under the membership lock");
-                        // Found out when the node was opened: a changed configuration opens new pools.
-                        let positions = known.settings.positions;
-                        let settings = crate::topology::MemberSettings { positions, ..settings };
-                        Member { settings, ..known.clone() }
+                        seated(known, topology.configured_role(id), role, observed, &plan)
                     }
-                    Place::Fresh => opened.next().expect("one was opened for each").member,
-                })
-                .collect();
-            next.sample(Answerer::Present);
+                    TakenBy::Newcomer => opened.next().expect("one was opened for each").member,
+                };
+                match role {
+                    Role::Primary => next.primary = member,
+                    Role::Replica => replicas.push(member),
+                }
+            }
+            if names_replicas {
+                next.replicas = replicas;
+            } else {
+                next.replicas.retain(|replica| replica.name() != next.primary.name());
+            }
+            let is_same = next.primary.node.id() == topology.primary.node.id();
+            next.sample(if is_same { Answerer::Present } else { Answerer::Other });
             Ok::<_, Error>(next)
         })?;
-        for member in before.replicas.iter().filter(|member| !kept.contains(&member.node.id())) {
+        for member in before.members().filter(|member| after.member_of(member.node.id()).is_none()) {
             report.removed.push(member.name().to_owned());
             self.retire(&member.node);
         }
@@ -117,8 +238,11 @@ impl Monitor {
         let fields = [("replica".to_owned(), &node, Role::Replica)];
         let plans = plan_nodes(&self.writer.settings, &fields, &before.names())?;
         self.check_backends(&before, &plans)?;
-        let opened = self.connect(plans).await?;
-        self.refuse_other_clusters(&opened).await?;
+        let opened = self.connect(plans, Newcomers::MustAnswer).await?;
+        if let Err(refusal) = self.refuse_other_clusters(&opened, None).await {
+            opened.iter().for_each(|opened| close(&opened.member.node));
+            return Err(refusal);
+        }
         let added = opened.iter().map(|opened| opened.member.name().to_owned()).collect();
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
@@ -154,49 +278,6 @@ impl Monitor {
         }
     }
 
-    /// Makes another node the primary. A replica of the same name leaves the replicas.
-    pub(crate) async fn swap_primary(&self, node: NodeConfig, options: SwapOptions) -> Result<SwapReport, Error> {
-        let _turn = self.membership.lock().await;
-        let before = self.writer.cell().load_full();
-        let fields = [("primary".to_owned(), &node, Role::Primary)];
-        let mut plans = plan_nodes(&self.writer.settings, &fields, &[])?;
-        let plan = plans.pop().expect("one plan for one node");
-        if is_unchanged(&before.primary, &plan) {
-            return Ok(SwapReport { kept: vec![plan.name.to_string()], ..SwapReport::default() });
-        }
-        let name = plan.name.to_string();
-        self.check_backends(&before, std::slice::from_ref(&plan))?;
-        // The present primary is asked first, so that the new one is not behind only because it was asked earlier.
-        let must_have = self.positions_to_keep(&before).await;
-        let opened = self.connect(vec![plan]).await?.pop().expect("one was opened");
-        if opened.member.observed_role() == Some(Role::Replica)
-            && opened.member.settings.role_check == crate::topology::RoleCheck::On
-        {
-            close(&opened.member.node);
-            return Err(Error::unreachable(name, "it says it is a replica; promote it first"));
-        }
-        if let Err(refusal) =
-            succession::check(&opened.member, &must_have, options, self.writer.settings.probe_timeout).await
-        {
-            close(&opened.member.node);
-            return Err(refusal);
-        }
-        let after = self.writer.update(|topology| {
-            let mut next = topology.clone();
-            next.primary = opened.member;
-            next.replicas.retain(|replica| replica.name() != name);
-            next.sample(Answerer::Other);
-            Ok::<_, Error>(next)
-        })?;
-        let mut report = SwapReport { added: vec![name], ..SwapReport::default() };
-        for member in before.members().filter(|member| after.member_of(member.node.id()).is_none()) {
-            report.removed.push(member.name().to_owned());
-            self.retire(&member.node);
-        }
-        self.watch(&after);
-        Ok(report)
-    }
-
     /// Keeps a member out of rotation until [`resume`](Self::resume), and waits until its
     /// operations are done.
     pub(crate) async fn drain(&self, name: &str) -> Result<(), Error> {
@@ -221,7 +302,7 @@ impl Monitor {
             let mut next = topology.clone();
             let member = next.member_mut(name).ok_or_else(|| unknown(topology, name))?;
             member.rotation = rotation;
-            // Under the writer's lock, so that of a concurrent drain and resume the same one wins in both places.
+            // Under the writer's lock, so that of a drain and a resume at once one wins in both places.
             member.node.set_retired(rotation == Rotation::Drained);
             Ok(next)
         })
@@ -244,26 +325,64 @@ impl Monitor {
         })
     }
 
-    /// Connects nodes that have to answer before they are published. On an error nothing stays open.
-    async fn connect(&self, plans: Vec<NodePlan>) -> Result<Vec<Opened>, Error> {
+    /// Connects nodes before they are published. A node that has to answer and does not is an error, and leaves
+    /// nothing open.
+    async fn connect(&self, plans: Vec<NodePlan>, newcomers: Newcomers) -> Result<Vec<Opened>, Error> {
         let settings = &self.writer.settings;
+        let roles: Vec<_> = plans.iter().map(|plan| plan.role).collect();
         let mut opened = connect_all(plans, FirstAnswer::Full, settings.connect_timeout, self.writer.clock).await?;
-        if let Some(failure) = opened.iter_mut().find_map(|opened| opened.failure.take()) {
-            for opened in &opened {
-                close(&opened.member.node);
-            }
+        let fails = |role, failure: &Error| {
+            role == Role::Primary || newcomers == Newcomers::MustAnswer || failure.is_not_read_only()
+        };
+        let failure = opened
+            .iter_mut()
+            .zip(roles)
+            .find_map(|(opened, role)| opened.failure.take_if(|failure| fails(role, failure)));
+        if let Some(failure) = failure {
+            opened.iter().for_each(|opened| close(&opened.member.node));
             return Err(failure);
         }
         Ok(opened)
     }
 
-    /// Refuses nodes that are no replicas of the present primary's cluster, and closes them all.
-    async fn refuse_other_clusters(&self, opened: &[Opened]) -> Result<(), Error> {
+    /// Whether the newcomers may take their seats: a primary has to be one and to have what the sessions may have seen, and
+    /// replicas have to be of its cluster.
+    async fn may_join(
+        &self,
+        opened: &[Opened],
+        seats: &[Seat],
+        must_have: &[Arc<Position>],
+        accepted: SwapOptions,
+    ) -> Result<(), Error> {
+        let primary = seats.first().filter(|seat| seat.role == Role::Primary);
+        let (observed, replicas) = match (primary.map(|seat| &seat.taken_by), opened.split_first()) {
+            (Some(TakenBy::Newcomer), Some((primary, replicas))) => {
+                let member = &primary.member;
+                check_role(member.name(), Role::Primary, member.settings.role_check, member.observed.as_ref())?;
+                succession::check(member, must_have, accepted, self.writer.settings.probe_timeout).await?;
+                (member.observed.as_ref(), replicas)
+            }
+            (Some(TakenBy::Present { observed, .. }), _) => (observed.as_ref(), opened),
+            _ => (None, opened),
+        };
+        let new_primary = match observed.map(|observed| (observed.asked, &observed.position)) {
+            Some((stamp, Reported::At(position))) => Some(Sample { stamp, position: Arc::clone(position) }),
+            _ => None,
+        };
+        self.refuse_other_clusters(replicas, new_primary).await
+    }
+
+    /// Refuses nodes that are no replicas of the cluster of the new primary, or of the present one.
+    async fn refuse_other_clusters(&self, opened: &[Opened], new_primary: Option<Sample>) -> Result<(), Error> {
+        if opened.is_empty() {
+            return Ok(());
+        }
         let topology = self.writer.cell().load_full();
-        let samples = match topology.samples.newest() {
-            Some(_) => topology.samples.clone(),
-            // Without replicas nothing asks the primary.
-            None => match self.ask_primary(&topology).await {
+        let samples = match (new_primary, topology.samples.newest()) {
+            (Some(sample), _) => Samples::default().with(sample),
+            (None, Some(_)) => topology.samples.clone(),
+            // Without replicas the monitor does not ask the primary.
+            (None, None) => match self.ask_primary(&topology).await {
                 Some(sample) => Samples::default().with(sample),
                 None => return Ok(()),
             },
@@ -273,15 +392,11 @@ impl Monitor {
             _ => None,
         });
         let (Some((node, theirs)), Some(ours)) = (foreign, samples.newest()) else { return Ok(()) };
-        let refusal = Error::new(Kind::OtherCluster {
+        Err(Error::new(Kind::OtherCluster {
             node: node.member.name().to_owned(),
             theirs: theirs.history(),
             ours: ours.position.history(),
-        });
-        for opened in opened {
-            close(&opened.member.node);
-        }
-        Err(refusal)
+        }))
     }
 
     /// The positions that the sessions of this connection may have written or read, of the members whose positions are
@@ -340,19 +455,53 @@ impl Monitor {
     }
 }
 
-/// An entry of a new list of replicas.
-enum Place {
-    Kept(NodeId, crate::topology::MemberSettings),
-    Fresh,
+/// One seat of the members to come.
+struct Seat {
+    role: Role,
+    taken_by: TakenBy,
 }
 
-impl Place {
-    fn kept(&self) -> Option<NodeId> {
-        match self {
-            Self::Kept(id, _) => Some(*id),
-            Self::Fresh => None,
+enum TakenBy {
+    /// A member, which keeps its pools. It was asked once more if it is to take the writes.
+    Present {
+        id: NodeId,
+        observed: Option<Observed>,
+        plan: NodePlan,
+    },
+    Newcomer,
+}
+
+/// A member in the seat that a change gives it.
+fn seated(known: &Member, from: Role, to: Role, observed: Option<Observed>, plan: &NodePlan) -> Member {
+    // Found out when it was opened: a change of what was configured opens new pools.
+    let settings = MemberSettings { positions: known.settings.positions, ..plan.member.clone() };
+    if from == to {
+        return Member { settings, ..known.clone() };
+    }
+    take_seat(&known.node, to, plan);
+    let mut member = Member::new(Arc::clone(&known.node), settings);
+    (member.belief, member.lives) = (known.belief, known.lives.clone());
+    member.node.set_retired(false);
+    match to {
+        // It has just answered.
+        Role::Primary => member.observed = observed,
+        // What it said of its position it said as the primary.
+        Role::Replica => {
+            (member.health, member.failed_probes) = (known.health, known.failed_probes);
+            member.last_failure = known.last_failure.clone();
+            member.observed = known.observed.clone().map(|said| Observed { position: Reported::Unknown, ..said });
         }
     }
+    member
+}
+
+/// A node that says it is a replica takes no writes.
+fn check_role(name: &str, role: Role, check: RoleCheck, observed: Option<&Observed>) -> Result<(), Error> {
+    let says_replica = observed.is_some_and(|observed| observed.role == Role::Replica);
+    if role == Role::Primary && check == RoleCheck::On && says_replica {
+        return Err(Error::unreachable(name, "it says it is a replica; promote it first"));
+    }
+    Ok(())
 }
 
 fn is_unchanged(known: &Member, plan: &NodePlan) -> bool {

@@ -27,7 +27,7 @@ use sea_orm::{DbErr, Statement};
 use tokio::task::JoinHandle;
 
 pub(crate) use connect::{FirstAnswer, connect_all};
-pub use membership::{SwapOptions, SwapReport};
+pub use membership::{MembershipChange, SwapOptions, SwapReport};
 pub(crate) use writer::Writer;
 
 use probe::Scope;

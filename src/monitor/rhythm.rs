@@ -462,7 +462,23 @@ mod tests {
         }
     }
 
-    /// The numbers of `costs.md`.
+    /// The table of `costs.md`, computed by its formula, and the formula held against the rhythm.
+    #[test]
+    fn the_table_of_the_costs_is_what_its_formula_says() {
+        let thousands = |number: u64| match (number / 1_000, number % 1_000) {
+            (0, rest) => rest.to_string(),
+            (thousands, rest) => format!("{thousands} {rest:03}"),
+        };
+        let costs = include_str!("costs.md");
+        for (processes, most, replicas) in [(1, 500, 2), (100, 500, 2), (1_000, 500, 2), (1_000, 10, 2)] {
+            let primary = thousands(processes * (1 + most / 2));
+            let replica = thousands(processes * (2 * replicas + most) / (2 * replicas));
+            let (number, wait) = (thousands(processes), 2_000 / most);
+            let line = format!("| {number} | {most} | {replicas} | {primary}/s | {replica}/s | {wait} ms |");
+            assert!(costs.contains(&line), "costs.md lacks {line}");
+        }
+    }
+
     #[test]
     fn the_primary_hears_half_of_the_bound_and_the_replicas_share_the_rest() {
         for (most, replicas) in [(500, 1), (500, 2), (500, 8), (10, 2)] {

@@ -66,7 +66,8 @@ pub struct Node {
     /// Replaced when one of its sessions may hold a lock or a temporary table of a refused statement, or leads to a
     /// server that was at the address before.
     read: Swap<Arc<ReadLane>>,
-    read_capacity: u64,
+    /// The most reads at once, by the seat that the node has; `u64::MAX` where its pool has no limit that is known.
+    read_capacity: AtomicU64,
     traffic: Traffic,
     connect_probe: Option<ConnectProbe>,
     file: Option<PathBuf>,
@@ -101,7 +102,7 @@ impl Node {
             name,
             identity,
             file: lanes.read.file(),
-            read_capacity: lanes.read.max_connections().map_or(u64::MAX, u64::from),
+            read_capacity: AtomicU64::new(lanes.read.max_connections().map_or(u64::MAX, u64::from)),
             write: lanes.write,
             read: Swap::new(Arc::new(ReadLane(lanes.read))),
             traffic: Traffic::default(),
@@ -139,7 +140,11 @@ impl Node {
             return false;
         }
         let before = self.read.compare_and_swap(&current, Arc::new(ReadLane(fresh)));
-        Arc::ptr_eq(&before, &current)
+        let is_replaced = Arc::ptr_eq(&before, &current);
+        if is_replaced {
+            self.bound_read_lane();
+        }
+        is_replaced
     }
 
     /// Whether the node is a SQLite database in the memory of its one pool, which no other node can see.
@@ -179,12 +184,31 @@ impl Node {
 
     /// Whether more than half of the node's read-only sessions are busy.
     pub(crate) fn is_read_busy(&self) -> bool {
-        self.reads_in_flight() > self.read_capacity / 2
+        self.reads_in_flight() > self.read_capacity.load(Ordering::Relaxed) / 2
     }
 
     /// Whether every read-only session of the node is busy.
     pub(crate) fn is_read_exhausted(&self) -> bool {
-        self.reads_in_flight() >= self.read_capacity
+        self.reads_in_flight() >= self.read_capacity.load(Ordering::Relaxed)
+    }
+
+    /// The node takes a seat in which it serves at most so many reads at once; without a limit, as many as its pool has
+    /// connections.
+    pub(crate) fn limit_reads(&self, most: Option<u32>) {
+        let of_the_pool = self.driver(Lane::Read).max_connections().map_or(u64::MAX, u64::from);
+        let most = most.map_or(of_the_pool, |most| of_the_pool.min(u64::from(most)));
+        self.read_capacity.store(most, Ordering::Relaxed);
+        self.bound_read_lane();
+    }
+
+    /// Has the pool for reads give out no more connections than the seat allows.
+    fn bound_read_lane(&self) {
+        let read = self.driver(Lane::Read);
+        // A mock, and a database in the memory of one connection, have one pool for both lanes.
+        if !Arc::ptr_eq(&read, &self.write) {
+            let most = self.read_capacity.load(Ordering::Relaxed);
+            read.limit_connections(u32::try_from(most).unwrap_or(u32::MAX));
+        }
     }
 
     pub(super) fn enter(&self, lane: Lane) {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use sea_orm::{AccessMode, DbErr, EntityTrait, TransactionTrait};
-use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Role, RoundRobin};
+use sea_orm_resolver::{DatabaseConnection, Error, Health, MembershipChange, NodeConfig, Role, RoundRobin};
 use testkit::scripted::{Behaviour, ScriptedNode, Step, fault};
 use tokio::time::{self, Instant};
 
-use super::{Nodes, WRITE, ended, in_flight, item_row, node, replica, tally, who, write};
+use super::{Nodes, WRITE, ended, health, in_flight, item_row, node, replica, tally, until_health, who, write};
 use crate::item;
 
 fn names(db: &DatabaseConnection) -> Vec<String> {
@@ -73,6 +73,88 @@ async fn a_primary_that_says_it_is_a_replica_is_not_swapped_in() -> Result<(), D
     let error = db.swap_primary(replica("r9").config()).await.expect_err("promote it first");
     assert!(error.is_unreachable() && error.node() == Some("r9"), "{error}");
     assert_eq!(names(&db), ["p", "r1"]);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promotion_is_a_flip_in_one_publication_and_the_former_primary_can_stay() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    assert!(tally(&db, 20).await?.contains_key("r1"));
+    let before = db.topology();
+    let served = before.member("r1").expect("a member").node().served_reads();
+    let transaction = db.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+    nodes.primary.set_role(Role::Replica);
+    nodes.replicas[0].set_role(Role::Primary);
+
+    let change = MembershipChange::default()
+        .primary(nodes.replicas[0].config())
+        .replicas([nodes.primary.config(), nodes.replicas[1].config()]);
+    let report = db.swap_members(change).await.expect("it answers");
+    assert_eq!(report.kept, ["r1", "p", "r2"]);
+    assert!(report.added.is_empty() && report.removed.is_empty() && report.down.is_empty(), "{report:?}");
+    assert_eq!(names(&db), ["r1", "p", "r2"]);
+    let after = db.topology();
+    for name in ["p", "r1", "r2"] {
+        let node = |topology: &sea_orm_resolver::Topology| {
+            std::ptr::from_ref(topology.member(name).expect("a member").node()).addr()
+        };
+        assert_eq!(node(&before), node(&after), "{name} is the same node, pools and counters");
+    }
+    assert!(after.member("r1").expect("a member").node().served_reads() >= served);
+    assert_eq!(nodes.count(Step::Close), 0);
+
+    nodes.each(ScriptedNode::forget);
+    write(&db).await?;
+    assert_eq!(nodes.replicas[0].statements(), [WRITE]);
+    transaction.commit().await?;
+    time::sleep(Duration::from_secs(5)).await;
+    assert!(tally(&db, 40).await?.contains_key("p"), "the former primary serves reads as a replica: {}", db.topology());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_not_promoted_does_not_take_the_primarys_seat() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    let before = db.topology();
+    for kill in [false, true] {
+        if kill {
+            nodes.replicas[0].kill();
+        }
+        let error = db.swap_primary(nodes.replicas[0].config()).await.expect_err("it is a replica, and later dead");
+        assert!(error.is_unreachable() && error.node() == Some("r1"), "{error}");
+        assert_eq!(names(&db), ["p", "r1", "r2"]);
+    }
+    nodes.replicas[0].restart();
+    assert_eq!(before.primary().name(), db.topology().primary().name());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_newcomer_fails_a_change_and_joins_as_down_in_a_lenient_one() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connect().await?;
+    let (dead, alive) = (replica("dead"), replica("alive"));
+    dead.kill();
+    let change = || MembershipChange::default().replicas([dead.config(), nodes.replicas[0].config(), alive.config()]);
+    let error = db.swap_members(change()).await.expect_err("a newcomer is dead");
+    assert_eq!(error.node(), Some("dead"), "{error}");
+    assert_eq!(names(&db), ["p", "r1"]);
+
+    let report = db.swap_members(change().lenient()).await.expect("one dead newcomer blocks no other");
+    assert_eq!((report.added, report.down), (vec!["dead".to_owned(), "alive".to_owned()], vec!["dead".to_owned()]));
+    assert_eq!(names(&db), ["p", "dead", "r1", "alive"]);
+    assert_eq!(health(&db, "dead"), Health::Down);
+    let answered = tally(&db, 40).await?;
+    assert!(answered.contains_key("alive") && !answered.contains_key("dead"), "{answered:?}");
+    dead.restart();
+    until_health(&db, "dead", Health::Up).await;
+
+    let (dead_primary, name) = (node("p2", Role::Primary, sea_orm::DbBackend::Postgres), "p2");
+    dead_primary.kill();
+    let change = MembershipChange::default().primary(dead_primary.config()).lenient();
+    assert_eq!(db.swap_members(change).await.expect_err("a primary has to answer").node(), Some(name));
     Ok(())
 }
 
