@@ -70,8 +70,8 @@ async fn main() -> Result<()> {
 }
 
 fn slices(quick: bool) -> Slices {
-    let (rounds, millis) = if quick { (1, 100) } else { (3, 1_000) };
-    Slices { rounds, warm_up: Duration::from_millis(millis / 4), measured: Duration::from_millis(millis) }
+    let (rounds, millis) = if quick { (1, 100) } else { (3, 900) };
+    Slices { rounds, warm_up: Duration::from_millis(millis / 5), measured: Duration::from_millis(millis) }
 }
 
 /// One file in WAL mode; the replicas are further pools on it.

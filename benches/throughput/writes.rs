@@ -32,8 +32,10 @@ const READERS: u64 = 16;
 const WRITES_PER_SECOND: [u32; 4] = [0, 10, 100, 1_000];
 /// The rows that the other tasks write, and that are read.
 const WRITTEN: usize = 16;
-/// Connections of each pool. The primary's pool for reads has its default, half of them.
+/// Connections of each pool. The primary's pool for reads has its default, half of them, or so few that it is always busy:
+/// then the cap on what staleness sends to the primary applies.
 const POOL: u32 = 16;
+const FEW: u32 = 2;
 
 tokio::task_local! {
     /// Whether the present read of this task has waited for a replica.
@@ -53,6 +55,8 @@ pub(crate) struct Slices {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
     Plain,
+    /// On a connection with [`FEW`] read connections to the primary.
+    PlainWhileBusy,
     /// One session for each reader, as for a request that writes nothing.
     Session,
     Eventual,
@@ -82,7 +86,8 @@ type Acknowledged = Arc<[AtomicU64; WRITTEN]>;
 pub(crate) async fn table(urls: &Urls, slices: Slices) -> Result<String> {
     // Another subscriber would be one of the caller's; then the column of the waits stays zero.
     tracing::subscriber::set_global_default(WaitCounter)?;
-    let db = connect(urls).await?;
+    let db = connect(urls, POOL / 2).await?;
+    let busy = connect(urls, FEW).await?;
     db.execute_unprepared("UPDATE customers SET city = '0'").await?;
     let delay = replication_delay(urls).await?;
 
@@ -95,23 +100,29 @@ pub(crate) async fn table(urls: &Urls, slices: Slices) -> Result<String> {
     let acknowledged: Acknowledged = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
     let (mut stale, mut control) = (0, 0);
     for rate in WRITES_PER_SECOND {
-        let writers = Writers::start(&db, rate, &acknowledged);
-        let kinds = [Reads::Plain, Reads::Session, Reads::Eventual];
-        let mut tallies = [const { None }; 3].map(|_: Option<()>| Tally::default());
-        for round in 0..slices.rounds {
-            for turn in 0..kinds.len() {
-                let index = if round.is_multiple_of(2) { turn } else { kinds.len() - 1 - turn };
-                run(&db, kinds[index], slices, &acknowledged, &mut tallies[index]).await?;
+        for (db, kinds) in
+            [(&db, &[Reads::Plain, Reads::Session, Reads::Eventual][..]), (&busy, &[Reads::PlainWhileBusy])]
+        {
+            let writers = Writers::start(db, rate, &acknowledged);
+            let mut tallies: Vec<_> = kinds.iter().map(|_| Tally::default()).collect();
+            for round in 0..slices.rounds {
+                for turn in 0..kinds.len() {
+                    let index = if round.is_multiple_of(2) { turn } else { kinds.len() - 1 - turn };
+                    run(db, kinds[index], slices, &acknowledged, &mut tallies[index]).await?;
+                }
+            }
+            drop(writers);
+            for (kind, tally) in kinds.iter().zip(&mut tallies) {
+                lines.push(tally.line(*kind));
+                match kind {
+                    Reads::Plain | Reads::PlainWhileBusy => stale += tally.older,
+                    Reads::Session => {}
+                    Reads::Eventual => control += tally.older,
+                }
             }
         }
-        drop(writers);
-        for (kind, tally) in kinds.into_iter().zip(&mut tallies) {
-            lines.push(tally.line(kind));
-            println!("{}", lines.last().expect("a line was added"));
-        }
-        stale += tallies[0].older;
-        control += tallies[2].older;
     }
+    busy.close().await?;
     db.close().await?;
     let table = lines.join("\n");
     anyhow::ensure!(stale == 0, "{stale} plain reads were stale:\n{table}");
@@ -119,10 +130,10 @@ pub(crate) async fn table(urls: &Urls, slices: Slices) -> Result<String> {
     Ok(table)
 }
 
-async fn connect(urls: &Urls) -> Result<DatabaseConnection> {
+async fn connect(urls: &Urls, primary_reads: u32) -> Result<DatabaseConnection> {
     let node = |at: usize| NodeConfig::new(&urls.0[at]).name(format!("node-{at}")).max_connections(POOL);
     let builder = DatabaseConnection::builder().primary(node(0)).replicas((1..urls.0.len()).map(node));
-    Ok(builder.connect().await?)
+    Ok(builder.primary_read_connections(primary_reads).connect().await?)
 }
 
 /// The time from the acknowledgement of a write to the moment in which a replica shows the write.
@@ -192,7 +203,7 @@ async fn run(
     let readers: Vec<_> = (0..READERS)
         .map(|seed| {
             let db = match reads {
-                Reads::Plain => db.clone(),
+                Reads::Plain | Reads::PlainWhileBusy => db.clone(),
                 Reads::Session => db.session(),
                 Reads::Eventual => db.with_consistency(Consistency::Eventual),
             };
@@ -255,7 +266,8 @@ struct Counters {
 impl Counters {
     fn of(db: &DatabaseConnection) -> Self {
         let topology = db.topology();
-        let sum = |count: fn(&sea_orm_resolver::Node) -> u64| topology.members().map(|member| count(member.node())).sum();
+        let sum =
+            |count: fn(&sea_orm_resolver::Node) -> u64| topology.members().map(|member| count(member.node())).sum();
         Self {
             by_primary: topology.primary().node().served_reads(),
             by_all: sum(|node| node.served_reads()),
@@ -292,6 +304,7 @@ impl fmt::Display for Reads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plain => "plain `db`",
+            Self::PlainWhileBusy => "plain `db`, the primary busy",
             Self::Session => "explicit session",
             Self::Eventual => "`Eventual`",
         })
