@@ -207,7 +207,9 @@ async fn with_busy_primary(most_questions_per_second: u32) -> Result<(Nodes, Dat
     // Shows how soon the replica has a write, and asks the questions that were saved up.
     for lsn in 1..10 {
         write(&db).await?;
-        [&nodes.primary, &nodes.replicas[0]].map(|node| node.set_wal(SYSTEM, 1, &format!("0/{lsn}00")));
+        for node in [&nodes.primary, &nodes.replicas[0]] {
+            node.set_wal(SYSTEM, 1, &format!("0/{lsn}00"));
+        }
         who(&db).await?;
         time::sleep(Duration::from_millis(10)).await;
     }
