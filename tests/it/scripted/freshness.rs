@@ -204,14 +204,14 @@ async fn with_busy_primary(most_questions_per_second: u32) -> Result<(Nodes, Dat
         builder.max_questions_per_second(most_questions_per_second)
     };
     let db = connected(&nodes, change).await?;
-    // Shows how soon the replica has a write, and asks the questions that were saved up.
-    for lsn in 1..10 {
+    // Shows how soon the replica has a write; then the questions that were saved up are asked.
+    for (lsn, pause) in (2..10).map(|lsn| (lsn, 700)).chain((10..20).map(|lsn| (lsn, 1))) {
         write(&db).await?;
         for node in [&nodes.primary, &nodes.replicas[0]] {
             node.set_wal(SYSTEM, 1, &format!("0/{lsn}00"));
         }
         who(&db).await?;
-        time::sleep(Duration::from_millis(10)).await;
+        time::sleep(Duration::from_millis(pause)).await;
     }
     nodes.primary.on(Step::QueryOne, Behaviour::Slow(Duration::from_secs(1)));
     write(&db).await?;
