@@ -49,8 +49,8 @@ async fn one_client(servers: &Servers, connections: Connections, setup: Setup, t
         last = Some(id);
     }
     let last = last.context("a client writes")?;
-    let quiet = replicas_serve_when_it_is_quiet(&db, async || client.finds(at, last).await).await?;
-    tally.proves(&name, quiet)?;
+    tally.proves(&name)?;
+    replicas_serve_when_it_is_quiet(&name, &db, async || client.finds(at, last).await).await?;
     ensure!(client.has_token() == (setup != Setup::Plain), "{name}: only the layer gives tokens");
     db.close().await?;
     Ok(())
