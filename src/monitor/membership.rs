@@ -153,7 +153,8 @@ impl Monitor {
         let plans = plan_nodes(&self.writer.settings, &fields, &taken)?;
         self.check_backends(&before, &plans)?;
 
-        let takes_seat = plans.first().is_some_and(|plan| plan.role == Role::Primary && !is_unchanged(&before.primary, plan));
+        let takes_seat =
+            plans.first().is_some_and(|plan| plan.role == Role::Primary && !is_unchanged(&before.primary, plan));
         // The present primary is asked first, so that the new one is not behind only because it was asked earlier.
         let must_have = if takes_seat { self.positions_to_keep(&before).await } else { Vec::new() };
         let mut report = SwapReport::default();

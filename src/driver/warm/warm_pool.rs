@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use super::permits::{Closed, Permit, Permits};
-use crate::driver::{WriteProgress, seaorm::{count_idle, count_in_use}};
+use crate::driver::{
+    WriteProgress,
+    seaorm::{count_idle, count_in_use},
+};
 
 /// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
