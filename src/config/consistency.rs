@@ -10,7 +10,7 @@ use super::duration;
 ///
 /// | | on plain `db`, a read sees | in an explicit session, a read sees |
 /// |---|---|---|
-/// | `Eventual` | whatever its replica has | whatever its replica has, and nothing older than the session has read |
+/// | `Eventual` | the state of the replica that serves it | the same |
 /// | `Session` | every acknowledged write of the process | what the session wrote and read |
 /// | `Process` | as `Session` | what the session wrote and read, and every acknowledged write of the process |
 /// | `BoundedStaleness(d)` | all writes older than `d`, of every process; no process floor | the same, and what the session wrote and read |
