@@ -198,7 +198,7 @@ impl DatabaseConnection {
 
 /// SeaORM's access control checks statements on a handle of its own, so all of it runs on the
 /// primary. The rules belong to the node that is the primary when they are loaded: after
-/// [`swap_primary`](Self::swap_primary) load them again; until then nobody is let in.
+/// [`swap_primary`](Self::swap_primary) load them again; until then every user is refused.
 #[cfg(feature = "rbac")]
 impl DatabaseConnection {
     /// Loads the rules from the primary.
