@@ -50,6 +50,7 @@ macro_rules! implement_lending {
             /// It stays that node's. Each write that SeaORM's metric callback tells of (all but unprepared
             /// statements) raises the floor, and so does the moment in which the connections then in use
             /// have come back, at most `unknown_outcome_hold` (the statement time-out, else 30 s) later.
+            /// The floor of an explicit session rises with the statements alone, not with a COMMIT.
             fn as_ref(&self) -> &sea_orm::DatabaseConnection {
                 self.lend()
             }
