@@ -46,6 +46,16 @@ pub use token::CausalToken;
 ///
 /// Every change makes a new one; an operation loads one snapshot and decides on it alone.
 /// `Display` prints a table, serde the same data.
+///
+/// # Example
+/// ```
+/// # let db = sea_orm_resolver::DatabaseConnection::default();
+/// let topology = db.topology();
+/// for member in topology.members() {
+///     println!("{}: {:?}, {} reads", member.name(), member.health(), member.node().served_reads());
+/// }
+/// assert!(topology.replicas().is_empty());
+/// ```
 #[derive(Clone)]
 pub struct Topology {
     pub(crate) generation: u64,
