@@ -1,4 +1,4 @@
-//! A session that goes on elsewhere: what it must see, as a token for another process.
+//! Tokens of sessions: another process continues a session after the writes and reads that the token names.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +19,13 @@ use crate::{
 };
 
 impl DatabaseConnection {
-    /// What a session must see from here on, as a short text for a header, a cookie or a message: a session that
-    /// begins [after it](Self::session_after), in whatever process, sees what this one has written, and an explicit
-    /// one also what it has read. An explicit session that did neither has a token that asks for nothing; that of a plain
-    /// handle stands for every write of this process, because those of one task may be forgotten.
+    /// What a session must see from here on, as a short text for a header, a cookie or a message. A session that
+    /// begins [after the token](Self::session_after), in whatever process, sees the writes of this session and,
+    /// when this session is explicit, its reads too. The token of an explicit session that neither wrote nor read
+    /// asks for nothing; the token of a plain handle stands for every write of this process.
     ///
-    /// Costs nothing where the primary was asked for its position since the session's last write. Where it was not, it
-    /// waits for the next time, which all who want to know share: at most 5 ms and a round trip.
+    /// A token costs nothing when the primary was asked for its position after the session's last write. Otherwise
+    /// the call waits for the next question, which all waiting calls share: at most 5 ms and a round trip.
     ///
     /// ```no_run
     /// # async fn f(db: sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
@@ -39,7 +39,7 @@ impl DatabaseConnection {
     /// ```
     ///
     /// # Errors
-    /// When the primary does not say where it is within the selection time-out of reads (1 s).
+    /// The primary does not give its position within the selection time-out of reads (1 s).
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -50,9 +50,9 @@ impl DatabaseConnection {
 
     /// An explicit session that sees what the session of the token had written and read when the token was made.
     ///
-    /// Its reads go to the primary until a replica is known to have that. A token of another cluster, or of a
-    /// history that a failover has cut off, is no use here: the session then reads from the primary for its whole
-    /// life, a warning says so, and [`explain`](Self::explain) too.
+    /// Its reads go to the primary until a replica is known to have the token's position. A token of another
+    /// cluster, or of a history that a failover has cut off, cannot be compared here: the session then reads from
+    /// the primary for its whole life, and a warning and [`explain`](Self::explain) say so.
     #[must_use]
     pub fn session_after(&self, token: &CausalToken) -> Self {
         self.with_session(HandleSession::Explicit(Arc::new(self.shared().session_after(token))))
@@ -65,18 +65,19 @@ impl Shared {
             SessionRef::Explicit(session) => (session.written_and_read(), session.awaited()),
             SessionRef::Process => (self.process_floor.get(), None),
         };
-        // It may have seen nothing newer yet than what it began after, or it read that from the primary.
+        // The session may have seen nothing newer than the position it began after, or it read newer rows from the
+        // primary.
         let begun_after = begun_after.map(|position| (*position).clone());
         let begun_after = CausalToken::new(begun_after, Duration::ZERO, Duration::ZERO);
         if floor.is_none() {
             return Ok(begun_after);
         }
-        // A write of unknown outcome that cannot happen any more may have happened until it could not.
+        // A write of unknown outcome whose hold is over may have happened before the hold ended.
         let (seen, _, open_until) = floor.parts();
         let open_until = if open_until <= self.now() { open_until } else { Tick::default() };
         let position = self.position_after(seen, open_until).await?;
         let (now, (_, written_at, open_until)) = (self.now(), floor.parts());
-        // A session that only the primary can serve has seen what the primary has, and goes on from there.
+        // A session that only the primary can serve has seen the primary's state, and goes on from that state.
         let open_for = if open_until == Tick::NEVER { Duration::ZERO } else { open_until.since(now) };
         let sticks_for = match written_at {
             Tick(0) => Duration::ZERO,
@@ -85,7 +86,8 @@ impl Shared {
         Ok(CausalToken::new(position, open_for, sticks_for).merge(&begun_after))
     }
 
-    /// Where the primary was at some time after `seq`, and later than `at`; `None` where that cannot be told.
+    /// The primary's position at some time after `seq` and later than `at`; `None` where the position cannot be
+    /// told.
     async fn position_after(&self, seq: Seq, at: Tick) -> Result<Option<Position>, DbErr> {
         let timeout = self.settings().read_selection_timeout;
         let started = self.now();
@@ -97,7 +99,7 @@ impl Shared {
                 return Ok(None);
             }
             if topology.is_single() {
-                // Nobody watches it.
+                // No task watches the primary's position.
                 return time::timeout(timeout, self.monitor.ask_position())
                     .await
                     .unwrap_or_else(|_| Err(self.nowhere(timeout).into()));
@@ -129,8 +131,8 @@ impl Shared {
         if !token.sticks_for().is_zero() {
             floor = floor.join(Floor::sticking(now.at, token.sticks_for(), self.settings().stick_after_write));
             if token.position().is_none() {
-                // It has no place that a replica with positions could be compared with: for those it is a write that
-                // may still arrive.
+                // The token has no position that a replica with positions could be compared with: for such replicas
+                // the token is a write that may still arrive.
                 floor = floor.join(Floor::open(now, now.at.after(token.sticks_for())));
             }
         }
@@ -146,8 +148,8 @@ impl Shared {
         session
     }
 
-    /// Looks whether the primary's history has come to where the session begins, and if so what a replica must have
-    /// reached for it.
+    /// Looks whether the primary's history has reached the position after which the session begins, and if so,
+    /// which floor a replica must have reached for the session.
     pub(super) fn look_for_awaited(&self, session: &Session) {
         let Some(position) = session.awaited() else { return };
         let place = self.cell().load().place_of(&position, session.awaits_since());
@@ -163,8 +165,8 @@ impl Shared {
     }
 }
 
-/// The floor of a session that only the primary can serve. All it was promised was written by `now`, so where the
-/// primary is asked after that, its token may begin.
+/// The floor of a session that only the primary can serve. All that the session was promised was written by `now`,
+/// so the token may begin at a position for which the primary is asked after `now`.
 fn primary_from(now: Stamp) -> Floor {
     Floor::open(now, Tick::NEVER)
 }

@@ -1,4 +1,4 @@
-//! Where SeaORM or a helper takes a type of SeaORM's by name: what turns ours into it, and back.
+//! Conversions between the handles of this crate and the types that SeaORM or a helper takes by name.
 
 use sea_orm::{DatabaseConnectionType, DatabaseExecutor, IntoDatabaseExecutor, sqlx};
 
@@ -12,7 +12,7 @@ impl Default for DatabaseConnection {
 }
 
 impl From<DatabaseConnectionType> for DatabaseConnection {
-    /// As from the SeaORM connection that it makes.
+    /// Wraps the SeaORM connection that `inner` makes.
     fn from(inner: DatabaseConnectionType) -> Self {
         sea_orm::DatabaseConnection::from(inner).into()
     }
@@ -42,29 +42,29 @@ impl From<sqlx::SqlitePool> for DatabaseConnection {
     }
 }
 
-/// What turns a handle that has `lend` into SeaORM's handle of the primary.
+/// Converts a handle that has `lend` into SeaORM's handle of the primary.
 macro_rules! implement_lending {
     ($handle:ident) => {
         impl AsRef<sea_orm::DatabaseConnection> for $handle {
-            /// SeaORM's own handle of the node that is the primary now, for helpers that take one.
-            /// It stays that node's. Because nobody sees the end of what is written through it, the
-            /// session reads from the primary for `unknown_outcome_hold` (the statement time-out,
-            /// else 30 s), and again after each write that SeaORM tells of.
+            /// SeaORM's own handle of the node that is the primary now, for helpers that take one. The handle stays
+            /// with that node. The floors rise with each write that SeaORM's metric callback tells of, and again
+            /// when the connections in use through such handles have come back (at the latest after
+            /// `unknown_outcome_hold`). Not told: `execute_unprepared` and raw sqlx.
             fn as_ref(&self) -> &sea_orm::DatabaseConnection {
                 self.lend()
             }
         }
 
         impl<'c> From<&'c $handle> for DatabaseExecutor<'c> {
-            /// On the node that is the primary now; see `AsRef` for what the session makes of it.
+            /// An executor on the node that is the primary now; see `AsRef` for the floors of its writes.
             fn from(connection: &'c $handle) -> Self {
                 DatabaseExecutor::Connection(connection.lend())
             }
         }
 
         impl<'c> IntoDatabaseExecutor<'c> for &'c $handle {
-            /// What `Migrator::up(&db, None)` asks for. On the node that is the primary now; see
-            /// `AsRef` for what the session makes of it.
+            /// The conversion that `Migrator::up(&db, None)` asks for. On the node that is the primary now; see
+            /// `AsRef` for the floors of its writes.
             fn into_database_executor(self) -> DatabaseExecutor<'c> {
                 self.into()
             }
@@ -79,7 +79,7 @@ impl AsRef<sea_orm::DatabaseTransaction> for DatabaseTransaction {
     /// SeaORM's own transaction, for helpers that take one.
     ///
     /// # Panics
-    /// On a scripted node of a simulator, which has none.
+    /// The transaction runs on a scripted node of a simulator, which has no SeaORM transaction.
     fn as_ref(&self) -> &sea_orm::DatabaseTransaction {
         self.seaorm()
     }
@@ -98,9 +98,9 @@ impl<'c> IntoDatabaseExecutor<'c> for &'c DatabaseTransaction {
 }
 
 impl IntoDatabaseExecutor<'static> for DatabaseTransaction {
-    /// Gives the transaction away. It is no operation of its node any more, and its outcome is
-    /// unknown: the session reads from the primary for `unknown_outcome_hold` (the statement
-    /// time-out, else 30 s).
+    /// Gives the transaction away. The transaction is no operation of its node any more, and its outcome is
+    /// unknown: an explicit session reads from the primary for `unknown_outcome_hold` (the statement time-out, else
+    /// 30 s).
     fn into_database_executor(self) -> DatabaseExecutor<'static> {
         DatabaseExecutor::OwnedTransaction(self.into_seaorm())
     }

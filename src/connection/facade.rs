@@ -30,9 +30,9 @@ use crate::{
 
 /// A connection to one primary and any number of replicas that can be used like SeaORM's own.
 ///
-/// `&db` is a SeaORM connection: each statement is routed by what it is. [`read`](Self::read) and
-/// [`write`](Self::write) say it by hand. Clones are handles of the same connection; the last one
-/// ends its monitor.
+/// `&db` is a SeaORM connection: the text of each statement decides its route. [`read`](Self::read) and
+/// [`write`](Self::write) choose the route by hand. Clones are handles of the same connection; dropping the last
+/// one ends the monitor.
 #[derive(Clone)]
 pub struct DatabaseConnection {
     shared: Arc<Shared>,
@@ -63,16 +63,17 @@ impl DatabaseConnection {
         WriteConn::new(Arc::clone(&self.shared), &self.context())
     }
 
-    /// An explicit session (a request, a job): the handle is the session, and clones of it share
-    /// it, in whatever task they are used. It draws its node once and keeps it while that has what the session wrote,
-    /// and never reads an older state of the database than it has read before.
+    /// An explicit session (a request, a job). The handle is the session, and its clones share the session in
+    /// whatever task they are used. The session draws its node once and keeps to that node while the node has the
+    /// session's writes. A read of the session never sees an older state of the database than the session has read
+    /// before.
     #[must_use]
     pub fn session(&self) -> Self {
         self.with_session(HandleSession::Explicit(Arc::default()))
     }
 
-    /// Runs a future so that plain handles of this connection inside it belong to `session`: what a
-    /// middleware uses. A handle that is no explicit session is given one for the future's life.
+    /// Runs a future so that plain handles of this connection inside it belong to `session`; a middleware uses
+    /// this. A handle without an explicit session is given one for the future's life.
     ///
     /// # Cancel safety
     /// That of the future.
@@ -96,8 +97,8 @@ impl DatabaseConnection {
         self.options.consistency
     }
 
-    /// The same session, with every decision about its operations written into `log`: also those of read
-    /// and write connections made from this handle. A decision costs about a microsecond more then.
+    /// The same session, with every decision about its operations written into `log`. Read and write connections
+    /// made from this handle write into the same log. A recorded decision costs about a microsecond more.
     ///
     /// ```no_run
     /// # async fn f(db: sea_orm_resolver::DatabaseConnection) -> Result<(), sea_orm::DbErr> {
@@ -113,8 +114,8 @@ impl DatabaseConnection {
         Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
 
-    /// Which node would run a statement for this handle now, and why. Runs nothing, draws nothing and
-    /// takes no place on a node; where a draw would decide, the likeliest node is named.
+    /// The node that would run a statement for this handle now, and the reason. Runs nothing, draws nothing and
+    /// takes no lease; where a draw would decide, the likeliest node is named.
     pub fn explain(&self, statement: &Statement) -> RouteDecision {
         let shared = &self.shared;
         let context = self.context();
@@ -133,8 +134,9 @@ impl DatabaseConnection {
         decision.about(&statement.sql, shared.router().shown(&statement.sql))
     }
 
-    /// SeaORM's own handle of the primary's read-write pool, for what takes one by name. What is written
-    /// through it raises no floor. It stays the handle of the node that is the primary now.
+    /// SeaORM's own handle of the primary's read-write pool, for helpers that take this type by name. Writes
+    /// through the handle raise the floors as far as SeaORM's metric callback tells of them: neither
+    /// `execute_unprepared` nor raw sqlx is told. The handle stays with the node that is the primary now.
     ///
     /// Migrations and schema sync take `&db` as it is, and access control has the methods of SeaORM;
     /// [`drop_in`](crate::drop_in) shows them.
@@ -148,17 +150,17 @@ impl DatabaseConnection {
         self.shared.topology()
     }
 
-    /// Reads that a server did not run and the primary did, since the connection was opened: those that
-    /// write in a way their text does not show, and on PostgreSQL those of unlogged tables. Each shape of
-    /// statement is tried again after ten minutes, so a number that grows faster means many shapes: send
-    /// them to the primary by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
+    /// How many reads the primary ran after a server had refused them, since the connection was opened: reads that
+    /// write in a way their text does not show, and on PostgreSQL reads of unlogged tables. Each shape of statement
+    /// is tried again after ten minutes, so a number that grows faster means many shapes: send them to the primary
+    /// by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
     pub fn reads_rerun_on_primary(&self) -> u64 {
         self.shared.rerun_on_primary.load(Ordering::Relaxed)
     }
 
-    /// Makes `nodes` the replicas, atomically: new nodes are connected and have to answer first,
-    /// equal ones keep their pools, removed ones finish what runs on them and are closed. No
-    /// operation fails because of it.
+    /// Makes `nodes` the replicas, atomically. New nodes are connected and have to answer first, equal nodes keep
+    /// their pools, and removed nodes finish their running operations and are closed. No operation fails because of
+    /// the swap.
     ///
     /// # Errors
     /// A node that cannot work or does not answer within the connect time-out (2 s); then nothing
@@ -185,10 +187,10 @@ impl DatabaseConnection {
         self.shared.monitor.add_replica(node.into()).await
     }
 
-    /// Removes a replica and waits until what runs on it has ended (at most the drain time-out, 30 s).
+    /// Removes a replica and waits until its running operations have ended (at most the drain time-out, 30 s).
     ///
     /// # Errors
-    /// No replica has this name; or operations still run after the drain time-out: they go on.
+    /// No replica has this name; or operations still run after the drain time-out: those operations go on.
     ///
     /// # Cancel safety
     /// The replica leaves when it is this change's turn (another change may be connecting nodes); from
@@ -202,9 +204,9 @@ impl DatabaseConnection {
     /// and changes its seat. The former primary leaves; [`swap_members`](Self::swap_members) can keep it as a replica.
     ///
     /// # Errors
-    /// The node does not answer, or says it is a replica; or it is known to lack data that this process may have written
-    /// or read, or belongs to another cluster ([`swap_primary_with`](Self::swap_primary_with) accepts both). Then nothing
-    /// has changed.
+    /// The node does not answer, or says that it is a replica; or the node is known to lack data that this process
+    /// may have written or read, or belongs to another cluster ([`swap_primary_with`](Self::swap_primary_with)
+    /// accepts both). Then nothing has changed.
     ///
     /// # Cancel safety
     /// As [`swap_replicas`](Self::swap_replicas).
@@ -212,10 +214,10 @@ impl DatabaseConnection {
         self.swap_primary_with(node, SwapOptions::default()).await
     }
 
-    /// As [`swap_primary`](Self::swap_primary), with what the caller accepts.
+    /// As [`swap_primary`](Self::swap_primary), with the conditions that the caller accepts.
     ///
     /// # Errors
-    /// As [`swap_primary`](Self::swap_primary), but for what is accepted.
+    /// As [`swap_primary`](Self::swap_primary), except for the accepted conditions.
     ///
     /// # Cancel safety
     /// As [`swap_replicas`](Self::swap_replicas).
@@ -255,8 +257,8 @@ impl DatabaseConnection {
         self.shared.monitor.set_weight(name.as_ref(), weight("weight", value)?)
     }
 
-    /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until what runs on
-    /// it has ended (at most the drain time-out, 30 s).
+    /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until its running operations have
+    /// ended (at most the drain time-out, 30 s).
     ///
     /// # Errors
     /// No replica has this name; or operations still run after the drain time-out.
@@ -291,7 +293,7 @@ impl DatabaseConnection {
         Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
 
-    /// Whose operation one is that begins now.
+    /// The context of an operation that begins now.
     pub(super) fn own_context(&self) -> Context {
         self.options.context(self.shared.id)
     }
@@ -332,7 +334,7 @@ impl Routed for DatabaseConnection {
             return Ok(Route::Primary(WriteEffect::Written));
         }
         if options.isolation_level == Some(IsolationLevel::Serializable) {
-            // No standby can run it, and the primary runs it as it would without us.
+            // No standby can run the statement, and the primary runs it as SeaORM alone would.
             return Ok(Route::Primary(WriteEffect::Nothing));
         }
         Ok(Route::Read(ReadRoute { affinity: context.session.affinity(), ..ReadRoute::anywhere() }))

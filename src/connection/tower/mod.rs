@@ -2,7 +2,7 @@
 //!
 //! Each request is a [session](crate::DatabaseConnection::session). When it has written, its response carries a
 //! [`CausalToken`] in a header and in a cookie, and the next request with it begins after those writes.
-//! Handlers use the facade as plain state and know nothing of it:
+//! Handlers use the facade as plain state and need to know nothing of the layer:
 //!
 //! ```no_run
 //! use axum::{Router, extract::State, routing::get};
@@ -29,17 +29,19 @@
 //! # What travels
 //!
 //! * A token comes in the header `x-causal-token`, in the cookie `causal_token`, or in both; several are merged.
-//!   What is no token is ignored, so that no request fails because of it; an event at `DEBUG` says so.
-//! * A request that wrote nothing sets nothing and asks the primary nothing. One that wrote waits, before the head
-//!   of its response goes out, until the primary was asked where it is: a round trip, and up to 5 ms more under
-//!   load, because one question serves all who write meanwhile; at most the selection time-out of reads (1 s).
-//!   A write whose outcome is unknown counts, and so does a transaction that was rolled back.
-//! * When the primary does not say where it is, the response goes out unharmed, with a token that asks for the
-//!   primary: the client's older one would let it miss what it has just written. A `WARN` says so.
-//! * A token that is of no use here (of another cluster, of a history that a failover cut off, or one that asks
-//!   for the primary) makes its request read from the primary. The response then carries a fresh one, although
-//!   nothing was written: what the primary has now, is what the client must not fall behind.
-//! * What a request *reads* is not carried: of two requests that wrote nothing, the second may see an older state.
+//!   A text that is no token is ignored, so that no request fails because of it; an event at `DEBUG` says so.
+//! * A request that wrote nothing sets no token and asks the primary nothing. A request that wrote waits, before
+//!   the head of its response goes out, until the primary has given its position: a round trip, and up to 5 ms more
+//!   under load, because all requests that write meanwhile share one question; at most the selection time-out of
+//!   reads (1 s). A write of unknown outcome counts, and so does a transaction that was rolled back.
+//! * When the primary does not give its position, the response goes out unchanged, with a token that asks for the
+//!   primary: with its older token the client would miss what it has just written. A `WARN` says so.
+//! * A token that cannot be compared here (of another cluster, of a history that a failover cut off, or one that
+//!   asks for the primary) makes its request read from the primary. The response then carries a fresh token
+//!   although the request wrote nothing: the client has seen the primary's state and must not fall behind that
+//!   state.
+//! * The *reads* of a request are not carried: of two requests that wrote nothing, the second may see an older
+//!   state.
 //!
 //! # Where to put it
 //!
@@ -47,12 +49,12 @@
 //! axum's `HandleErrorLayer`): the write that was cut short may happen yet, and only a response that passes here
 //! tells the client. An error of the inner service passes as it is, and no token with it.
 //!
-//! * **Tasks** that a handler spawns are sessions of their own. Hand them [`RequestSession`], which the layer puts
-//!   into the request's extensions; what they write after the response has begun is not in its token.
+//! * **Tasks** that a handler spawns are not in the request's session. Hand them [`RequestSession`], which the
+//!   layer puts into the request's extensions; their writes after the response has begun are not in its token.
 //! * **Bodies** are polled after the head is ready, outside of the session: a body that reads takes
-//!   [`RequestSession`] along; what a body writes is in no token.
+//!   [`RequestSession`] along; the writes of a body are in no token.
 //! * **CORS**: a page of another origin reads the header only if `Access-Control-Expose-Headers` names it.
-//! * **Shared caches** must not keep a response with a token: it is one client's.
+//! * **Shared caches** must not keep a response with a token: the token belongs to one client.
 //! * **Requests of one client at the same time**: a cookie holds the token of the response that came last. A
 //!   client that keeps tokens itself, out of headers, [merges](CausalToken::merge) them.
 //! * **Programs that keep the header's token** drop it after a minute, as the cookie does by itself: the times in
@@ -62,8 +64,8 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping the future of a request drops the handler's. No token goes out then: the client knows as little of
-//! what was written as of any answer that it did not get.
+//! Dropping the future of a request drops the handler's future. No token goes out then: the client knows as little
+//! of the request's writes as after any answer that it did not get.
 
 mod carry;
 mod cookie;
@@ -83,8 +85,8 @@ use super::facade::DatabaseConnection;
 #[cfg(doc)]
 use crate::CausalToken;
 
-/// Makes each request a session of one connection, which begins after what the client wrote before. The
-/// [module](self) says what travels and where it belongs.
+/// Makes each request a session of one connection; the session begins after the client's earlier writes. The
+/// [module](self) describes what travels and where the layer belongs.
 ///
 /// Cheap to clone. It holds a handle of the connection.
 #[derive(Clone, Debug)]

@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use super::permits::{Closed, Permit, Permits};
-use crate::driver::{WriteProgress, seaorm::{count_idle, count_in_use}};
+use crate::driver::{
+    WriteProgress,
+    seaorm::{count_idle, count_in_use},
+};
 
 /// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -72,8 +75,8 @@ impl<DB: Database> IdleList<DB> {
     }
 }
 
-/// A connection of the pool. Dropping it gives it back by sqlx's own way: with a ping, which also reads the rest of an
-/// answer that its statement left unread.
+/// A connection of the pool. Dropping the value gives the connection back by sqlx's own way: with a ping, which also
+/// reads the rest of an answer that its statement left unread.
 struct WarmConnection<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,
