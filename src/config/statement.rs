@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Sends statements of one shape to a chosen route, whatever their text says.
 ///
-/// Statements have the same shape when they differ only in their literals, parameters, white space,
-/// comments and the case of their words; a list of literals counts as one. Any statement of the shape can represent
-/// the shape:
+/// Statements have the same shape when they differ only in their literals, parameters, white space, comments and
+/// the case of their words; a list of literals counts as one. Any statement of the shape can represent the shape:
 ///
 /// ```
 /// # use sea_orm_resolver::{Config, StatementRoute, StatementRule};

@@ -19,8 +19,8 @@ use crate::topology::{Floor, Lane, NodeId, Tick};
 const LOOK: Duration = Duration::from_millis(5);
 
 /// An append-only list: one SeaORM handle for each primary that was lent. Clones start empty.
+///
 /// The handle of a primary that left stays in the list. Its pool is closed by then, unless the pool was given open.
-/// given to us open.
 #[derive(Debug, Default)]
 pub(super) struct Lent {
     first: LinkSlot,

@@ -161,7 +161,7 @@ const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
 /// A server that does not know its position is asked for it again after this time.
 const ASK_AGAIN_FOR_POSITION: Duration = Duration::from_secs(60);
 
-/// Where probes are further apart than this, the connection is closed in between.
+/// When probes are further apart than this, the connection is closed in between.
 const KEEP_LINK_FOR: Duration = Duration::from_secs(10);
 
 /// The rhythm of a prober follows from the connection's seed, if it has one.
@@ -194,7 +194,7 @@ impl Prober {
     async fn attend(self, writer: &Writer) -> Self {
         let (node, turn) = (Arc::clone(&self.node), Arc::clone(&self.turn));
         let failures = self.failures.saturating_add(1);
-        // What the panic leaves behind, the connection and the rhythm, is dropped with it.
+        // The panic drops the connection and the rhythm.
         match AssertUnwindSafe(self.next(writer)).catch_unwind().await {
             Ok(prober) => prober,
             Err(_) => {

@@ -10,7 +10,7 @@ use crate::topology::{
     Floor, Freshness, Generation, Lane, Member, Node, NodeId, Reliance, Role, Seq, Tick, Topology, Unfit,
 };
 
-/// What a read requires of the node that serves it.
+/// The requirement of a read on the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
     /// Any state of the database.

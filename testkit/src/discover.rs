@@ -35,7 +35,7 @@ struct Wanted {
     variable: &'static str,
     server: &'static str,
     installer: &'static str,
-    /// Where the installer may be, seen from the server's folder.
+    /// The folders of the installer, seen from the server's folder.
     installer_near: &'static [&'static str],
     usual: &'static [&'static str],
     oldest: (u32, u32),

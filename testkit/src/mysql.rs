@@ -39,7 +39,7 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
             let mut server = Command::new(&found.server);
             server.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
             server.arg(format!("--tmpdir={}", scratch.path().display())).args(ALWAYS);
-            server.arg("--disable-log-bin"); // what a template holds is not replicated
+            server.arg("--disable-log-bin"); // the content of a template is not replicated
             server
         };
         process::run(server().arg("--initialize-insecure"), account, scratch)?;

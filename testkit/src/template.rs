@@ -16,7 +16,7 @@ const FORMAT: u32 = 1;
 /// Below this `/dev/shm` is a container's default of 64 MB, which one cluster fills.
 const ENOUGH_BYTES: u64 = 1 << 30;
 
-/// Where clusters and templates live: `TESTKIT_DIR`, else memory, else the temporary folder.
+/// The folder of clusters and templates: `TESTKIT_DIR`, else memory, else the temporary folder.
 pub(crate) fn home() -> PathBuf {
     if let Some(chosen) = env::var_os("TESTKIT_DIR") {
         return PathBuf::from(chosen);

@@ -6,7 +6,7 @@ use sea_orm_resolver::{DatabaseConnection, DatabaseTransaction, NodeConfig};
 
 use crate::{files::SharedFile, servers::Servers};
 
-/// What makes the session of a READ ONLY transaction writable, by the dialect.
+/// The statement that makes the session of a READ ONLY transaction writable, by the dialect.
 fn unlocking(backend: DbBackend) -> &'static [&'static str] {
     match backend {
         DbBackend::Postgres => &[
@@ -30,7 +30,7 @@ enum Ended {
     Dropped,
 }
 
-/// What the session of a transaction says of its own default.
+/// The default access mode of a transaction's session, as the session reports it.
 async fn is_read_only(transaction: &DatabaseTransaction) -> Result<bool> {
     let backend = transaction.get_database_backend();
     let sql = match backend {
@@ -62,7 +62,7 @@ async fn end(transaction: DatabaseTransaction, ended: Ended) -> Result<()> {
     Ok(())
 }
 
-/// Of one connection for reads, so that the next user has the same session.
+/// A pool of one connection for reads, so that the next user has the same session.
 async fn the_next_user_is_read_only(primary: NodeConfig, replica: NodeConfig) -> Result<()> {
     let db = DatabaseConnection::builder().primary(primary).replica(replica.max_connections(1)).connect().await?;
     db.set_primary_read_share(0.0)?;

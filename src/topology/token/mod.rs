@@ -9,8 +9,8 @@ use std::{fmt, time::Duration};
 
 use super::position::Position;
 
-/// What a session must see after its writes, as a short text for a header or a cookie: the next
-/// request then reads them, whichever process serves it.
+/// The floor of a session after its writes, as a short text for a header or a cookie: the next request then reads
+/// the writes, whichever process serves it.
 ///
 /// `Display` and `FromStr` convert to the text and back, and serde uses the same text:
 ///

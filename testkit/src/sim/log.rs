@@ -101,7 +101,7 @@ pub(super) struct Timeline {
     pub(super) number: u32,
     /// The server whose GTIDs new commits get.
     pub(super) origin: u32,
-    /// Where the log begins.
+    /// The begin of the log.
     pub(super) base: Lsn,
     pub(super) records: Vec<Record>,
 }

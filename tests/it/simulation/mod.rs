@@ -1,7 +1,6 @@
-//! Many small worlds: sessions write and read while replicas fall behind, break, come back and are
-//! promoted, and after every read it is checked that it may be what it is. The topology, the monitor and
-//! the selection are the real ones; the servers are the model of `testkit::sim`; the clock is paused, and
-//! everything follows from a number.
+//! Many small worlds: sessions write and read while replicas fall behind, break, come back and are promoted, and
+//! every read is checked: its rows must be allowed. The topology, the monitor and the selection are the real ones;
+//! the servers are the model of `testkit::sim`; the clock is paused, and everything follows from a number.
 //!
 //! * `SIM_SEEDS=100000 cargo test --test it simulation` plays more of them.
 //! * `SIM_SEED=17 cargo test --test it simulation` plays one, and prints what happened in it.
@@ -25,11 +24,11 @@ use std::{
 use ledger::Tally;
 use scenario::Detail;
 
-/// How many simulations are played when nobody says otherwise.
+/// How many simulations are played by default.
 const SEEDS: u64 = 10_000;
 
 #[test]
-fn what_a_session_reads_is_never_older_than_it_may_be() {
+fn a_session_never_reads_an_older_state_than_it_may() {
     if let Some(seed) = number("SIM_SEED") {
         let (result, trace) = scenario::run(seed, &Arc::default(), Detail::Probes);
         println!("{trace}");
@@ -69,7 +68,7 @@ fn what_a_session_reads_is_never_older_than_it_may_be() {
     tally.is_worth_something(seeds);
 }
 
-/// What a seed does follows from the seed alone.
+/// The events of a seed follow from the seed alone.
 #[test]
 fn a_simulation_replays_exactly() {
     for seed in 0..30 {
