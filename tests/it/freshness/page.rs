@@ -39,7 +39,7 @@ async fn emit(length: u64, to: &impl ConnectionTrait) -> Result<()> {
 }
 
 /// Raises an amount through `session` in a transaction that also emits a message, of which `length` is
-/// told where in the log it begins. Returns that place, and where the primary says it ends.
+/// given the position of its begin in the log. Returns that position, and the end that the primary reports.
 async fn write(
     session: &DatabaseConnection,
     plain: &impl ConnectionTrait,

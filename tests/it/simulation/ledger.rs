@@ -252,8 +252,8 @@ impl Ledger {
         let weather = self.cluster.weather(begun.at - AFTERMATH, Instant::now());
         let (who, text) = (Arc::clone(&begun.terms.who), error.to_string());
         self.cluster.note(move |f| write!(f, "{who}: read failed: {text}"));
-        // A read that moves to another node can bear one trouble. One that asks the primary alone meets none of the
-        // replicas', and while the primary is well nobody can say that no node is eligible.
+        // A read that moves to another node can bear one trouble. A read that asks the primary alone meets none of the
+        // replicas' troubles, and while the primary is well no error may say that no node is eligible.
         let bearable = if begun.terms.is_fragile { 0 } else { 1 };
         let blames_replicas = begun.terms.consistency != Consistency::Strong
             && !Error::from_db_err(error).is_some_and(Error::is_no_eligible_node);
