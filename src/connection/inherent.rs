@@ -221,8 +221,8 @@ impl DatabaseConnection {
         self.primary().replace_rbac(engine);
     }
 
-    /// A connection to the primary on which this user may do what the rules say. What is written
-    /// through it raises no floor.
+    /// A connection to the primary on which this user may run the statements that the rules allow. Writes through the
+    /// connection raise the floors as those through [`primary`](Self::primary) do.
     ///
     /// # Errors
     /// When no rules were loaded for the node that is the primary now.

@@ -22,8 +22,9 @@ use crate::{
 /// A connection to one node for reads, made by
 /// [`DatabaseConnection::read`](crate::DatabaseConnection::read).
 ///
-/// The node is drawn when the value is made, and reads keep to that node. Another node is drawn when the node left
-/// or is down, and the new node has everything that was read before. A statement that is not a plain read is
+/// The node is drawn when the value is made, and reads keep to that node. A read that must see a write which the node
+/// is not known to have goes to the primary, and later reads return to the node. Another node is drawn when the node
+/// left or is down, and the new node has everything that was read before. A statement that is not a plain read is
 /// refused before it reaches a server, with an error that [`Error::from_db_err`](crate::Error::from_db_err) gives
 /// back. (A function that is not built in, and that the database does not list as `VOLATILE`, is tried; a server
 /// refuses its writes.) `begin` and `transaction` start READ ONLY transactions. The sessions of the connection are

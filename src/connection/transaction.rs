@@ -131,13 +131,13 @@ impl DatabaseTransaction {
     /// Commits.
     ///
     /// # Errors
-    /// When the connection is lost before the answer, the outcome is unknown: the COMMIT is never repeated, and the
-    /// session reads from the primary for `unknown_outcome_hold`.
+    /// When the connection is lost before the answer, the outcome is unknown: the COMMIT is never repeated, and an
+    /// explicit session reads from the primary for `unknown_outcome_hold`.
     ///
     /// # Cancel safety
     /// Once the future was polled, the COMMIT runs to its end even when the future is dropped. The caller does not
-    /// learn the outcome, so the session reads from the primary for `unknown_outcome_hold`; the COMMIT's end counts
-    /// as a write of the session.
+    /// learn the outcome, so an explicit session reads from the primary for `unknown_outcome_hold`; the COMMIT's end
+    /// counts as a write of the session and of the process.
     pub async fn commit(self) -> Result<(), DbErr> {
         let Self { inner, lease, mut mark, shared, seen, .. } = self;
         if let Some(mark) = &mut mark {
