@@ -60,7 +60,7 @@ impl Belief {
     }
 
     /// The belief when the server answered a question of this generation. A belief that was broken goes on as the
-    /// next generation: a read that ran meanwhile relied on a server that no answer had confirmed.
+    /// next generation: another server may have answered a read that ran meanwhile.
     pub(crate) fn confirmed(self, at: Tick) -> Self {
         if self.is_confirmed() { self } else { self.next(at, Confirmation::Confirmed) }
     }

@@ -133,7 +133,7 @@ pub(crate) struct Lag {
 const CALM: u8 = 3;
 
 impl LagLimit {
-    /// Whether a lag is more than `part` of the limit.
+    /// Whether a lag is more than the limit divided by `part`.
     fn is_passed(self, part: u32, time: Duration, bytes: Option<u64>) -> bool {
         self.time.is_some_and(|most| time > most / part)
             || matches!((self.bytes, bytes), (Some(most), Some(bytes)) if bytes > most / u64::from(part))
