@@ -107,7 +107,7 @@ impl WriteMark {
         self.beside(Ending::Unseen)
     }
 
-    /// A mark for the caller of a ROLLBACK, which runs on too: dropping it counts as the end.
+    /// A mark for the caller of a ROLLBACK, which runs on too: dropping the mark counts as the end.
     pub(super) fn of_rollbacks_caller(&self) -> Self {
         self.beside(Ending::Known)
     }

@@ -163,7 +163,7 @@ async fn each_consistency_keeps_its_promise(servers: Servers) -> Result<()> {
         let writer = db.clone();
         let id = tokio::spawn(async move { item::new("x", n).insert(&writer).await.map(|item| item.id) }).await??;
         let find = || item::Entity::find_by_id(id);
-        // Of this round: a session does not see less than it has seen.
+        // A session of this round: a session never sees less than it has seen.
         let session = db.session();
         let process = db.session().with_consistency(Consistency::Process);
         assert!(find().one(&db).await?.is_some(), "a plain read sees what another task wrote");
