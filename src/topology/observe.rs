@@ -150,8 +150,8 @@ impl Topology {
             member.lives = lives;
             if answerer == Answerer::Other {
                 member.forget_freshness();
-                // A former primary may have come back as a replica: no statement may use this connection before that is known.
-                // The server's position is left to the prober, because the connection is not the prober's.
+                // A former primary may have come back as a replica: no statement may use this connection before that
+                // is known. The server's position is left to the prober, because the connection is not the prober's.
                 member.observed = Some(Observed { position: Reported::Unknown, ..observed.clone() });
                 if let Reported::At(position) = position
                     && is_replica
