@@ -1,21 +1,23 @@
 //! What the resolver costs and what it brings, on real databases, as ratios:
 //!
 //! ```text
-//! cargo bench --bench throughput              # about five minutes
+//! cargo bench --bench throughput              # about six minutes
 //! cargo bench --bench throughput -- --quick   # a smoke test of the program; the numbers mean little
+//! cargo bench --bench throughput -- writes    # only plain reads while other tasks write, under a minute
 //! ```
 //!
 //! Point reads per second and this process's CPU time per read of SeaORM as it is, without its ping
 //! before each use, and with the resolver's rule for it; of the resolver in front of one node; of a
 //! 10/90 split written by hand, without ping and with that rule; and of the resolver, with a ping each time
 //! a connection is given back as sqlx has it, and as it is. And what the split and the resolver keep when
-//! one replica becomes 20 ms slower. Then what reading one's own writes costs, and how often the
-//! servers are asked where they are. All pools have the same size. On SQLite the CPU time is that of the
+//! one replica becomes 20 ms slower. Then what reading one's own writes costs, how often the
+//! servers are asked where they are, and what plain reads pay for the writes of other tasks. All pools have the same size. On SQLite the CPU time is that of the
 //! database too.
 
 mod contender;
 mod freshness;
 mod measure;
+mod writes;
 
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use testkit::{ChaosProxy, PostgresCluster};
 use crate::{
     contender::{Contender, Ping, Urls, Warm},
     measure::{Plan, ROWS, Race, Sample, Spread},
+    writes::Slices,
 };
 
 const TASKS: [usize; 2] = [1, 16];
@@ -42,6 +45,11 @@ async fn main() -> Result<()> {
             Plan { rounds, slice: Duration::from_millis(millis) }
         }
     };
+    if std::env::args().any(|argument| argument == "writes") {
+        let cluster = PostgresCluster::start_with(2, &[("max_connections", "200")]).await?;
+        println!("{}", writes::table(&postgres(&cluster).await?, slices(quick)).await?);
+        return Ok(());
+    }
     let mut summary = Vec::new();
 
     let folder = tempfile::tempdir()?;
@@ -55,9 +63,15 @@ async fn main() -> Result<()> {
 
     summary.push(freshness::reading(&urls, plan(200, 40)).await?);
     summary.push(freshness::probing(&urls, if quick { SLOWER } else { Duration::from_secs(10) }).await?);
+    summary.push(writes::table(&urls, slices(quick)).await?);
 
     println!("For the README:\n{}", summary.join("\n"));
     Ok(())
+}
+
+fn slices(quick: bool) -> Slices {
+    let (rounds, millis) = if quick { (1, 100) } else { (3, 900) };
+    Slices { rounds, warm_up: Duration::from_millis(millis / 5), measured: Duration::from_millis(millis) }
 }
 
 /// One file in WAL mode; the replicas are further pools on it.

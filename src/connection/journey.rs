@@ -37,8 +37,8 @@ const MOST_INVALIDATED: u8 = 2;
 /// without a pause would never go back; a sample of the primary takes a few milliseconds.
 const RETURNS_WITHIN: Duration = Duration::from_millis(20);
 
-/// How soon a replica must be expected to have a write, for a read to wait for that while the primary is busy; also how
-/// long the read waits at most.
+/// How soon a replica must be expected to be known to have a write, for a read to wait for that while the primary is
+/// busy; also how long the read waits at most.
 const EXPECTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// One read on its way: what it requires, once for all its attempts, and what the attempts so far have come to.
@@ -221,6 +221,7 @@ impl Shared {
         if request.requirement.is_open(now) {
             return Duration::ZERO; // No replica can have the write yet.
         }
+        let settings = self.settings();
         let for_reads = how == How::ForcedByReads && now >= affinity.waits_from;
         let for_reads = if for_reads { RETURNS_WITHIN } else { Duration::ZERO };
         let within_cap = self.staleness_budget.withdraw(self.reads_served());
@@ -230,11 +231,12 @@ impl Shared {
             if matches!(context.session, SessionRef::Process) {
                 self.writes_of_others_delay_reads(now);
             }
-            let is_worth_it = topology.primary.node.is_read_busy()
-                && topology.expected_delay().is_some_and(|delay| delay <= EXPECTED_WITHIN);
+            // While questions are scarce, the read waits for one to the primary and one to the replica, too.
+            let questions = Duration::from_secs(2) / settings.max_questions_per_second.get();
+            let is_soon = |delay: Duration| delay.saturating_add(questions) <= EXPECTED_WITHIN;
+            let is_worth_it = topology.primary.node.is_read_busy() && topology.expected_delay(now).is_some_and(is_soon);
             if is_worth_it { EXPECTED_WITHIN } else { Duration::ZERO }
         };
-        let settings = self.settings();
         settings.wait_for_replica.max(for_reads).max(for_cap).min(settings.read_selection_timeout)
     }
 

@@ -123,7 +123,7 @@ impl WriteMark {
     }
 
     /// The transaction goes on where its end cannot be seen.
-    pub(super) fn is_given_away(mut self) {
+    pub(super) fn give_away(mut self) {
         self.ending = Ending::OutOfSight;
     }
 

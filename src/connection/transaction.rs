@@ -201,7 +201,7 @@ impl DatabaseTransaction {
             shared.monitor.writer().renew_sessions(lease.node(), lease.driver());
         }
         if let Some(mark) = mark {
-            mark.is_given_away();
+            mark.give_away();
         }
         inner
             .into_seaorm()

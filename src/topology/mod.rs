@@ -136,9 +136,10 @@ impl Topology {
         }
     }
 
-    /// How soon one of the replicas is expected to be known to have a write that ends now.
-    pub(crate) fn expected_delay(&self) -> Option<Duration> {
-        self.replicas.iter().filter_map(Member::expected_delay).min()
+    /// How soon one of the replicas that may take reads is expected to have a write that ends now.
+    pub(crate) fn expected_delay(&self, now: Tick) -> Option<Duration> {
+        let takes_reads = |replica: &&Member| replica.fitness(Role::Replica, now, self.believed_for).is_ok();
+        self.replicas.iter().filter(takes_reads).filter_map(Member::expected_delay).min()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -193,6 +193,69 @@ async fn a_read_waits_for_a_replica_as_long_as_it_is_told_and_no_longer() -> Res
     .await
 }
 
+/// A primary that takes three reads at once and already runs two of them, which end a second later, under a cap of zero.
+/// The replica `r1` follows at once, `r2` stands still.
+async fn with_busy_primary(most_questions_per_second: u32) -> Result<(Nodes, DatabaseConnection), DbErr> {
+    let nodes = Nodes::postgres(2);
+    nodes.primary.set_max_connections(3);
+    let change = |builder: Builder| {
+        let builder = builder.primary_read_connections(3).primary_staleness_cap(0.0);
+        builder.max_questions_per_second(most_questions_per_second)
+    };
+    let db = connected(&nodes, change).await?;
+    // Shows how soon the replica has a write, and asks the questions that were saved up.
+    for lsn in 1..10 {
+        write(&db).await?;
+        for node in [&nodes.primary, &nodes.replicas[0]] {
+            node.set_wal(SYSTEM, 1, &format!("0/{lsn}00"));
+        }
+        who(&db).await?;
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    nodes.primary.on(Step::QueryOne, Behaviour::Slow(Duration::from_secs(1)));
+    write(&db).await?;
+    for _ in 0..2 {
+        let db = db.clone();
+        tokio::spawn(async move { who(&db).await });
+    }
+    nodes.primary.forget();
+    nodes.primary.reached(Step::QueryOne, 2).await;
+    Ok((nodes, db))
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_primary_is_busy_a_read_above_the_cap_waits_for_a_replica_that_soon_has_the_write()
+-> Result<(), DbErr> {
+    let (_nodes, db) = with_busy_primary(500).await?;
+    write(&db).await?;
+    let started = Instant::now();
+    assert_eq!(who(&db).await?, "r1");
+    assert!(started.elapsed() <= Duration::from_millis(50), "{:?}", started.elapsed());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_above_the_cap_does_not_wait_for_questions_that_are_too_scarce() -> Result<(), DbErr> {
+    // Two questions take up to 200 ms, and a read waits 50 ms at the most.
+    let (_nodes, db) = with_busy_primary(10).await?;
+    write(&db).await?;
+    let started = Instant::now();
+    assert_eq!(who(&db).await?, "p");
+    assert_eq!(started.elapsed(), Duration::from_secs(1), "the time of the read alone");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_above_the_cap_does_not_wait_for_a_replica_that_takes_no_reads() -> Result<(), DbErr> {
+    let (_nodes, db) = with_busy_primary(500).await?;
+    db.drain("r1").await?;
+    write(&db).await?;
+    let started = Instant::now();
+    assert_eq!(who(&db).await?, "p");
+    assert_eq!(started.elapsed(), Duration::from_secs(1), "the time of the read alone");
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_fresh_replica_and_without_the_primary_every_member_says_why() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
