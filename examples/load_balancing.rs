@@ -7,8 +7,8 @@
 //!     cargo run --example load_balancing                               # or uses yours; reads only
 //! ```
 //!
-//! Who answered is what the servers say of themselves, not what the resolver believes. Meanwhile a
-//! replica is taken out and put back. It fails when a read fails, or when the shares are wrong.
+//! The counts come from the servers' own answers, not from the resolver's beliefs. Meanwhile a replica is taken out
+//! and put back. The program fails when a read fails, or when the shares are wrong.
 
 use std::{
     collections::BTreeMap,
@@ -28,23 +28,23 @@ const READS_PER_SESSION: usize = 3;
 const ROUND: Duration = Duration::from_millis(1_200);
 const PAGE: u64 = 20;
 
-/// What a session reads between asking who answers.
+/// The reads of a session between its two questions for the node.
 #[derive(Clone, Copy, Debug)]
 enum Reads {
     /// A page of the shop's customers.
     Customers,
-    /// Nothing: the databases are somebody else's.
+    /// No reads: the databases belong to another user.
     Nothing,
 }
 
-/// A server's own words.
+/// A server's own answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromQueryResult)]
 struct Server {
     is_replica: bool,
     address: String,
 }
 
-/// How many sessions each server had, and how many had to move.
+/// The number of sessions of each server, and of sessions that had to move.
 #[derive(Debug, Default)]
 struct Tally {
     sessions: BTreeMap<Server, usize>,
@@ -97,7 +97,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// From the environment, or a cluster of our own, which lives as long as the second value.
+/// Reads the configuration from the environment, or starts a cluster, which lives as long as the second value.
 async fn config() -> Result<(Config, Option<PostgresCluster>)> {
     if env::var_os("DATABASE_URL").is_some() {
         let config = Config::from_env()?;
@@ -115,7 +115,8 @@ fn read_in_tasks(db: &DatabaseConnection, what: Reads) -> JoinSet<Result<Tally>>
     (0..TASKS).map(|_| read_sessions(db.clone(), what)).collect()
 }
 
-/// Sessions one after the other: each makes a `ReadConn`, reads by it, and asks before and after who answers.
+/// Sessions one after the other: each makes a `ReadConn`, reads by it, and asks before and after which server
+/// answers.
 async fn read_sessions(db: DatabaseConnection, what: Reads) -> Result<Tally> {
     let mut tally = Tally::default();
     let started = Instant::now();
@@ -137,7 +138,7 @@ async fn read_sessions(db: DatabaseConnection, what: Reads) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Asks the server behind a connection who it is.
+/// Asks the server behind a connection for its identity.
 async fn ask(connection: &impl ConnectionTrait) -> Result<Server> {
     let sql = "SELECT pg_is_in_recovery() AS is_replica, \
                concat_ws(':', host(inet_server_addr()), inet_server_port()::int) AS address";
@@ -158,7 +159,7 @@ async fn finish(tasks: JoinSet<Result<Tally>>) -> Result<Tally> {
 }
 
 impl Tally {
-    /// Its share of the sessions, and how many there were.
+    /// The primary's share of the sessions, and their number.
     fn share_of_primary(&self) -> (f64, f64) {
         let on_primary: usize = self.sessions.iter().filter(|(server, _)| !server.is_replica).map(|(_, n)| n).sum();
         let all = self.sessions.values().sum::<usize>() as f64;

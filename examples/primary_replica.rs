@@ -7,10 +7,9 @@
 //!     cargo run --example primary_replica                          # or uses yours
 //! ```
 //!
-//! In your own databases it creates the shop's tables (customers, products, orders, order_lines)
-//! where they are missing, and deletes the customers it has added. Who answered is what the servers
-//! say of themselves. It fails when a read or write fails, is answered by the wrong kind of server,
-//! or misses a row.
+//! In your own databases the example creates the shop's tables (customers, products, orders, order_lines) where
+//! they are missing, and deletes the customers it has added. The counts come from the servers' own answers. The
+//! example fails when a read or write fails, is answered by the wrong kind of server, or misses a row.
 
 use std::{
     collections::BTreeMap,
@@ -32,14 +31,14 @@ const TASKS: usize = 6;
 const WRITES_PER_TASK: usize = 50;
 const ROUND: Duration = Duration::from_millis(1_200);
 
-/// A server's own words.
+/// A server's own answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromQueryResult)]
 struct Server {
     read_only: i64,
     address: String,
 }
 
-/// How many operations each server had.
+/// The number of operations of each server.
 type Tally = BTreeMap<Server, usize>;
 
 #[tokio::main]
@@ -119,7 +118,7 @@ async fn show(
     Ok(())
 }
 
-/// From the environment, or a cluster of our own, which lives as long as the second value.
+/// Reads the configuration from the environment, or starts a cluster, which lives as long as the second value.
 async fn config() -> Result<(Config, Option<MariaDbCluster>)> {
     if env::var_os("DATABASE_URL").is_some() {
         let config = Config::from_env()?;
@@ -133,8 +132,8 @@ async fn config() -> Result<(Config, Option<MariaDbCluster>)> {
     Ok((config, Some(cluster)))
 }
 
-/// A task that inserts and looks: once in a transaction that asks its server who it is, once
-/// through `&db`, where MySQL has no RETURNING and SeaORM reads the row back itself.
+/// A task that inserts and reads back: once in a transaction that asks its server for its identity, once through
+/// `&db`, where MySQL has no RETURNING and SeaORM reads the row back itself.
 async fn write(db: DatabaseConnection, prefix: String) -> Result<Tally> {
     let mut tally = Tally::default();
     for n in 0..WRITES_PER_TASK {
@@ -167,7 +166,7 @@ fn new_customer(email: String) -> customer::ActiveModel {
     customer::ActiveModel { name: Set(name), email: Set(email), city: Set(city), ..Default::default() }
 }
 
-/// Asks the server behind a connection who it is.
+/// Asks the server behind a connection for its identity.
 async fn ask(connection: &impl ConnectionTrait) -> Result<Server> {
     let sql = "SELECT CAST(@@global.read_only AS SIGNED) AS read_only, CONCAT(@@hostname, ':', @@port) AS address";
     let statement = Statement::from_string(DbBackend::MySql, sql);

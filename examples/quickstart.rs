@@ -31,7 +31,7 @@ const TASKS: usize = 4;
 const STATEMENTS_PER_VISIT: usize = 4;
 const READS: usize = 625 * TASKS * STATEMENTS_PER_VISIT;
 
-/// What the reading tasks have done so far.
+/// The progress of the reading tasks.
 #[derive(Debug, Default)]
 struct Progress {
     reads: AtomicUsize,
@@ -111,7 +111,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Writes, and looks for it at once.
+/// Writes a row, and reads it back at once.
 async fn show_read_your_writes(db: &DatabaseConnection) -> Result<()> {
     let grace = customer::ActiveModel {
         name: Set("Grace Hopper".to_owned()),

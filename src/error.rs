@@ -1,4 +1,4 @@
-//! The one error of this crate, and how it travels inside SeaORM's `DbErr` and comes back out.
+//! The one error of this crate, and its way inside SeaORM's `DbErr` and back.
 //!
 //! SeaORM's traits return [`DbErr`], which keeps no foreign source except through sqlx: an
 //! [`Error`] travels as `RuntimeErr::SqlxError(sqlx::Error::AnyDriverError(..))` and
@@ -9,9 +9,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
-/// A failure of the resolver itself (the error of a server stays a plain [`DbErr`]).
+/// A failure of the resolver itself (a server's own error stays a plain [`DbErr`]).
 ///
-/// Opaque: ask the predicates (`is_…`), read the text. Passwords never appear in it.
+/// Opaque: ask the predicates (`is_…`), read the text. The error never contains a password.
 ///
 /// # Example
 /// ```
@@ -93,7 +93,7 @@ impl Error {
         }
     }
 
-    /// The configuration cannot work; [`field`](Self::field) names the part of it.
+    /// The configuration cannot work; [`field`](Self::field) names the wrong part.
     pub fn is_config(&self) -> bool {
         matches!(*self.kind, Kind::Config { .. })
     }
@@ -106,9 +106,9 @@ impl Error {
         }
     }
 
-    /// A write, or something not recognised as a plain read, was given to a
-    /// [`ReadConn`](crate::ReadConn) and not sent to a server; or a server refused a write in a READ ONLY
-    /// transaction or on a read connection (then [`source`](std::error::Error::source) is what it said).
+    /// A write, or a statement not recognised as a plain read, was given to a [`ReadConn`](crate::ReadConn) and not
+    /// sent to a server; or a server refused a write in a READ ONLY transaction or on a read connection (then
+    /// [`source`](std::error::Error::source) is the server's error).
     pub fn is_refused(&self) -> bool {
         matches!(*self.kind, Kind::Refused { .. } | Kind::ReadOnly { .. })
     }
@@ -139,29 +139,31 @@ impl Error {
         matches!(*self.kind, Kind::UnknownNode { .. })
     }
 
-    /// Operations were still running when the drain time-out passed; they go on.
+    /// Operations were still running when the drain time-out passed; the operations go on.
     pub fn is_drain_timed_out(&self) -> bool {
         matches!(*self.kind, Kind::DrainTimedOut { .. })
     }
 
-    /// A node was to join that belongs to another cluster than the primary: PostgreSQL gives it another system
-    /// identifier; on MySQL and MariaDB its GTIDs share nothing with the primary's history. The error names both.
+    /// A node of another cluster than the primary's was to join: PostgreSQL gives the node another system
+    /// identifier; on MySQL and MariaDB its GTIDs share nothing with the primary's history. The error names both
+    /// histories.
     pub fn is_other_cluster(&self) -> bool {
         matches!(*self.kind, Kind::OtherCluster { .. })
     }
 
-    /// A node was to become the primary that lacks data which the sessions of this connection may have written or read.
-    /// The error says how much; [`SwapOptions::accept_lost_writes`](crate::SwapOptions::accept_lost_writes) accepts it.
+    /// The node that was to become the primary lacks data which the sessions of this connection may have written or
+    /// read. The error says how much; [`SwapOptions::accept_lost_writes`](crate::SwapOptions::accept_lost_writes)
+    /// accepts the loss.
     pub fn is_lost_writes(&self) -> bool {
         matches!(*self.kind, Kind::WouldLose { .. })
     }
 
-    /// A text is no causal token: it was cut short, mistyped, or made by another version of this crate.
+    /// A text is no causal token: the text was cut short, mistyped, or made by another version of this crate.
     pub fn is_bad_token(&self) -> bool {
         matches!(*self.kind, Kind::BadToken { .. })
     }
 
-    /// The node this error is about, where it is about one.
+    /// The name of the node that the error concerns, if there is one.
     pub fn node(&self) -> Option<&str> {
         match &*self.kind {
             Kind::Unreachable { node, .. }
@@ -181,12 +183,12 @@ impl Error {
         RuntimeErr::SqlxError(Arc::new(sqlx::Error::AnyDriverError(Box::new(self))))
     }
 
-    /// As the failure of a statement that is executed (`DbErr::Exec`).
+    /// The error as the failure of a statement that is executed (`DbErr::Exec`).
     pub(crate) fn into_exec(self) -> DbErr {
         DbErr::Exec(self.wrapped())
     }
 
-    /// As the failure of a statement that returns rows (`DbErr::Query`).
+    /// The error as the failure of a statement that returns rows (`DbErr::Query`).
     pub(crate) fn into_query(self) -> DbErr {
         DbErr::Query(self.wrapped())
     }
@@ -214,7 +216,7 @@ impl From<Error> for DbErr {
 }
 
 impl std::error::Error for Error {
-    /// What the server said, where it was the server that refused.
+    /// The server's error, where a server refused.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.kind {
             Kind::ReadOnly { refusal, .. } => Some(refusal),

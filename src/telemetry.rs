@@ -1,7 +1,7 @@
 //! Every span, event and field name of the crate, in one place.
 //!
-//! Levels say who should read them: `WARN` what an operator should look at, `INFO` what an
-//! operator did or a node's state, `DEBUG` reads that run again, `TRACE` each statement. No event carries a URL, a value of a
+//! Levels name the reader: `WARN` is for an operator who should act, `INFO` tells of an operator's change or a
+//! node's state, `DEBUG` of reads that run again, `TRACE` of each statement. No event carries a URL, a value of a
 //! statement or a password.
 
 use std::{fmt, time::Duration};
@@ -13,7 +13,7 @@ use crate::{
     topology::{Health, MemberIndex, Role, Topology, Unfit},
 };
 
-/// Whether somebody takes the spans of operations. Asked first: making a span that nobody takes costs
+/// Whether a subscriber takes the spans of operations. Callers ask first: making a span without a subscriber costs
 /// more than routing the statement.
 pub(crate) fn wants_routes() -> bool {
     tracing::enabled!(target: "sea_orm_resolver::route", Level::TRACE)
@@ -41,12 +41,12 @@ pub(crate) fn route_span(decision: Option<&RouteDecision>) -> Span {
     )
 }
 
-/// A read runs again on another node. Fields: `node` (that failed), `fault`.
+/// A read runs again on another node. Fields: `node` (the node that failed), `fault`.
 pub(crate) fn read_retried(node: &str, fault: impl fmt::Debug) {
     debug!(target: "sea_orm_resolver::route", node, ?fault, "read runs again on another node");
 }
 
-/// A server did not run what looked like a read, for the first time in ten minutes. Fields: `node`,
+/// A server refused a statement that looked like a read, for the first time in ten minutes. Fields: `node`,
 /// `refusal`, `statement` (without its values).
 pub(crate) fn refused(node: &str, refusal: impl fmt::Debug, statement: &str) {
     warn!(
@@ -55,12 +55,12 @@ pub(crate) fn refused(node: &str, refusal: impl fmt::Debug, statement: &str) {
     );
 }
 
-/// What a server refused runs on the primary. Fields: `node` (that refused).
+/// A read that a server refused runs on the primary. Fields: `node` (the node that refused).
 pub(crate) fn read_overruled(node: &str) {
     debug!(target: "sea_orm_resolver::route", node, "refused as a read, runs on the primary");
 }
 
-/// The database listed its user functions, and others than before. Fields: `functions`.
+/// The database listed its user functions, and the list has changed. Fields: `functions`.
 pub(crate) fn functions_listed(functions: usize) {
     debug!(target: "sea_orm_resolver::route", functions, "user functions are known");
 }
@@ -80,13 +80,13 @@ pub(crate) fn suspected(node: &str, fault: impl fmt::Debug) {
     warn!(target: "sea_orm_resolver::health", node, ?fault, "node suspected");
 }
 
-/// On a new connection answered another server than the one that is believed to be there, or the same with
-/// less than it had. Fields: `node`.
+/// On a new connection another server answered than the one believed to be at the address, or the same server with
+/// less data than before. Fields: `node`.
 pub(crate) fn unexpected_server(node: &str) {
     debug!(target: "sea_orm_resolver::health", node, "another server life answers on a new connection");
 }
 
-/// A server does not say where it is: sessions keep to the primary for a time instead. Fields: `node`, `why`.
+/// A server does not tell its position: sessions keep to the primary for a time instead. Fields: `node`, `why`.
 pub(crate) fn positions_not_told(node: &str, why: impl fmt::Display) {
     warn!(target: "sea_orm_resolver::health", node, %why, "the node does not tell its position; sessions go by time there");
 }
@@ -121,24 +121,24 @@ pub(crate) fn writes_given_up(node: &str, missing: impl fmt::Display) {
     warn!(target: "sea_orm_resolver::topology", node, %missing, "the new primary lacks writes, which are lost");
 }
 
-/// The primary was swapped for a server that could not be compared with it. Fields: `node`.
+/// The primary was swapped for a server whose position could not be compared. Fields: `node`.
 pub(crate) fn primary_not_compared(node: &str) {
     warn!(target: "sea_orm_resolver::topology", node, "it is not known whether the new primary has all writes of the one before");
 }
 
-/// A causal token is of no use here: its session reads from the primary. Fields: `why`.
+/// A causal token cannot be compared here: its session reads from the primary. Fields: `why`.
 pub(crate) fn token_unrelated(why: &str) {
     warn!(target: "sea_orm_resolver::route", why, "a causal token cannot be compared; its session reads from the primary");
 }
 
-/// A request brought something that is no causal token: it is served as if it had brought none. The text is
-/// somebody else's and is not shown. Fields: `carrier` (`header` or `cookie`), `bytes`.
+/// A request brought a text that is no causal token: the request is served as if it had brought none. The text is a
+/// client's own and is not shown. Fields: `carrier` (`header` or `cookie`), `bytes`.
 #[cfg(feature = "tower")]
 pub(crate) fn token_ignored(carrier: &str, bytes: usize) {
     debug!(target: "sea_orm_resolver::route", carrier, bytes, "a request brought no readable causal token");
 }
 
-/// A request wrote, and where the primary is could not be learned. Fields: `why`.
+/// A request wrote, and the primary's position could not be learned. Fields: `why`.
 #[cfg(feature = "tower")]
 pub(crate) fn token_not_made(why: impl fmt::Display) {
     warn!(
@@ -147,8 +147,8 @@ pub(crate) fn token_not_made(why: impl fmt::Display) {
     );
 }
 
-/// With `eventual` a read ran on a replica that is not known to have its session's own writes (only with
-/// `report_stale_reads`). Fields: `node`, `statement` (without its values), `floor`.
+/// With `eventual` a read ran on a replica that is not known to have the writes of the read's own session (only
+/// with `report_stale_reads`). Fields: `node`, `statement` (without its values), `floor`.
 pub(crate) fn read_behind_session(node: &str, statement: Option<&str>, floor: impl fmt::Display) {
     warn!(
         target: "sea_orm_resolver::route", node, statement, %floor,
@@ -156,8 +156,8 @@ pub(crate) fn read_behind_session(node: &str, statement: Option<&str>, floor: im
     );
 }
 
-/// What changed from one snapshot to the next: states, roles, incarnations and weights of members, and the
-/// primary's share of the reads. Fields: `node` and what is new of it; of the share, `share`.
+/// The differences between one snapshot and the next: states, roles, incarnations and weights of members, and the
+/// primary's share of the reads. Fields: `node` and the new values of that node; for the share, `share`.
 pub(crate) fn published(before: &Topology, after: &Topology) {
     let share = after.primary_read_share;
     if before.primary_read_share.to_bits() != share.to_bits() {
@@ -238,7 +238,7 @@ pub(crate) fn down_at_start(node: &str, why: impl fmt::Display) {
     warn!(target: "sea_orm_resolver::health", node, %why, "node is down at the start; it is tried again");
 }
 
-/// A node says it has another role than the configuration gives it. Fields: `node`, `role`.
+/// A node reports another role than the configuration gives the node. Fields: `node`, `role`.
 pub(crate) fn role_contradicts(node: &str, role: Role) {
     warn!(target: "sea_orm_resolver::health", node, %role, "node has another role than its configuration says");
 }

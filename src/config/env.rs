@@ -92,7 +92,7 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// A variable that is set must say something.
+/// The text of a variable; a variable that is set must not be blank.
 fn text(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, Error> {
     match lookup(name) {
         None => Ok(None),

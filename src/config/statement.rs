@@ -1,12 +1,11 @@
-//! What the user says about single statements.
+//! The user's rules about single statements.
 
 use serde::{Deserialize, Serialize};
 
-/// Sends statements of one shape somewhere, whatever their text says.
+/// Sends statements of one shape to a chosen route, whatever their text says.
 ///
-/// Statements have the same shape when they differ only in their literals, parameters, white space,
-/// comments and the case of their words; a list of literals counts as one. Any statement of the shape
-/// can stand for it:
+/// Statements have the same shape when they differ only in their literals, parameters, white space, comments and
+/// the case of their words; a list of literals counts as one. Any statement of the shape can represent the shape:
 ///
 /// ```
 /// # use sea_orm_resolver::{Config, StatementRoute, StatementRule};
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct StatementRule {
     /// A statement of the shape.
     pub shape: String,
-    /// Where its like go.
+    /// The route of statements of the shape.
     pub route: StatementRoute,
 }
 
@@ -33,9 +32,9 @@ impl StatementRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StatementRoute {
-    /// To the primary, though it is a read. (`db.read()` runs it on the primary's read-only sessions.)
+    /// To the primary, although the statement is a read. (`db.read()` runs it on the primary's read-only sessions.)
     Primary,
-    /// Wherever a read may run, though it is not known to be one. The session is read-only in the database
-    /// all the same. A statement that writes or locks for certain cannot be allowed.
+    /// Wherever a read may run, although the statement is not known to be a read. The session is read-only in the
+    /// database all the same. A statement that writes or locks for certain cannot be allowed.
     Replica,
 }

@@ -1,4 +1,4 @@
-//! From what the user wrote to what the rooms work with. Every error names its field.
+//! Turns the user's configuration into the plans that the other modules work with. Every error names its field.
 
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -180,7 +180,7 @@ pub(crate) fn plan_nodes(
     Ok(planned)
 }
 
-/// What must hold of all members together.
+/// Checks the rules that concern all members together.
 pub(crate) fn check_together(members: &[(String, DbBackend, bool)]) -> Result<(), Error> {
     let Some((_, backend, _)) = members.first() else { return Ok(()) };
     for (field, other, in_memory) in members {
@@ -253,7 +253,7 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
                 default_name,
                 in_memory,
                 options_max: size_of(connection),
-                // The read-only sibling has the pool's own, unless the node says otherwise.
+                // The read-only sibling has the pool's own minimum, unless the node says otherwise.
                 options_min: None,
                 opener: Opener::Adopted(connection.clone()),
             }
@@ -271,7 +271,7 @@ fn locate(field: &str, node: &NodeConfig) -> Result<Located, Error> {
     Ok(located)
 }
 
-/// The name, identity and kind of a handle that was given to us open.
+/// The name, identity and kind of a handle that was given open.
 fn adopted(connection: &DatabaseConnection) -> (String, String, bool) {
     match &connection.inner {
         #[cfg(feature = "postgres")]
@@ -304,7 +304,7 @@ fn adopted(connection: &DatabaseConnection) -> (String, String, bool) {
     }
 }
 
-/// The most connections of a pool that was given to us open, where that says something of its reads.
+/// The maximum of connections of a pool that was given open, where that number limits its reads.
 fn size_of(connection: &DatabaseConnection) -> Option<u32> {
     match &connection.inner {
         #[cfg(feature = "postgres")]
@@ -318,7 +318,7 @@ fn size_of(connection: &DatabaseConnection) -> Option<u32> {
         #[cfg(feature = "sqlite")]
         DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
             let max = connection.get_sqlite_connection_pool().options().get_max_connections();
-            // One is SeaORM's default, because of the writers.
+            // One connection is SeaORM's default, because of the writers.
             Some(max).filter(|max| *max > 1)
         }
         _ => None,
@@ -410,7 +410,8 @@ fn plan(
     // connections may be in use.
     let unset = (primary_reads > DEFAULT_MAX_CONNECTIONS).then_some(primary_reads);
     let read_max = replica_reads.or(unset).map(|most| most.max(primary_reads));
-    // What is kept open though idle does: the read-write pool of a replica stays empty.
+    // The number of idle connections kept open does depend on the seat: the read-write pool of a replica stays
+    // empty.
     let (read_min, write_min) = match role {
         Role::Primary => (Some(0), min),
         Role::Replica => (min, Some(0)),
@@ -435,7 +436,7 @@ fn plan(
     })
 }
 
-/// How long connections stay at hand; `None` for not at all.
+/// How long connections stay warm; `None` for not at all.
 fn keep_warm(
     settings: &Settings,
     field: &str,
@@ -448,7 +449,7 @@ fn keep_warm(
             "a warm connection is not pinged before every use, as `ping = \"always\"` wants; leave one of them out";
         return Err(Error::config(format!("{field}.keep_warm"), problem));
     }
-    // Only pools that are all ours have no hook that is meant to run for each statement.
+    // Only pools that the resolver opened have no hook that is meant to run for each statement.
     let is_all_ours = matches!(opener, Opener::Url(_)) && !is_pinged_always && !SEAORM_SPEAKS;
     let keep = own.keep_warm.unwrap_or(if is_all_ours { settings.keep_warm } else { Duration::ZERO });
     let (idle, lifetime) = match opener {
@@ -460,8 +461,8 @@ fn keep_warm(
     Ok(Some(keep).filter(|keep| !keep.is_zero()))
 }
 
-/// What must be equal for two configurations to share pools: everything but what can change
-/// without new ones (weight, zone, tags, role check, and whether the node is the primary).
+/// The text of the settings that must be equal for two configurations to share pools: all settings but those that
+/// can change without new pools (weight, zone, tags, role check, and whether the node is the primary).
 fn identity_text(place: &str, own: &super::node::NodeSettings) -> Arc<str> {
     format!(
         "{place}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",

@@ -1,6 +1,6 @@
-//! The server is the arbiter: a routed read runs in a session that is read-only in the database, so a
-//! statement that looked like a read and is none was refused, and nothing was done. Here is what
-//! becomes of it then.
+//! Decides what follows when a server refuses a routed read. The server is the arbiter: a routed read runs in a
+//! session that is read-only in the database, so a server refuses each statement that looked like a read and
+//! writes, and that statement has changed nothing.
 
 use std::sync::atomic::Ordering;
 
@@ -19,13 +19,13 @@ use crate::{
     topology::{Lane, Lease, Role},
 };
 
-/// What becomes of a read that a server refuses.
+/// What follows when a server refuses a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IfRefused {
-    /// It runs once on the primary's read-write pool, as what it is: a write.
+    /// The read runs once on the primary's read-write pool, as the write that the read is.
     RunOnPrimary,
-    /// It fails, with an error that says so. What only a standby cannot run runs on the primary's
-    /// read-only sessions.
+    /// The read fails with a typed error. A read that only a standby cannot run runs on the primary's read-only
+    /// sessions.
     StayReadOnly,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct RejectedRead {
     pub(super) lease: Lease,
 }
 
-/// What is done about a refusal.
+/// The step that follows a refusal.
 pub(super) enum AfterRefusal<'a> {
     RunOnPrimary,
     ReadOnPrimary(ReadRoute<'a>),
@@ -50,7 +50,7 @@ pub(super) enum AfterRefusal<'a> {
 }
 
 impl RejectedRead {
-    /// The error of a read that stays refused.
+    /// The error of a read whose refusal stands.
     pub(super) fn into_error(self, route: ReadRoute<'_>) -> DbErr {
         match (route.if_refused, self.refusal) {
             (IfRefused::StayReadOnly, Refusal::Writes) => Error::read_only(self.lease.node().name(), self.error).into(),
@@ -60,7 +60,7 @@ impl RejectedRead {
 }
 
 impl Unserved {
-    /// What the server said.
+    /// The server's own error.
     pub(super) fn into_error(self) -> DbErr {
         match self {
             Self::Failed(error) | Self::Refused(RejectedRead { error, .. }) => error,
@@ -69,7 +69,7 @@ impl Unserved {
 }
 
 impl Operation<'_> {
-    /// The same operation, now that a server has said what it is.
+    /// The same operation as a write, after a server has refused it as a read.
     pub(super) fn overruled(self, refusal: Refusal) -> Self {
         let decided_by = match refusal {
             Refusal::Writes => DecidedBy::Server,
@@ -81,7 +81,7 @@ impl Operation<'_> {
 }
 
 impl Shared {
-    /// Whether a fault on this lease is a server's refusal to run a read.
+    /// The refusal that a fault on this lease means; `None` for every other fault.
     pub(super) fn refusal(lease: &Lease, fault: Fault) -> Option<Refusal> {
         match (fault, lease.lane(), lease.role()) {
             (Fault::ReadOnlySession, Lane::Read, _) => Some(Refusal::Writes),
@@ -90,7 +90,7 @@ impl Shared {
         }
     }
 
-    /// Decides what is done about a refusal.
+    /// Decides the step that follows a refusal.
     pub(super) fn after_refusal<'a>(
         &self,
         route: ReadRoute<'a>,
@@ -111,19 +111,18 @@ impl Shared {
         }
     }
 
-    /// The primary ran what another session refused.
+    /// Counts a read that the primary ran after another session had refused it.
     pub(super) fn was_rerun(&self, sql: &str, refused: &RejectedRead) {
         self.rerun_on_primary.fetch_add(1, Ordering::Relaxed);
         telemetry::read_overruled(refused.lease.node().name());
-        // Only now it is certain that the standby was the reason, and not the statement.
+        // Only the primary's answer proves that the standby was the reason, and not the statement.
         if refused.refusal == Refusal::NotOnStandby {
             self.remember(sql, refused.refusal, &refused.lease);
         }
     }
 
-    /// Remembers that statements of this shape are none for a replica, says it once, and has the session
-    /// closed on which one was refused: it may hold what the statement took before that, such as an
-    /// advisory lock.
+    /// Remembers that replicas refuse statements of this shape, logs that once, and has the refusing session
+    /// closed: the session may hold a lock that the statement took before the refusal, such as an advisory lock.
     fn remember(&self, sql: &str, refusal: Refusal, lease: &Lease) {
         if self.router().was_refused(sql, refusal, self.now()) {
             telemetry::refused(lease.node().name(), refusal, &self.router().shown(sql));
@@ -131,8 +130,8 @@ impl Shared {
         self.monitor.writer().renew_sessions(lease.node(), lease.driver());
     }
 
-    /// A server refused to go on with a routed read after its first row: what it left is cleared away, and
-    /// the next of its shape goes to the primary.
+    /// Handles a routed read that a server refused after its first row: the session is renewed, and the next
+    /// statement of its shape goes to the primary.
     #[cfg(feature = "stream")]
     pub(super) fn refused_late(&self, route: ReadRoute<'_>, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
         self.remember(sql, Refusal::Writes, lease);
@@ -142,7 +141,7 @@ impl Shared {
         }
     }
 
-    /// A server refused to write inside a READ ONLY transaction: the typed error of it.
+    /// The typed error of a statement that a server refused to run inside a READ ONLY transaction.
     pub(super) fn refused_in_transaction(&self, lease: &Lease, sql: &str, error: DbErr) -> DbErr {
         let class = self.class(sql);
         if lease.lane() == Lane::Read {
@@ -156,9 +155,9 @@ impl Shared {
     }
 }
 
-/// Whether a server refuses it before it runs any of it. `SELECT pg_advisory_lock(7), nextval('s')` has the lock when
-/// it is refused.
-/// So may what a procedure or a block does before it writes.
+/// Whether a server refuses the statement before running any part of the statement. `SELECT pg_advisory_lock(7),
+/// nextval('s')` holds the lock when the server refuses `nextval`, and a procedure or a block may leave the same
+/// behind.
 fn is_refused_at_once(reason: Reason, sql: &str) -> bool {
     const AT_ONCE: [&str; 6] = ["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE", "TRUNCATE"];
     match reason {

@@ -1,18 +1,18 @@
-//! How many reads may run a second time: retries must not double the load of a cluster in trouble.
+//! Bounds how many reads may run a second time: retries must not double the load of a cluster in trouble.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::topology::Tick;
 
-/// A token bucket: every read earns a fifth of a retry, every second ten, and a hundred are kept
-/// (the rule of Finagle's `RetryBudget`: a percentage, plus a minimum for quiet times).
+/// A token bucket: every read earns a fifth of a retry, every second earns ten, and the bucket keeps a hundred (the
+/// rule of Finagle's `RetryBudget`: a percentage, plus a minimum for quiet times).
 #[derive(Debug)]
 pub(super) struct RetryBudget {
-    state: Mutex<State>,
+    state: Mutex<BudgetState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BudgetState {
     tokens: f64,
     refilled_at: Tick,
     reads_seen: u64,
@@ -24,7 +24,7 @@ const KEPT: f64 = 100.0;
 
 impl RetryBudget {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { tokens: KEPT, refilled_at: Tick::default(), reads_seen: 0 }) }
+        Self { state: Mutex::new(BudgetState { tokens: KEPT, refilled_at: Tick::default(), reads_seen: 0 }) }
     }
 
     /// Takes one retry if there is one. `reads` counts the reads answered so far, so that a read

@@ -1,4 +1,4 @@
-//! A session that goes on elsewhere: what it must see, as a token for another process.
+//! Tokens of sessions: another process continues a session after the writes and reads that the token names.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ impl DatabaseConnection {
     /// ```
     ///
     /// # Errors
-    /// When the primary does not say where it is within the selection time-out of reads (1 s).
+    /// The primary does not give its position within the selection time-out of reads (1 s).
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -51,6 +51,10 @@ impl DatabaseConnection {
 
     /// An explicit session that sees what the session of the token had written and read when the token was made.
     ///
+    /// Its reads go to the primary until a replica is known to have the token's position. A token of another
+    /// cluster, or of a history that a failover has cut off, cannot be compared here: the session then reads from
+    /// the primary for its whole life, and a warning and [`explain`](Self::explain) say so.
+    ///
     /// # Example
     /// ```no_run
     /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
@@ -59,10 +63,6 @@ impl DatabaseConnection {
     /// # let _ = session;
     /// # Ok(()) }
     /// ```
-    ///
-    /// Its reads go to the primary until a replica is known to have that. A token of another cluster, or of a
-    /// history that a failover has cut off, is no use here: the session then reads from the primary for its whole
-    /// life, a warning says so, and [`explain`](Self::explain) too.
     #[must_use]
     pub fn session_after(&self, token: &CausalToken) -> Self {
         self.with_session(HandleSession::Explicit(Arc::new(self.shared().session_after(token))))
@@ -75,18 +75,19 @@ impl Shared {
             SessionRef::Explicit(session) => (session.written_and_read(), session.awaited()),
             SessionRef::Process => (self.process_floor.get(), None),
         };
-        // It may have seen nothing newer yet than what it began after, or it read that from the primary.
+        // The session may have seen nothing newer than the position it began after, or it read newer rows from the
+        // primary.
         let begun_after = begun_after.map(|position| (*position).clone());
         let begun_after = CausalToken::new(begun_after, Duration::ZERO, Duration::ZERO);
         if floor.is_none() {
             return Ok(begun_after);
         }
-        // A write of unknown outcome that cannot happen any more may have happened until it could not.
+        // A write of unknown outcome whose hold is over may have happened before the hold ended.
         let (seen, _, open_until) = floor.parts();
         let open_until = if open_until <= self.now() { open_until } else { Tick::default() };
         let position = self.position_after(seen, open_until).await?;
         let (now, (_, written_at, open_until)) = (self.now(), floor.parts());
-        // A session that only the primary can serve has seen what the primary has, and goes on from there.
+        // A session that only the primary can serve has seen the primary's state, and goes on from that state.
         let open_for = if open_until == Tick::NEVER { Duration::ZERO } else { open_until.since(now) };
         let sticks_for = match written_at {
             Tick(0) => Duration::ZERO,
@@ -95,7 +96,8 @@ impl Shared {
         Ok(CausalToken::new(position, open_for, sticks_for).merge(&begun_after))
     }
 
-    /// Where the primary was at some time after `seq`, and later than `at`; `None` where that cannot be told.
+    /// The primary's position at some time after `seq` and later than `at`; `None` where the position cannot be
+    /// told.
     async fn position_after(&self, seq: Seq, at: Tick) -> Result<Option<Position>, DbErr> {
         let timeout = self.settings().read_selection_timeout;
         let started = self.now();
@@ -107,7 +109,7 @@ impl Shared {
                 return Ok(None);
             }
             if topology.is_single() {
-                // Nobody watches it.
+                // No task watches the primary's position.
                 return time::timeout(timeout, self.monitor.ask_position())
                     .await
                     .unwrap_or_else(|_| Err(self.nowhere(timeout).into()));
@@ -139,8 +141,8 @@ impl Shared {
         if !token.sticks_for().is_zero() {
             floor = floor.join(Floor::sticking(now.at, token.sticks_for(), self.settings().stick_after_write));
             if token.position().is_none() {
-                // It has no place that a replica with positions could be compared with: for those it is a write that
-                // may still arrive.
+                // The token has no position that a replica with positions could be compared with: for such replicas
+                // the token is a write that may still arrive.
                 floor = floor.join(Floor::open(now, now.at.after(token.sticks_for())));
             }
         }
@@ -156,8 +158,8 @@ impl Shared {
         session
     }
 
-    /// Looks whether the primary's history has come to where the session begins, and if so what a replica must have
-    /// reached for it.
+    /// Looks whether the primary's history has reached the position after which the session begins, and if so,
+    /// which floor a replica must have reached for the session.
     pub(super) fn look_for_awaited(&self, session: &Session) {
         let Some(position) = session.awaited() else { return };
         let place = self.cell().load().place_of(&position, session.awaits_since());
@@ -173,8 +175,8 @@ impl Shared {
     }
 }
 
-/// The floor of a session that only the primary can serve. All it was promised was written by `now`, so where the
-/// primary is asked after that, its token may begin.
+/// The floor of a session that only the primary can serve. All that the session was promised was written by `now`,
+/// so the token may begin at a position for which the primary is asked after `now`.
 fn primary_from(now: Stamp) -> Floor {
     Floor::open(now, Tick::NEVER)
 }

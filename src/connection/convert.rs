@@ -1,4 +1,4 @@
-//! Where SeaORM or a helper takes a type of SeaORM's by name: what turns ours into it, and back.
+//! Conversions between the handles of this crate and the types that SeaORM or a helper takes by name.
 
 use sea_orm::{DatabaseConnectionType, DatabaseExecutor, IntoDatabaseExecutor, sqlx};
 
@@ -12,7 +12,7 @@ impl Default for DatabaseConnection {
 }
 
 impl From<DatabaseConnectionType> for DatabaseConnection {
-    /// As from the SeaORM connection that it makes.
+    /// Wraps the SeaORM connection that `inner` makes.
     fn from(inner: DatabaseConnectionType) -> Self {
         sea_orm::DatabaseConnection::from(inner).into()
     }
@@ -42,7 +42,7 @@ impl From<sqlx::SqlitePool> for DatabaseConnection {
     }
 }
 
-/// What turns a handle that has `lend` into SeaORM's handle of the primary.
+/// Converts a handle that has `lend` into SeaORM's handle of the primary.
 macro_rules! implement_lending {
     ($handle:ident) => {
         impl AsRef<sea_orm::DatabaseConnection> for $handle {
@@ -64,8 +64,8 @@ macro_rules! implement_lending {
         }
 
         impl<'c> IntoDatabaseExecutor<'c> for &'c $handle {
-            /// For `Migrator::up(&db, None)`. On the node that is the primary now; see `AsRef` for the floor
-            /// of its writes.
+            /// The conversion that `Migrator::up(&db, None)` asks for. On the node that is the primary now; see
+            /// `AsRef` for the floors of its writes.
             fn into_database_executor(self) -> DatabaseExecutor<'c> {
                 self.into()
             }
@@ -80,7 +80,7 @@ impl AsRef<sea_orm::DatabaseTransaction> for DatabaseTransaction {
     /// SeaORM's own transaction, for helpers that take one.
     ///
     /// # Panics
-    /// On a scripted node of a simulator, which has none.
+    /// The transaction runs on a scripted node of a simulator, which has no SeaORM transaction.
     fn as_ref(&self) -> &sea_orm::DatabaseTransaction {
         self.seaorm()
     }
@@ -99,9 +99,9 @@ impl<'c> IntoDatabaseExecutor<'c> for &'c DatabaseTransaction {
 }
 
 impl IntoDatabaseExecutor<'static> for DatabaseTransaction {
-    /// Gives the transaction away. It is no operation of its node any more, and its outcome is
-    /// unknown: the session reads from the primary for `unknown_outcome_hold` (the statement
-    /// time-out, else 30 s).
+    /// Gives the transaction away. The transaction is no operation of its node any more, and its outcome is
+    /// unknown: an explicit session reads from the primary for `unknown_outcome_hold` (the statement time-out, else
+    /// 30 s).
     fn into_database_executor(self) -> DatabaseExecutor<'static> {
         DatabaseExecutor::OwnedTransaction(self.into_seaorm())
     }

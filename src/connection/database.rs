@@ -1,4 +1,4 @@
-//! How a connection comes to be.
+//! Opens a connection: from a configuration to connected nodes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,9 +27,9 @@ pub struct Database;
 impl Database {
     /// Opens a connection: a URL, SeaORM's `ConnectOptions`, or a [`Config`].
     ///
-    /// All nodes are connected at the same time. Returns when the primary has answered and every
-    /// replica has answered or its connect time-out (2 s) has passed; a replica that is down is a
-    /// member that is down and is tried again. One URL without replicas behaves as SeaORM alone.
+    /// All nodes are connected at the same time. Returns when the primary has answered and every replica has
+    /// answered or its connect time-out (2 s) has passed. A replica that is down becomes a member that is down, and
+    /// the monitor goes on connecting to it. One URL without replicas behaves as SeaORM alone.
     ///
     /// # Example
     /// ```no_run
@@ -135,7 +135,7 @@ impl Builder {
         self
     }
 
-    /// How a replica is chosen. Default: [`LeastInFlight`].
+    /// The policy that chooses a replica. Default: [`LeastInFlight`].
     pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
         self.policy = Some(Arc::new(policy));
         self
@@ -297,7 +297,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
     let mut replicas = Vec::with_capacity(members.len());
     for replica in members {
         if let Some(failure) = &replica.failure {
-            // A session that is not read-only is no reason to hope for later.
+            // A session that is not read-only stays so: connecting again later would not mend that.
             if failure.is_not_read_only() {
                 return Err(failure.clone());
             }
@@ -368,15 +368,15 @@ fn rand_seed() -> u64 {
     use rand::{SeedableRng, rngs::SmallRng};
 
     SmallRng::try_from_rng(&mut rand::rngs::SysRng).map_or_else(
-        // Without randomness from the system the draws are still uniform, only not secret.
+        // Without randomness from the system the draws are still uniform, but predictable.
         |_| 0x5eed,
         |mut rng| rand::Rng::next_u64(&mut rng),
     )
 }
 
 impl From<sea_orm::DatabaseConnection> for DatabaseConnection {
-    /// Wraps an open SeaORM connection (a pool or a mock) as a primary without replicas. One that is
-    /// `Disconnected` fails every operation, as it does in SeaORM.
+    /// Wraps an open SeaORM connection (a pool or a mock) as a primary without replicas. A `Disconnected`
+    /// connection fails every operation, as in SeaORM.
     fn from(connection: sea_orm::DatabaseConnection) -> Self {
         let node = match connection.inner {
             DatabaseConnectionType::Disconnected => {

@@ -103,9 +103,10 @@ impl DatabaseConnection {
         WriteConn::new(Arc::clone(&self.shared), &self.context())
     }
 
-    /// An explicit session (a request, a job): the handle is the session, and clones share the session in whatever task
-    /// they are used. The session draws its node once, keeps the node while that has what the session wrote,
-    /// and never reads an older state of the database than it has read before. Writes of other sessions do not delay it.
+    /// An explicit session (a request, a job). The handle is the session, and its clones share the session in
+    /// whatever task they are used. The session draws its node once and keeps to that node while the node has the
+    /// session's writes. A read of the session never sees an older state of the database than the session has read
+    /// before.
     ///
     /// # Example
     /// ```no_run
@@ -173,8 +174,8 @@ impl DatabaseConnection {
         self.options.consistency
     }
 
-    /// The same session, with every decision about its operations written into `log`: also those of read
-    /// and write connections made from this handle. A decision costs about a microsecond more then.
+    /// The same session, with every decision about its operations written into `log`. Read and write connections
+    /// made from this handle write into the same log. A recorded decision costs about a microsecond more.
     ///
     /// # Example
     /// ```no_run
@@ -191,8 +192,8 @@ impl DatabaseConnection {
         Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
 
-    /// Which node would run a statement for this handle now, and why. Runs nothing, draws nothing and
-    /// takes no place on a node; where a draw would decide, the likeliest node is named.
+    /// The node that would run a statement for this handle now, and the reason. Runs nothing, draws nothing and
+    /// takes no lease; where a draw would decide, the likeliest node is named.
     ///
     /// # Example
     /// ```no_run
@@ -249,10 +250,10 @@ impl DatabaseConnection {
         self.shared.topology()
     }
 
-    /// Reads that a server did not run and the primary did, since the connection was opened: those that
-    /// write in a way their text does not show, and on PostgreSQL those of unlogged tables. Each shape of
-    /// statement is tried again after ten minutes, so a number that grows faster means many shapes: send
-    /// them to the primary by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
+    /// How many reads the primary ran after a server had refused them, since the connection was opened: reads that
+    /// write in a way their text does not show, and on PostgreSQL reads of unlogged tables. Each shape of statement
+    /// is tried again after ten minutes, so a number that grows faster means many shapes: send them to the primary
+    /// by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
     ///
     /// # Example
     /// ```
@@ -263,9 +264,9 @@ impl DatabaseConnection {
         self.shared.rerun_on_primary.load(Ordering::Relaxed)
     }
 
-    /// Makes `nodes` the replicas, atomically: new nodes are connected and have to answer first,
-    /// equal ones keep their pools, removed ones finish what runs on them and are closed. No
-    /// operation fails because of it.
+    /// Makes `nodes` the replicas, atomically. New nodes are connected and have to answer first, equal nodes keep
+    /// their pools, and removed nodes finish their running operations and are closed. No operation fails because of
+    /// the swap.
     ///
     /// # Example
     /// ```no_run
@@ -307,7 +308,7 @@ impl DatabaseConnection {
         self.shared.monitor.add_replica(node.into()).await
     }
 
-    /// Removes a replica and waits until the operations on it have ended (at most the drain time-out, 30 s).
+    /// Removes a replica and waits until its running operations have ended (at most the drain time-out, 30 s).
     ///
     /// # Example
     /// ```no_run
@@ -317,7 +318,7 @@ impl DatabaseConnection {
     /// ```
     ///
     /// # Errors
-    /// No replica has this name; or operations still run after the drain time-out: they go on.
+    /// No replica has this name; or operations still run after the drain time-out: those operations go on.
     ///
     /// # Cancel safety
     /// The replica leaves when it is this change's turn (another change may be connecting nodes); from
@@ -338,9 +339,9 @@ impl DatabaseConnection {
     /// ```
     ///
     /// # Errors
-    /// The node does not answer, or says it is a replica; or it is known to lack data that this process may have written
-    /// or read, or belongs to another cluster ([`swap_primary_with`](Self::swap_primary_with) accepts both). Then nothing
-    /// has changed.
+    /// The node does not answer, or says that it is a replica; or the node is known to lack data that this process
+    /// may have written or read, or belongs to another cluster ([`swap_primary_with`](Self::swap_primary_with)
+    /// accepts both). Then nothing has changed.
     ///
     /// # Cancel safety
     /// As [`swap_replicas`](Self::swap_replicas).
@@ -348,7 +349,7 @@ impl DatabaseConnection {
         self.swap_primary_with(node, SwapOptions::default()).await
     }
 
-    /// As [`swap_primary`](Self::swap_primary), with the losses that the caller accepts.
+    /// As [`swap_primary`](Self::swap_primary), with the conditions that the caller accepts.
     ///
     /// # Example
     /// ```no_run
@@ -361,7 +362,7 @@ impl DatabaseConnection {
     /// ```
     ///
     /// # Errors
-    /// As [`swap_primary`](Self::swap_primary), but for what is accepted.
+    /// As [`swap_primary`](Self::swap_primary), except for the accepted conditions.
     ///
     /// # Cancel safety
     /// As [`swap_replicas`](Self::swap_replicas).
@@ -415,8 +416,8 @@ impl DatabaseConnection {
         self.shared.monitor.set_weight(name.as_ref(), weight("weight", value)?)
     }
 
-    /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until the operations on
-    /// it have ended (at most the drain time-out, 30 s).
+    /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until its running operations have
+    /// ended (at most the drain time-out, 30 s).
     ///
     /// # Example
     /// ```no_run
@@ -501,7 +502,7 @@ impl Routed for DatabaseConnection {
             return Ok(Route::Primary(WriteEffect::Written));
         }
         if options.isolation_level == Some(IsolationLevel::Serializable) {
-            // No standby can run it, and the primary runs it as it would without us.
+            // No standby can run the statement, and the primary runs it as SeaORM alone would.
             return Ok(Route::Primary(WriteEffect::Nothing));
         }
         Ok(Route::Read(ReadRoute { affinity: context.session.affinity(), ..ReadRoute::anywhere() }))

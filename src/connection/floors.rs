@@ -46,7 +46,7 @@ struct ReadBack {
     until: Tick,
 }
 
-/// The code that may read a row back: one task, through one connection or one explicit session of it.
+/// The code that may read a row back: one task, through one connection or one explicit session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reader {
     /// The connection or the session, by its address in memory.

@@ -1,5 +1,5 @@
-//! The inherent methods of SeaORM's `DatabaseConnection`, on ours. Those that the other handles can
-//! have too are written once, in [`implement_inherent_methods`].
+//! The inherent methods of SeaORM's `DatabaseConnection`. The methods that other handles can have too are written
+//! once, in [`implement_inherent_methods`].
 
 use std::{fmt, future::Future};
 
@@ -30,7 +30,7 @@ where
     finish(transaction, result).await
 }
 
-/// What every handle has as SeaORM's type has it. Needs [`Routed`] and `TransactionTrait`.
+/// The inherent methods of SeaORM's type that every handle has. Needs [`Routed`] and `TransactionTrait`.
 macro_rules! implement_inherent_methods {
     ($handle:ident) => {
         impl $handle {
@@ -98,15 +98,15 @@ pub(super) use implement_inherent_methods;
 implement_inherent_methods!(DatabaseConnection);
 
 impl DatabaseConnection {
-    /// Whether the primary answers.
+    /// Asks whether the primary answers.
     ///
     /// # Errors
-    /// When it does not.
+    /// The primary does not answer.
     pub async fn ping(&self) -> Result<(), DbErr> {
         self.shared().ping_primary(&self.context()).await
     }
 
-    /// Closes the pools of every node; those that were given open are left to their owner.
+    /// Closes the pools of every node. A pool that was given open stays open for its owner.
     ///
     /// # Errors
     /// None of a connected handle; SeaORM's signature.
@@ -114,8 +114,7 @@ impl DatabaseConnection {
         self.close_by_ref().await
     }
 
-    /// As [`close`](Self::close), for a shared handle: it closes the pools of all handles of this
-    /// connection.
+    /// As [`close`](Self::close), for a shared handle: closes the pools of all handles of this connection.
     ///
     /// # Errors
     /// None of a connected handle; SeaORM's signature.
@@ -130,13 +129,13 @@ impl DatabaseConnection {
         Ok(())
     }
 
-    /// Has every statement told to `callback`: of every node, on reads and writes, in transactions
-    /// and streams, of the nodes that join later too. One callback holds for the connection, that is
-    /// for all its handles; another one takes its place.
+    /// Calls `callback` for every statement on every node: reads and writes, in transactions and streams, on the
+    /// nodes that join later too. One callback holds for the connection, that is for all its handles; another call
+    /// replaces the callback.
     ///
-    /// It is told as SeaORM tells, after each statement on each node: a read that was run again on
-    /// another node is told twice, unprepared statements and mocks are not told at all.
-    /// [`primary`](Self::primary) gives a handle that tells, too.
+    /// The callback runs as SeaORM runs its own, after each statement on each node. A read that ran again on
+    /// another node is reported twice; unprepared statements and mocks are not reported. [`primary`](Self::primary)
+    /// gives a handle that reports, too.
     pub fn set_metric_callback<F>(&mut self, callback: F)
     where
         F: Fn(&sea_orm::metric::Info<'_>) + Send + Sync + 'static,
@@ -175,7 +174,7 @@ impl DatabaseConnection {
     }
 }
 
-/// For an application's unit tests.
+/// Mock methods for an application's unit tests.
 #[cfg(feature = "mock")]
 impl DatabaseConnection {
     /// The mock that is the primary.
@@ -186,8 +185,8 @@ impl DatabaseConnection {
         self.lend().as_mock_connection()
     }
 
-    /// What ran on the mock that is the primary, and empties its log. (The log of a mock that is a
-    /// replica comes from the SeaORM handle it was made of.)
+    /// The statements that ran on the mock in the primary's seat; empties the mock's log. (The SeaORM handle of
+    /// which a replica's mock was made has the log of that mock.)
     ///
     /// # Panics
     /// As SeaORM's, when the primary is no mock.

@@ -56,19 +56,19 @@ pub(super) struct Journey {
     times_invalidated: u8,
 }
 
-/// The place that an operation was given.
+/// The node that an operation was given.
 pub(super) struct Chosen {
     pub(super) lease: Lease,
-    /// Why there, when a log or a subscriber records decisions.
+    /// The reason of the choice, when a log or a subscriber records decisions.
     pub(super) record: Option<Box<RouteDecision>>,
 }
 
-/// What follows from the end of an attempt at a read.
+/// The step that follows the end of an attempt at a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// The read has its answer.
     Served,
-    /// Another attempt, decided on the snapshot of that moment.
+    /// The read is attempted again, decided on the snapshot of that moment.
     Again,
     /// The server refused to run the statement as a read.
     Refused(Refusal),
@@ -95,7 +95,7 @@ impl Shared {
         }
     }
 
-    /// What a read requires, as the selection wants it.
+    /// The read's requirement, in the form that the selection takes.
     pub(super) fn request(
         &self,
         requirement: Requirement,
@@ -256,7 +256,7 @@ impl Shared {
         }
     }
 
-    /// Has the monitor find out which replica has what this read must see.
+    /// Has the monitor find a replica that has what this read must see.
     #[cold]
     fn want(&self, request: &ReadRequest, now: Tick) {
         let Requirement::Past { floor, within, .. } = request.requirement else { return };
@@ -309,11 +309,12 @@ impl Shared {
         Error::new(Kind::NoEligibleNode { waited, rejected: named.collect() }).into()
     }
 
-    /// What follows from the end of an attempt: `fault` is what its error proves, if it failed.
+    /// The step that follows the end of an attempt: `fault` is what the attempt's error proves, if the attempt
+    /// failed.
     pub(super) fn ended(&self, journey: &mut Journey, lease: &Lease, fault: Option<Fault>) -> Next {
         let Some(fault) = fault else {
-            // Meanwhile another server was met at the node's address, or a connection to the node was lost: perhaps
-            // another server than the believed one has answered.
+            // Meanwhile another server was met at the node's address, or a connection to the node was lost: another
+            // server than the believed one may have answered.
             if !lease.is_invalidated(&self.cell().load()) {
                 return Next::Served;
             }
@@ -329,7 +330,7 @@ impl Shared {
             return Next::Refused(refusal);
         }
         if fault == Fault::Closed && has_another_pool(lease) {
-            return Next::Again; // The statement did not run, and the node's new pool is there.
+            return Next::Again; // The statement did not run, and the node's new pool is ready.
         }
         // On the read-write lane (alone, or `Strong`) a read runs once, as with SeaORM.
         let may_move = lease.lane() == Lane::Read && journey.how != How::Alone && !journey.is_second_attempt;
@@ -344,7 +345,7 @@ impl Shared {
 
     fn may_retry(&self, fault: Fault) -> bool {
         match fault {
-            // What ran on a lost node moves, all of it: that is bounded by itself and happens once.
+            // All reads of a lost node move: the loss bounds them by itself and happens once.
             Fault::NodeDown => true,
             _ => fault.is_worth_another_node() && self.retry_budget.withdraw(self.now(), self.reads_served()),
         }

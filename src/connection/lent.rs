@@ -1,8 +1,8 @@
 //! SeaORM's own handles of the primary, lent out by reference.
 //!
-//! Some of SeaORM takes nothing but `&sea_orm::DatabaseConnection` (a `SchemaManager`), and some
-//! gives a reference out of it (a pool). The primary may change, a reference may not; so a handle
-//! of ours keeps each that it lent until it is dropped.
+//! Some functions of SeaORM take nothing but `&sea_orm::DatabaseConnection` (a `SchemaManager`), and some return a
+//! reference into the handle (a pool). The primary may change while such a reference lives, so a handle of this
+//! crate keeps each SeaORM handle that it lent until it is dropped.
 
 use std::{
     sync::{Arc, OnceLock, Weak, atomic::Ordering},
@@ -15,34 +15,33 @@ use super::{
 };
 use crate::topology::{Floor, Lane, NodeId, Tick};
 
-/// How often is looked whether the connections of lent handles have come back.
+/// How often the connections of lent handles are checked for their return.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// An append-only list: one SeaORM handle for each primary that was lent. Clones start empty.
 ///
-/// A handle of a primary that is gone stays in the list; its pool is closed by then, unless it was
-/// given to us open.
+/// The handle of a primary that left stays in the list. Its pool is closed by then, unless the pool was given open.
 #[derive(Debug, Default)]
 pub(super) struct Lent {
-    first: Place,
+    first: LinkSlot,
 }
 
-type Place = OnceLock<Box<Link>>;
+type LinkSlot = OnceLock<Box<Link>>;
 
 #[derive(Debug)]
 struct Link {
     node: NodeId,
     connection: sea_orm::DatabaseConnection,
-    next: Place,
+    next: LinkSlot,
 }
 
 impl Lent {
     /// The handle of the node that is the primary now.
     ///
-    /// What is written through the handle goes round the session. As far as SeaORM tells of it (all statements but
-    /// unprepared ones, those inside transactions too), the floors rise all the same.
+    /// Writes through the handle bypass the session. As far as SeaORM tells of them (all statements but unprepared
+    /// ones, also inside transactions), the floors rise all the same.
     ///
-    /// A scripted node has no handle; what stands in for it is not connected.
+    /// A scripted node has no SeaORM handle; a handle that is not connected stands in.
     pub(super) fn primary(&self, shared: &Arc<Shared>, session: &HandleSession) -> &sea_orm::DatabaseConnection {
         let node = Arc::clone(&shared.cell().load().primary.node);
         self.of(node.id(), || lent(shared, session, node.driver(Lane::Write).seaorm()))
@@ -51,7 +50,7 @@ impl Lent {
     fn of(&self, node: NodeId, make: impl Fn() -> sea_orm::DatabaseConnection) -> &sea_orm::DatabaseConnection {
         let mut place = &self.first;
         loop {
-            let link = place.get_or_init(|| Box::new(Link { node, connection: make(), next: Place::new() }));
+            let link = place.get_or_init(|| Box::new(Link { node, connection: make(), next: LinkSlot::new() }));
             if link.node == node {
                 return &link.connection;
             }
@@ -68,7 +67,7 @@ pub(super) fn lent(
 ) -> sea_orm::DatabaseConnection {
     let mut connection = handle.cloned().unwrap_or_default();
     let metric = shared.monitor.writer().metric().clone();
-    // Weak: what was copied out of a handle must not keep its monitor alive.
+    // Weak: a copy of the handle must not keep the monitor alive.
     let (shared, session) = (Arc::downgrade(shared), session.clone());
     connection.set_metric_callback(move |info| {
         metric.tell(info);
@@ -82,14 +81,14 @@ pub(super) fn lent(
 }
 
 impl Shared {
-    /// SeaORM told of a write through a handle of its own, which may be inside a transaction.
+    /// Handles a write that SeaORM told of, through a handle of its own; the write may be inside a transaction.
     fn was_written_through_lent_handle(self: &Arc<Self>, session: &SessionRef) {
         self.raise(session, Floor::written(self.stamp()));
         self.watch_lent_connections();
     }
 
-    /// Raises the process's floor again when the connections that holders of SeaORM's handles have in use now have come
-    /// back: a COMMIT is told to nobody. At the latest after `unknown_outcome_hold`.
+    /// Raises the process's floor again when the connections that are now in use through SeaORM's handles have come
+    /// back, because SeaORM's callback does not tell of a COMMIT. At the latest after `unknown_outcome_hold`.
     pub(super) fn watch_lent_connections(self: &Arc<Self>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         self.lent_written_at.store(self.now().0, Ordering::Release);
@@ -109,7 +108,8 @@ async fn watch(shared: Weak<Shared>, hold: Duration) {
         in_use = shared.cell().load().primary.node.driver(Lane::Write).untracked_connections();
         let told_at = Tick(shared.lent_written_at.load(Ordering::Acquire));
         if in_use == 0 || shared.now().since(told_at) >= hold {
-            // First the mark: a write that is told from now on starts another task, and this raise covers those before.
+            // The mark is cleared first: a later write starts another task, and this raise covers the writes
+            // before.
             shared.watches_lent.store(false, Ordering::Release);
             return shared.raise_process();
         }
@@ -126,7 +126,7 @@ impl Clone for Lent {
 }
 
 impl Drop for Lent {
-    /// One by one: a list that drops itself from within runs as deep as it is long.
+    /// The links are dropped one by one: a recursive drop runs as deep as the list is long.
     fn drop(&mut self) {
         let mut place = self.first.take();
         while let Some(mut link) = place {
@@ -178,7 +178,7 @@ mod tests {
         for _ in 0..500_000 {
             let link = place.get_or_init(|| {
                 let connection = sea_orm::DatabaseConnection::default();
-                Box::new(Link { node: NodeId::unique(), connection, next: Place::new() })
+                Box::new(Link { node: NodeId::unique(), connection, next: LinkSlot::new() })
             });
             place = &link.next;
         }

@@ -1,4 +1,4 @@
-//! What operations leave behind: the floor that a write raises, and what a read has seen.
+//! The marks of operations: the floor that a write raises, and what a read has seen.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     topology::Floor,
 };
 
-/// What an operation on the primary leaves behind.
+/// The effect of an operation on the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteEffect {
     /// Rows may have changed.
@@ -39,9 +39,9 @@ impl WriteEffect {
 /// statement in their text may.
 fn changes_rows(class: &StatementClass, sql: &str) -> bool {
     const OF_THE_SESSION: [&str; 4] = ["SET", "RESET", "LISTEN", "UNLISTEN"];
-    // The rest of the text, when the beginning is known to change nothing.
+    // The part of the text after a beginning that is known to change nothing.
     let unknown = match class.reason {
-        // The classifier follows a text from its start: what stands before the clause is a plain read.
+        // The classifier reads a text from its start: the text before the clause is a plain read.
         Reason::LockingClause { at, .. } => sql.get(at..),
         Reason::Verb { .. } => class
             .reason
@@ -53,7 +53,7 @@ fn changes_rows(class: &StatementClass, sql: &str) -> bool {
     unknown.is_none_or(|text| text.trim_end().trim_end_matches(';').contains(['(', ';']))
 }
 
-/// Raises floors when the write it stands for has ended, in whatever way.
+/// Raises floors when the marked write has ended, in whatever way.
 #[derive(Debug)]
 pub(super) struct WriteMark {
     shared: Arc<Shared>,
@@ -69,11 +69,11 @@ enum Ending {
     Underway(WriteProgress),
     /// The server has answered, or rolls back.
     Known,
-    /// The write was lost on its way: perhaps it happened, and its connection is gone.
+    /// The write was lost on its way: the write may have happened, and its connection is gone.
     Lost,
     /// The caller stopped waiting for a COMMIT, which runs on.
     Unseen,
-    /// SeaORM's own transaction was given away: the end of it is out of sight.
+    /// SeaORM's own transaction was given away, so its end cannot be seen.
     OutOfSight,
     /// The statement provably did not run.
     NotExecuted,
@@ -90,8 +90,8 @@ impl WriteMark {
         Self { shared: Arc::clone(shared), session: session.clone(), effect, ending: Ending::Underway(progress) }
     }
 
-    /// Marks a transaction, or what else ends with the mark. Dropping a transaction rolls it back, and its end counts as
-    /// a write all the same: DDL commits implicitly, and some engines roll nothing back.
+    /// Marks a transaction, or another operation that ends with the mark. Dropping a transaction rolls it back, and
+    /// its end counts as a write all the same: DDL commits implicitly, and some engines roll nothing back.
     pub(super) fn of_transaction(shared: &Arc<Shared>, session: &SessionRef, effect: WriteEffect) -> Self {
         Self { shared: Arc::clone(shared), session: session.clone(), effect, ending: Ending::Known }
     }
@@ -107,7 +107,7 @@ impl WriteMark {
         self.beside(Ending::Unseen)
     }
 
-    /// A mark for the caller of a ROLLBACK, which runs on too: dropping it counts as the end.
+    /// A mark for the caller of a ROLLBACK, which runs on too: dropping the mark counts as the end.
     pub(super) fn of_rollbacks_caller(&self) -> Self {
         self.beside(Ending::Known)
     }
@@ -167,7 +167,8 @@ impl Drop for WriteMark {
             }
             Ending::Underway(progress) if progress.is_sent() => {
                 self.hold_session();
-                // Others are bound only when the write cannot happen any more; until then nobody was told of it.
+                // Other sessions are bound only when the write cannot happen any more; until then no caller was
+                // told of the write.
                 let shared = Arc::downgrade(&self.shared);
                 progress.when_over(move || {
                     if let Some(shared) = shared.upgrade() {
@@ -200,7 +201,7 @@ impl Shared {
         }
     }
 
-    /// Something was written by now, in whatever session: plain reads must see it.
+    /// Raises the process's floor: some session has written by now, and plain reads must see that write.
     pub(super) fn raise_process(&self) {
         self.process_floor.raise(Floor::written(self.stamp()));
     }
@@ -213,8 +214,8 @@ impl Shared {
     }
 }
 
-/// A read that goes on: rows that come one by one, a READ ONLY transaction. At its end its session has seen what there
-/// was.
+/// A read that goes on: rows that come one by one, a READ ONLY transaction. At its end its session has seen the
+/// node's state.
 #[derive(Debug)]
 pub(super) struct SeenMark {
     shared: Arc<Shared>,
@@ -227,7 +228,7 @@ impl SeenMark {
         Self { shared: Arc::clone(shared), affinity: Arc::clone(affinity), read }
     }
 
-    /// Some of it was seen.
+    /// Records that the session has seen a part of the rows.
     pub(super) fn now(&self) {
         self.shared.has_read(&self.affinity, self.read);
     }

@@ -1,4 +1,4 @@
-//! HOLD: what the user holds, and how an operation runs on the node that was decided for it.
+//! HOLD: the handles that an application holds, and how an operation runs on the node that was decided for it.
 
 mod arbiter;
 mod budget;

@@ -1,4 +1,4 @@
-//! One operation: its session, its statement, and how far it may travel.
+//! One operation: its session, its statement, and the members that may run it.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) struct ReadRoute<'a> {
 }
 
 impl ReadRoute<'_> {
-    /// Any member, and without replicas what SeaORM alone would do.
+    /// A route to any member; without replicas the primary runs the read as SeaORM alone would.
     pub(super) fn anywhere() -> Self {
         Self { affinity: None, alone: Lane::Write, among: Among::All, if_refused: IfRefused::RunOnPrimary }
     }
@@ -77,9 +77,9 @@ impl<'a> Operation<'a> {
 
 /// The text and values of an operation, once for each attempt.
 pub(super) enum RetryableStatement<'a> {
-    /// Built by SeaORM: built again for a second attempt, not copied for a first one.
+    /// A statement that SeaORM builds: built again for a second attempt, not copied for a first one.
     Built { first: Option<Statement>, again: &'a (dyn Fn() -> Statement + Sync) },
-    /// Handed over as it is.
+    /// A statement that the caller handed over as text and values.
     Raw(Option<Statement>),
 }
 
@@ -91,7 +91,7 @@ impl RetryableStatement<'_> {
         }
     }
 
-    /// The statement for the next attempt. `more` says whether yet another may follow.
+    /// The statement for the next attempt. `more` says whether another attempt may follow.
     pub(super) fn next(&mut self, more: Attempts) -> Statement {
         match self {
             Self::Built { first, again } => first.take().unwrap_or_else(again),

@@ -56,23 +56,23 @@ impl ReadConn {
         conn
     }
 
-    /// An explicit session has one node, however it reads: two would show it an older state after
-    /// a newer one.
+    /// An explicit session keeps to one node for all its reads: a second node could show an older state after a
+    /// newer one.
     fn affinity(&self) -> &Arc<Affinity> {
         self.options.session.affinity().unwrap_or(&self.affinity)
     }
 
-    /// The name of the node it keeps to now; `None` while no node is eligible.
+    /// The name of the node that reads keep to now; `None` while no node is eligible.
     pub fn node(&self) -> Option<String> {
         let state = self.affinity().state();
         let id = state.kept.map(|kept| kept.node).or(state.last)?;
         Some(self.shared.cell().load().member_of(id)?.name().to_owned())
     }
 
-    /// Whether its node answers; asks another one, and moves there, when it does not.
+    /// Whether the node answers. When the node does not, another node is asked, and reads move to that one.
     ///
     /// # Errors
-    /// When neither does, or no node is eligible.
+    /// Neither node answers, or no node is eligible.
     pub async fn ping(&self) -> Result<(), DbErr> {
         let context = self.context();
         let route = self.anywhere();
@@ -108,7 +108,7 @@ impl Routed for ReadConn {
         match (class.intent, class.decided_by) {
             (Intent::Read, _) => Ok(Route::Read(self.anywhere())),
             (Intent::Write, DecidedBy::Server) => Err(refused_before()),
-            // It reads, and only the primary can, or shall, run it.
+            // A read that only the primary can run, or that a rule sends to the primary.
             (Intent::Write, DecidedBy::Standby) => Ok(Route::Read(self.on_primary())),
             (Intent::Write, DecidedBy::Configuration)
                 if class.is_read_by_text() || class.reason.is_unknown_function() =>
@@ -118,7 +118,8 @@ impl Routed for ReadConn {
             (Intent::Write, DecidedBy::Catalogue) => Err(Error::new(Kind::Refused {
                 reason: format!("{}, which the database lists as VOLATILE", class.reason),
             })),
-            // The caller vouches for functions we know nothing of; the server refuses what writes.
+            // The caller vouches for functions that the catalogue does not know; the server refuses a function that
+            // writes.
             (Intent::Write, _) if class.reason.is_unknown_function() => Ok(Route::Read(self.anywhere())),
             (Intent::Write, _) => Err(Error::new(Kind::Refused { reason: class.reason.to_string() })),
         }

@@ -1,4 +1,4 @@
-//! The decisions of operations that have run, for those who asked for them.
+//! The log of routing decisions, for applications that record them.
 
 use std::{
     collections::VecDeque,
@@ -8,10 +8,10 @@ use std::{
 
 use crate::routing::RouteDecision;
 
-/// The latest decisions of the handles that write into it, oldest first; see
+/// The latest decisions of the handles that write into the log, oldest first; see
 /// [`DatabaseConnection::recorded`](crate::DatabaseConnection::recorded). Clones are the same log.
 ///
-/// A read that ran again on another node has a decision for each attempt. At the most 1 024 are kept.
+/// A read that ran again on another node has a decision for each attempt. The log keeps at most 1 024 decisions.
 #[derive(Clone, Default)]
 pub struct RouteLog(Arc<Mutex<VecDeque<RouteDecision>>>);
 

@@ -27,7 +27,7 @@ impl Shared {
     /// Runs a plain read on the node decided for it, and again where the journey says so.
     ///
     /// # Cancel safety
-    /// Dropping the future gives its place on the node back; the server may go on with the read.
+    /// Dropping the future gives its lease back; the server may go on with the read.
     pub(super) async fn read<T, F>(
         &self,
         operation: &Operation<'_>,
@@ -40,7 +40,8 @@ impl Shared {
     {
         loop {
             let Chosen { lease, record } = self.choose(operation, journey, route).await.map_err(Unserved::Failed)?;
-            // Elsewhere than on the read-write lane even the last attempt keeps the statement: the server may refuse it.
+            // Outside of the read-write lane even the last attempt keeps the statement: the server may refuse the
+            // read.
             let attempts = match lease.lane() {
                 Lane::Read => Attempts::More,
                 Lane::Write => Attempts::Last,
@@ -48,7 +49,7 @@ impl Shared {
             let attempt = run(&**lease.driver(), attempts);
             let outcome = match record {
                 None => until_down(&lease, attempt).await,
-                // Boxed, so that the future of a read that nobody watches is the smaller one.
+                // Boxed, so that the future of a read without a record is the smaller one.
                 Some(record) => {
                     let span = telemetry::route_span(Some(&record));
                     Box::pin(until_down(&lease, attempt).instrument(span)).await
@@ -88,7 +89,7 @@ impl Shared {
     /// Runs everything that is not a plain read: on the primary, once.
     ///
     /// # Errors
-    /// Also when a read was answered by a server that says it is a replica.
+    /// Those of the statement; also, a read was answered by a server that says it is a replica.
     ///
     /// # Cancel safety
     /// Dropping the future while the statement waits for a connection runs nothing. Dropping it later leaves the outcome

@@ -1,7 +1,7 @@
-//! What `SchemaBuilder::sync` asks of a connection beside statements: the schema as it is.
+//! The schema questions of `SchemaBuilder::sync`, which are no statements of SeaORM's.
 //!
-//! Always asked of the primary: a replica that is behind would have tables created again that are
-//! there.
+//! The primary answers each of them: on the answer of a replica that is behind, sync would create tables again that
+//! exist.
 
 use sea_orm::{DbErr, sqlx};
 use sea_schema::{Connection, sea_query::SelectStatement, sqlx_types::SqlxRow};
@@ -36,8 +36,8 @@ macro_rules! implement_schema_connection {
 implement_schema_connection!(DatabaseConnection);
 implement_schema_connection!(WriteConn);
 
-/// A question that runs on the primary. What it found, the session has to see from then on: to a
-/// replica, a table may be as new as if the session had made it.
+/// A schema question that runs on the primary. The session must see the answer from then on: to a replica, a table
+/// may be as new as if the session had made it.
 struct SchemaQuestion {
     lease: Lease,
     _found: WriteMark,
@@ -53,8 +53,8 @@ impl SchemaQuestion {
         Ok(Self { lease, _found: found })
     }
 
-    /// SeaORM's handle, whose way of reading an error takes it apart and panics when there is a copy:
-    /// nobody may keep one.
+    /// SeaORM's handle. SeaORM takes an error of this handle apart and panics when a copy of the handle exists, so
+    /// callers must not keep a clone.
     fn primary(&self) -> Result<&sea_orm::DatabaseConnection, sqlx::Error> {
         let none = || sqlx::Error::Configuration(Box::new(DbErr::Custom("the primary is no SeaORM handle".to_owned())));
         self.lease.driver().seaorm().ok_or_else(none)

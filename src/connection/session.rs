@@ -1,4 +1,4 @@
-//! Explicit sessions: what one has written and read, and the node that its reads keep to.
+//! Explicit sessions: their writes and reads, and the node that their reads keep to.
 //!
 //! An operation of the plain handle belongs to the enclosing `scope`, or to no session: then it must see every write of
 //! its process.
@@ -191,7 +191,7 @@ pub(crate) struct AffinityState {
     pub(crate) waits_from: Tick,
 }
 
-/// Where one read ran, and why there.
+/// The node of one read, and how that node was selected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadRecord {
     node: NodeId,
@@ -217,19 +217,20 @@ impl Affinity {
         state.last = Some(node);
     }
 
-    /// A read connection was given this node, and keeps to none: staleness forced it to the primary.
+    /// Records that a read connection was given this node and keeps to none: staleness forced the read to the
+    /// primary.
     pub(crate) fn went_to(&self, node: NodeId) {
         self.lock().last = Some(node);
     }
 
-    /// A read waited for the kept node, and that node did not become fresh enough in time.
+    /// Records that a read waited for the kept node, and that the node did not become fresh enough in time.
     pub(crate) fn waited_in_vain(&self, now: Tick) {
         self.lock().waits_from = now.after(WAITS_AGAIN_AFTER);
     }
 
-    /// Records the end of a read. Returns what the replicas have to reach so that the session can go back to its kept
-    /// node; without that a session that reads often would stay away for ever, because each of its reads elsewhere
-    /// moves on what the kept node must have.
+    /// Records the end of a read. Returns the sequence number that the replicas have to reach so that the session
+    /// can go back to its kept node. Without that number a session that reads often would stay away for ever,
+    /// because each of its reads elsewhere moves on what the kept node must have.
     pub(crate) fn record(&self, read: ReadRecord) -> Option<Seq> {
         let end = clock::next_seq();
         let mut state = self.lock();
@@ -304,7 +305,7 @@ mod tests {
         assert_eq!(after.kept, Some(Kept { node: home, generation: Generation::nth(1), seen_elsewhere: after.seen }));
         assert_eq!(after.last, Some(away));
 
-        // The same node in another generation: what was read in the generation before was seen elsewhere.
+        // The same node in another generation: reads in the generation before count as reads elsewhere.
         affinity.keep(home, Generation::nth(2));
         assert_eq!(
             affinity.state().kept,

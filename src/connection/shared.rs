@@ -1,4 +1,4 @@
-//! What all handles of one connection share.
+//! The state that all handles of one connection share.
 
 use std::{
     fmt,
@@ -28,10 +28,10 @@ use crate::{
     topology::{Belief, Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
 };
 
-/// How often the suspicion of one node is worth an event.
+/// How often the suspicion of one node is logged.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often it is worth an event that the writes of others delay reads.
+/// How often a delay of reads by the writes of other tasks is logged.
 const SAY_DELAYED_AGAIN: Duration = Duration::from_secs(600);
 
 /// The shared part of every handle. Dropped with the last one, and with it the monitor.
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(super) monitor: Monitor,
     pub(super) policy: Arc<dyn Policy>,
     pub(super) draws: DrawSource,
-    /// What a plain read must see: every acknowledged write of this process, through whatever handle.
+    /// The floor of plain reads: every acknowledged write of this process, through whatever handle.
     pub(super) process_floor: AtomicFloor,
     pub(super) retry_budget: RetryBudget,
     pub(super) staleness_budget: StalenessBudget,
@@ -70,7 +70,7 @@ impl Context {
     }
 }
 
-/// What a handle says about every operation.
+/// The options that a handle gives to every operation.
 #[derive(Clone, Debug)]
 pub(super) struct SessionOptions {
     pub(super) session: HandleSession,
@@ -79,7 +79,7 @@ pub(super) struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// For a handle that is made by the code of an operation.
+    /// The options for a handle that the code of an operation makes.
     pub(super) fn of(context: &Context) -> Self {
         Self {
             session: HandleSession::inherited(context.session.clone()),
@@ -88,7 +88,7 @@ impl SessionOptions {
         }
     }
 
-    /// For an operation that begins now.
+    /// The context of an operation that begins now.
     pub(super) fn context(&self, connection: ConnectionId) -> Context {
         Context { session: self.session.current(connection), consistency: self.consistency, log: self.log.clone() }
     }
@@ -123,7 +123,7 @@ impl Shared {
         context.consistency == Consistency::Eventual && self.settings().report_stale_reads
     }
 
-    /// Whether the primary answers.
+    /// Asks whether the primary answers.
     pub(super) async fn ping_primary(&self, context: &Context) -> Result<(), DbErr> {
         let lease = self.choose_primary(Operation::bare(context)).await?.lease;
         lease.driver().ping().await.inspect_err(|error| self.suspect(lease.node(), Fault::of(error)))
@@ -162,12 +162,12 @@ impl Shared {
         self.monitor.writer().clock.now()
     }
 
-    /// Now, with a place in the order of events.
+    /// The present instant, with a place in the order of events.
     pub(super) fn stamp(&self) -> Stamp {
         self.monitor.writer().clock.stamp()
     }
 
-    /// What a read in this context requires of its node.
+    /// The requirement of a read in this context.
     pub(super) fn requirement(&self, context: &Context, now: Tick) -> Requirement {
         // SeaORM's own read-back of a row that it just wrote must find the row under every consistency.
         if context.consistency != Consistency::Strong
@@ -188,7 +188,7 @@ impl Shared {
             Consistency::Session => Requirement::past(self.floor(context)),
             Consistency::Process => Requirement::past(self.process_floor.get().join(self.floor(context))),
             Consistency::BoundedStaleness(within) => {
-                // The bound stands for the writes of others; a plain read has none of its own.
+                // The staleness bound covers the writes of others; a plain read has no writes of its own.
                 let floor = match &context.session {
                     SessionRef::Explicit(_) => self.floor(context),
                     SessionRef::Process => Floor::default(),
@@ -199,7 +199,7 @@ impl Shared {
         }
     }
 
-    /// What a read in this context must see: the writes of its explicit session, or all of this process.
+    /// The floor of a read in this context: the writes of its explicit session, or all writes of this process.
     pub(super) fn floor(&self, context: &Context) -> Floor {
         match &context.session {
             SessionRef::Process => self.process_floor.get(),
@@ -215,11 +215,11 @@ impl Shared {
         }
     }
 
-    /// An operation failed on a node in a way that says something about the node.
+    /// Records that an operation failed on a node in a way that says something about the node.
     pub(super) fn suspect(&self, node: &Node, fault: Fault) {
         if fault.casts_suspicion() {
             let ended = self.monitor.writer().invalidate(node);
-            // All operations on a lost node fail at the same time; one line says it.
+            // All operations on a lost node fail at the same time; one event is enough.
             let is_news = |ended: Belief| ended.began == Tick::default() || self.now().since(ended.began) > SAY_AGAIN;
             if ended.is_some_and(is_news) {
                 telemetry::suspected(node.name(), fault);
@@ -227,7 +227,7 @@ impl Shared {
         }
     }
 
-    /// Says, once in ten minutes, that plain reads wait or go to the primary because other tasks write.
+    /// Logs, once in ten minutes, that plain reads wait or go to the primary because other tasks write.
     #[cold]
     pub(super) fn writes_of_others_delay_reads(&self, now: Tick) {
         let said_at = self.delay_said_at.load(Ordering::Relaxed);

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A token bucket: each routed read adds `cap` tokens, a read that staleness forces to the primary takes one, and the
 /// bucket holds a hundred.
 ///
-/// The bucket counts in reads instead of tokens (the "generic cell rate algorithm" of ATM traffic management, with the
-/// number of reads as its clock): so it is one number, and a read that finds a fresh replica does nothing for it.
+/// The bucket counts in reads instead of tokens (the "generic cell rate algorithm" of ATM traffic management, with
+/// the number of reads as its clock). So the state is one number, and a read that finds a fresh replica does
+/// nothing for the bucket.
 #[derive(Debug)]
 pub(super) struct StalenessBudget {
-    /// Thousandths of a read: what was taken so far is paid for when so many reads have been served.
+    /// Thousandths of a read: the tokens taken so far are paid for when so many reads have been served.
     paid_at: AtomicU64,
-    /// What one token costs, in thousandths of a read; `u64::MAX` when reads add nothing.
+    /// The price of one token, in thousandths of a read; `u64::MAX` when reads add nothing.
     cost: u64,
 }
 

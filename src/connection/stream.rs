@@ -1,4 +1,4 @@
-//! The rows of a statement as they arrive, and their second chance.
+//! The rows of a statement as they arrive, and the retry before the first row.
 
 use std::{
     fmt,
@@ -29,33 +29,32 @@ use crate::{
 
 /// The rows of one statement.
 ///
-/// As with SeaORM, the statement goes out when the stream is first polled. A routed read that
-/// loses its node *before its first row* runs once more on another node, and one that a server refuses
-/// as a write runs on the primary; after the first row the error comes through, because rows that were
-/// seen cannot be taken back.
+/// As with SeaORM, the statement goes out when the stream is first polled. A routed read that loses its node
+/// *before its first row* runs once more on another node, and a read that a server refuses as a write runs on the
+/// primary. After the first row the reader gets the error, because rows that were delivered cannot be taken back.
 ///
-/// The stream holds its place on the node until it is dropped, also through a swap or a drain.
+/// The stream holds its lease on the node until it is dropped, also through a swap or a drain.
 pub struct RowStream<'a> {
-    state: State<'a>,
+    state: StreamState<'a>,
 }
 
-/// What a stream yields.
+/// An item of the stream.
 type Item = Option<Result<QueryResult, DbErr>>;
 
-/// Another attempt on its way.
-type Reopening = BoxFuture<'static, Result<State<'static>, DbErr>>;
+/// The future that opens another attempt.
+type Reopening = BoxFuture<'static, Result<StreamState<'static>, DbErr>>;
 
-enum State<'a> {
+enum StreamState<'a> {
     /// A routed read that can still lose its node without the reader noticing.
     BeforeFirstRow(Box<Unread>),
     /// Another attempt is being opened.
     Reopening(Reopening),
-    /// Nothing runs again from here on.
+    /// The stream runs no statement again from here on.
     Flowing(Box<Flow<'a>>),
     Done,
 }
 
-/// A routed read before its first row. It moves on when its node goes down.
+/// A routed read before its first row. The read moves to another node when its node goes down.
 struct Unread {
     rows: Rows<'static>,
     lease: Lease,
@@ -64,7 +63,7 @@ struct Unread {
     again: Again,
 }
 
-/// What another attempt needs.
+/// The inputs of another attempt.
 struct Again {
     context: Context,
     class: Option<StatementClass>,
@@ -72,7 +71,7 @@ struct Again {
     route: ReadRoute<'static>,
     affinity: Option<Arc<Affinity>>,
     statement: Statement,
-    /// What a server refused before this attempt.
+    /// The refusal before this attempt.
     refused: Option<RejectedRead>,
 }
 
@@ -91,13 +90,13 @@ struct Flow<'a> {
     rows: Rows<'a>,
     shared: Arc<Shared>,
     node: Arc<Node>,
-    /// Held until the rows end. None inside a transaction, which holds the node itself.
+    /// Held until the rows end. `None` inside a transaction, which holds the node itself.
     lease: Option<Lease>,
     mark: Option<WriteMark>,
     inside: Option<Inside<'a>>,
-    /// For a routed read after its first row: what it was, and what becomes of it when it is refused now.
+    /// A routed read after its first row: its text, and the route that decides about a refusal.
     routed: Option<(String, ReadRoute<'static>)>,
-    /// What a server refused, and the primary perhaps runs.
+    /// The refusal before a run on the primary, and the text.
     refused: Option<(RejectedRead, String)>,
     /// Ends with the rows.
     _seen: Option<SeenMark>,
@@ -129,19 +128,19 @@ impl RowStream<'static> {
         Ok(Self { state: open(Arc::clone(shared), again).await? })
     }
 
-    /// Opens something that is not a plain read: it runs once, on the primary.
+    /// Opens a statement that is not a plain read: the statement runs once, on the primary.
     pub(super) async fn open_write(
         shared: &Arc<Shared>,
         operation: Operation<'_>,
         effect: WriteEffect,
         statement: Statement,
     ) -> Result<Self, DbErr> {
-        Ok(Self { state: State::Flowing(Box::new(open_write(shared, operation, effect, statement).await?)) })
+        Ok(Self { state: StreamState::Flowing(Box::new(open_write(shared, operation, effect, statement).await?)) })
     }
 }
 
 impl<'a> RowStream<'a> {
-    /// The rows of a statement inside a transaction, which holds the node itself.
+    /// The rows of a statement inside a transaction; the transaction holds the node.
     pub(super) fn of_transaction(
         rows: Rows<'a>,
         shared: &Arc<Shared>,
@@ -150,7 +149,7 @@ impl<'a> RowStream<'a> {
     ) -> Self {
         let (shared, node) = (Arc::clone(shared), Arc::clone(node));
         Self {
-            state: State::Flowing(Box::new(Flow {
+            state: StreamState::Flowing(Box::new(Flow {
                 rows,
                 shared,
                 node,
@@ -172,9 +171,9 @@ impl Unread {
         Self { rows, lease, down, shared, again }
     }
 
-    /// What follows when the first row, the end of the rows, or an error in their place has come: the next state, and what
-    /// the stream yields now, if anything.
-    fn ended(mut self, item: Result<Option<QueryResult>, Failed>) -> (State<'static>, Option<Item>) {
+    /// The step that follows the first row, the end of the rows, or an error in their place: the next state, and
+    /// the item that the stream yields now, if any.
+    fn ended(mut self, item: Result<Option<QueryResult>, Failed>) -> (StreamState<'static>, Option<Item>) {
         let (result, fault) = match item {
             Ok(row) => (Ok(row), None),
             Err(failed) => {
@@ -186,16 +185,16 @@ impl Unread {
             (Next::Again, _) => {
                 let Self { rows, lease, shared, again, .. } = self;
                 drop((rows, lease));
-                (State::Reopening(open(shared, again).boxed()), None)
+                (StreamState::Reopening(open(shared, again).boxed()), None)
             }
             (_, Ok(row)) => (self.flow(), Some(row.map(Ok))),
             (Next::Refused(refusal), Err(error)) => self.after_refusal(error, refusal),
-            (_, Err(error)) => (State::Done, Some(Some(Err(error)))),
+            (_, Err(error)) => (StreamState::Done, Some(Some(Err(error)))),
         }
     }
 
-    /// The first row was read: the others follow.
-    fn flow(self) -> State<'static> {
+    /// The state after the first row: the other rows follow.
+    fn flow(self) -> StreamState<'static> {
         let Self { rows, lease, shared, again, .. } = self;
         if let Some(refused) = &again.refused {
             shared.was_rerun(&again.statement.sql, refused);
@@ -205,11 +204,11 @@ impl Unread {
             seen.now();
         }
         let routed = Some((again.statement.sql, again.route));
-        State::Flowing(Box::new(Flow { routed, _seen: seen, ..Flow::new(rows, shared, lease, None) }))
+        StreamState::Flowing(Box::new(Flow { routed, _seen: seen, ..Flow::new(rows, shared, lease, None) }))
     }
 
-    /// Where a statement runs that a server refused.
-    fn after_refusal(self, error: DbErr, refusal: Refusal) -> (State<'static>, Option<Item>) {
+    /// The step that follows a refusal.
+    fn after_refusal(self, error: DbErr, refusal: Refusal) -> (StreamState<'static>, Option<Item>) {
         let Self { rows, lease, shared, mut again, .. } = self;
         drop(rows);
         let refused = RejectedRead { error, refusal, lease };
@@ -217,7 +216,7 @@ impl Unread {
             AfterRefusal::RunOnPrimary => async move {
                 let operation = again.operation().overruled(refused.refusal);
                 let flow = open_write(&shared, operation, WriteEffect::Written, again.statement.clone()).await?;
-                Ok(State::Flowing(Box::new(Flow { refused: Some((refused, again.statement.sql)), ..flow })))
+                Ok(StreamState::Flowing(Box::new(Flow { refused: Some((refused, again.statement.sql)), ..flow })))
             }
             .boxed(),
             AfterRefusal::ReadOnPrimary(route) => {
@@ -226,12 +225,12 @@ impl Unread {
                 again.refused = Some(refused);
                 open(shared, again).boxed()
             }
-            AfterRefusal::Fail => return (State::Done, Some(Some(Err(refused.into_error(again.route))))),
+            AfterRefusal::Fail => return (StreamState::Done, Some(Some(Err(refused.into_error(again.route))))),
         };
-        (State::Reopening(reopening), None)
+        (StreamState::Reopening(reopening), None)
     }
 
-    /// A row, the end, or why this attempt has none.
+    /// Polls for a row, the end of the rows, or the failure of this attempt.
     fn poll(&mut self, cx: &mut Wake<'_>) -> Poll<Result<Option<QueryResult>, Failed>> {
         match self.rows.poll_next_unpin(cx) {
             Poll::Ready(item) => Poll::Ready(item.transpose().map_err(Failed::Itself)),
@@ -241,7 +240,7 @@ impl Unread {
 }
 
 /// Opens the next attempt of a routed read.
-async fn open(shared: Arc<Shared>, mut again: Again) -> Result<State<'static>, DbErr> {
+async fn open(shared: Arc<Shared>, mut again: Again) -> Result<StreamState<'static>, DbErr> {
     let mut journey = again.journey;
     let route = ReadRoute { affinity: again.affinity.as_ref(), ..again.route };
     let operation = again.operation();
@@ -249,11 +248,11 @@ async fn open(shared: Arc<Shared>, mut again: Again) -> Result<State<'static>, D
     let (rows, lease) = opened.await.map_err(Unserved::into_error)?;
     again.journey = journey;
     if lease.lane() == Lane::Read {
-        return Ok(State::BeforeFirstRow(Box::new(Unread::new(rows, shared, lease, again))));
+        return Ok(StreamState::BeforeFirstRow(Box::new(Unread::new(rows, shared, lease, again))));
     }
     // The read-write lane serves the read as SeaORM alone would.
     let seen = again.seen_mark(&shared, &lease);
-    Ok(State::Flowing(Box::new(Flow { _seen: seen, ..Flow::new(rows, shared, lease, None) })))
+    Ok(StreamState::Flowing(Box::new(Flow { _seen: seen, ..Flow::new(rows, shared, lease, None) })))
 }
 
 async fn open_write(
@@ -286,7 +285,7 @@ impl<'a> Flow<'a> {
         Self { rows, shared, node, lease: Some(lease), mark, inside: None, routed: None, refused: None, _seen: None }
     }
 
-    /// A server refused to go on, in rows that can no longer come from elsewhere.
+    /// Handles a refusal in the middle of the rows, which cannot come from another node any more.
     fn refused_late(&mut self, error: DbErr) -> DbErr {
         if let Some(Inside { lease, sql }) = self.inside.take() {
             return self.shared.refused_in_transaction(lease, &sql, error);
@@ -301,8 +300,8 @@ impl<'a> Flow<'a> {
 
     fn poll(&mut self, cx: &mut Wake<'_>) -> Poll<Option<Result<QueryResult, DbErr>>> {
         let item = self.rows.poll_next_unpin(cx);
-        // The end of the rows, or an error in their place, is the end of the statement: the floor
-        // rises now, not when the stream happens to be dropped.
+        // The end of the rows, or an error in their place, is the end of the statement: the floor rises now, not
+        // when the stream happens to be dropped.
         let fault = match &item {
             Poll::Pending => return item,
             Poll::Ready(Some(Err(error))) => Some(Fault::of(error)),
@@ -336,11 +335,11 @@ impl Stream for RowStream<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Wake<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            match std::mem::replace(&mut self.state, State::Done) {
-                State::Done => return Poll::Ready(None),
-                State::BeforeFirstRow(mut unread) => {
+            match std::mem::replace(&mut self.state, StreamState::Done) {
+                StreamState::Done => return Poll::Ready(None),
+                StreamState::BeforeFirstRow(mut unread) => {
                     let Poll::Ready(item) = unread.poll(cx) else {
-                        self.state = State::BeforeFirstRow(unread);
+                        self.state = StreamState::BeforeFirstRow(unread);
                         return Poll::Pending;
                     };
                     let (next, yielded) = unread.ended(item);
@@ -349,18 +348,18 @@ impl Stream for RowStream<'_> {
                         return Poll::Ready(item);
                     }
                 }
-                State::Reopening(mut reopening) => match reopening.poll_unpin(cx) {
+                StreamState::Reopening(mut reopening) => match reopening.poll_unpin(cx) {
                     Poll::Pending => {
-                        self.state = State::Reopening(reopening);
+                        self.state = StreamState::Reopening(reopening);
                         return Poll::Pending;
                     }
                     Poll::Ready(Ok(state)) => self.state = state,
                     Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 },
-                State::Flowing(mut flow) => {
+                StreamState::Flowing(mut flow) => {
                     let item = flow.poll(cx);
                     if !matches!(item, Poll::Ready(None)) {
-                        self.state = State::Flowing(flow);
+                        self.state = StreamState::Flowing(flow);
                     }
                     return item;
                 }

@@ -1,5 +1,5 @@
-//! SeaORM's traits for our handles. Each handle says how it routes ([`Routed`]); everything else
-//! is the same for all of them and stands here once.
+//! Implements SeaORM's traits for the handles of this crate. Each handle says how its operations are routed
+//! ([`Routed`]); the code common to all handles is in this file once.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -25,20 +25,20 @@ use crate::{
     routing::{How, StatementClass},
 };
 
-/// Where an operation goes.
+/// The route of an operation.
 pub(super) enum Route<'a> {
     Read(ReadRoute<'a>),
-    /// To the primary's read-write pool.
+    /// The operation runs on the primary's read-write pool.
     Primary(WriteEffect),
 }
 
-/// A handle that sends each operation somewhere.
+/// A handle that routes each operation.
 pub(super) trait Routed: Sync {
     fn shared(&self) -> &Arc<Shared>;
-    /// Whose operation this is; called when the operation begins.
+    /// The context of an operation; called when the operation begins.
     fn context(&self) -> Context;
     fn route<'a>(&'a self, context: &'a Context, class: &StatementClass) -> Result<Route<'a>, Error>;
-    /// Where a transaction runs; may change the options.
+    /// The route of a transaction; may change the options.
     fn route_transaction<'a>(
         &'a self,
         context: &'a Context,
@@ -67,7 +67,7 @@ async fn run<R: Routed, T>(
             match read.await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
-                // Boxed, so that the future of every read is not as large as that of the rare one.
+                // Boxed, so that the future of every read is not as large as that of the rare refused read.
                 Err(Unserved::Refused(refused)) => {
                     let statement = retryable.next(Attempts::Last);
                     Box::pin(run_refused(shared, this, route, refused, statement, operation)).await
@@ -86,7 +86,7 @@ async fn run<R: Routed, T>(
     }
 }
 
-/// What becomes of a read that a server refused.
+/// Runs a refused read where the rules say, or returns its error.
 async fn run_refused<T>(
     shared: &Arc<Shared>,
     this: Operation<'_>,
@@ -142,8 +142,8 @@ pub(super) fn query_all<R: Routed>(
 }
 
 pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Result<ExecResult, DbErr> {
-    // A future cannot borrow both the driver and the text, whose lifetimes have no order; the text
-    // is carried in a statement instead.
+    // A future cannot borrow both the driver and the text, whose lifetimes have no order, so a statement carries
+    // the text.
     let statement = Statement::from_string(handle.shared().backend, sql);
     run(
         handle,
@@ -190,7 +190,7 @@ pub(super) async fn begin<R: Routed>(
             Ok(DatabaseTransaction::new(inner, lease, TransactionAccess::ReadOnly, None, shared, log).seen_by(seen))
         }
         Route::Primary(effect) => {
-            // Begun is not written: the floor rises when the transaction ends.
+            // A BEGIN has written nothing: the floor rises when the transaction ends.
             let (inner, lease) =
                 shared.write(this, WriteEffect::Nothing, |driver: &dyn Driver, _| driver.begin(options)).await?;
             let mark = WriteMark::of_transaction(shared, &context.session, effect);

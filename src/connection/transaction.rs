@@ -24,24 +24,24 @@ use crate::{
     topology::{Lane, Lease},
 };
 
-/// An open transaction, as SeaORM's of the same name: everything inside runs on its one
-/// connection, nothing is routed or run again, and dropping it rolls back.
+/// An open transaction, as SeaORM's type of the same name. Every statement inside runs on its one connection, no
+/// statement is routed or run again, and dropping the transaction rolls it back.
 ///
-/// It keeps its node through a swap or a drain until it ends. The end of a transaction that was
-/// not begun `READ ONLY` counts as a write of its session.
+/// The transaction keeps its node through a swap or a drain. The end of a transaction that was not begun `READ
+/// ONLY` counts as a write of its session.
 pub struct DatabaseTransaction {
     inner: Box<dyn DriverTransaction>,
     lease: Lease,
     access: TransactionAccess,
-    /// Of the outermost read-write transaction only: a nested commit is a savepoint's release.
+    /// The mark of the outermost read-write transaction only: a nested commit is a savepoint's release.
     mark: Option<WriteMark>,
-    /// Of a routed one: what it read, its session has seen.
+    /// The mark of a routed transaction: the session has seen the reads of the transaction.
     seen: Option<SeenMark>,
     shared: Arc<Shared>,
     log: Option<RouteLog>,
 }
 
-/// What a transaction may do.
+/// The statements that a transaction may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransactionAccess {
     ReadOnly,
@@ -49,7 +49,7 @@ pub(super) enum TransactionAccess {
 }
 
 impl TransactionAccess {
-    /// What the options ask for.
+    /// The access that the options ask for.
     pub(super) fn asked(options: &TransactionOptions) -> Self {
         match options.access_mode {
             Some(AccessMode::ReadOnly) => Self::ReadOnly,
@@ -77,7 +77,7 @@ impl DatabaseTransaction {
         Self { seen, ..self }
     }
 
-    /// The record of a statement, which also goes into the log, if somebody wants to know.
+    /// The record of a statement, also added to the log, when a log or a subscriber records decisions.
     fn record(&self, sql: &str) -> Option<RouteDecision> {
         if self.log.is_none() && !telemetry::wants_routes() {
             return None;
@@ -123,7 +123,7 @@ impl DatabaseTransaction {
         result.inspect_err(|error| self.shared.suspect(self.lease.node(), Fault::of(error)))
     }
 
-    /// The name of the node it runs on.
+    /// The name of the transaction's node.
     pub fn node(&self) -> &str {
         self.lease.node().name()
     }
@@ -131,12 +131,13 @@ impl DatabaseTransaction {
     /// Commits.
     ///
     /// # Errors
-    /// When the connection is lost before the answer, the outcome is unknown: the commit is never
-    /// repeated, and the session reads from the primary for a while.
+    /// When the connection is lost before the answer, the outcome is unknown: the COMMIT is never repeated, and an
+    /// explicit session reads from the primary for `unknown_outcome_hold`.
     ///
     /// # Cancel safety
-    /// Once it was polled, the commit runs to its end even when the future is dropped. The caller does not learn the
-    /// outcome, so the session reads from the primary for a while; the commit's end counts as a write of the session.
+    /// Once the future was polled, the COMMIT runs to its end even when the future is dropped. The caller does not
+    /// learn the outcome, so an explicit session reads from the primary for `unknown_outcome_hold`; the COMMIT's end
+    /// counts as a write of the session and of the process.
     pub async fn commit(self) -> Result<(), DbErr> {
         let Self { inner, lease, mut mark, shared, seen, .. } = self;
         if let Some(mark) = &mut mark {
@@ -161,10 +162,10 @@ impl DatabaseTransaction {
     /// Rolls back.
     ///
     /// # Errors
-    /// When the connection is lost; the server then rolls back by itself.
+    /// The connection is lost; the server then rolls back by itself.
     ///
     /// # Cancel safety
-    /// Once it was polled, the rollback runs to its end even when the future is dropped.
+    /// Once the future was polled, the ROLLBACK runs to its end even when the future is dropped.
     pub async fn rollback(self) -> Result<(), DbErr> {
         let Self { inner, lease, mark, shared, seen, .. } = self;
         let of_caller = mark.as_ref().map(WriteMark::of_rollbacks_caller);
@@ -183,7 +184,7 @@ impl DatabaseTransaction {
     /// SeaORM's own transaction.
     ///
     /// # Panics
-    /// On a scripted node of a simulator, which has none.
+    /// The transaction runs on a scripted node of a simulator, which has no SeaORM transaction.
     pub(super) fn seaorm(&self) -> &sea_orm::DatabaseTransaction {
         self.inner.seaorm().expect("only scripted nodes are without a SeaORM transaction")
     }
@@ -191,11 +192,12 @@ impl DatabaseTransaction {
     /// SeaORM's own transaction, given away.
     ///
     /// # Panics
-    /// On a scripted node of a simulator, which has none, and while a nested `begin` that was dropped still runs.
+    /// The transaction runs on a scripted node of a simulator, or a nested `begin` that was dropped still runs.
     pub(super) fn into_seaorm(self) -> sea_orm::DatabaseTransaction {
         let Self { inner, mark, lease, access, shared, .. } = self;
         if access == TransactionAccess::ReadOnly && lease.lane() == Lane::Read {
-            // Nothing restores the session after its statements: the pool that gets it back closes it.
+            // Nothing restores the session after the statements of SeaORM's transaction, so the pool closes the
+            // connection when it comes back.
             shared.monitor.writer().renew_sessions(lease.node(), lease.driver());
         }
         if let Some(mark) = mark {
@@ -224,7 +226,7 @@ impl ConnectionTrait for DatabaseTransaction {
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        // Carried in a statement, because a future cannot borrow both the transaction and the text.
+        // A statement carries the text, because a future cannot borrow both the transaction and the text.
         let statement = Statement::from_string(self.shared.backend, sql);
         self.run(statement, |inner, stmt| async move { inner.execute_unprepared(&stmt.sql).await }.boxed()).await
     }

@@ -27,10 +27,10 @@ impl WriteConn {
         Self { shared, options: SessionOptions::of(context), lent: Lent::default() }
     }
 
-    /// Whether the primary answers.
+    /// Asks whether the primary answers.
     ///
     /// # Errors
-    /// When it does not.
+    /// The primary does not answer.
     pub async fn ping(&self) -> Result<(), DbErr> {
         self.shared.ping_primary(&self.context()).await
     }
@@ -53,8 +53,8 @@ impl Routed for WriteConn {
     }
 
     fn route<'a>(&'a self, _context: &'a Context, _verdict: &StatementClass) -> Result<Route<'a>, Error> {
-        // What looks like a plain read can write here (a view over a function that does), and no server would refuse
-        // it. Where it runs is not in question, so no read-back.
+        // A statement that looks like a plain read can write (a view over a function that writes), and no server
+        // refuses the write on this pool. The route is fixed, so no read-back is expected.
         Ok(Route::Primary(WriteEffect::Written))
     }
 

@@ -12,8 +12,8 @@ pub type ConnectProbeCallback = Box<dyn FnOnce(&QueryResult) + Send>;
 /// Called before the question is sent; returns the receiver of the answer.
 type Listener = Box<dyn Fn() -> Option<ConnectProbeCallback> + Send + Sync>;
 
-/// Has each new physical connection of a pool asked which server it reached, before a statement uses it: an address can
-/// come to mean another server, or the same one restarted.
+/// Has each new physical connection of a pool asked which server it reached, before a statement uses the
+/// connection: an address can come to mean another server, or the same one restarted.
 ///
 /// The pool's owner sets the question. The monitor listens from the moment it believes something of the node.
 #[derive(Clone)]

@@ -1,11 +1,11 @@
-//! What a failed operation says about its node. The only module that looks inside a `DbErr`, by type and code, never by
-//! text.
+//! The proof that a failed operation gives about its node. The only module that looks inside a `DbErr`, by type and
+//! code, never by text.
 
 use std::io::ErrorKind;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
-/// What a failure proves about the node.
+/// The proof that a failure gives about the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing about the node: the server answered that the statement failed, or the client could not use the answer.
@@ -107,9 +107,9 @@ impl Fault {
         }
     }
 
-    /// Whether the server answers, and only does not understand the question: an answer of another shape, a syntax, a
-    /// name or a privilege that it lacks, something that it does not support, an unknown variable of MySQL. Any other
-    /// error says nothing of what the server knows.
+    /// Whether the server answers, and only does not understand the question: an answer of another shape, a syntax,
+    /// a name or a privilege that the server lacks, a feature that it does not support, an unknown variable of
+    /// MySQL. Any other error says nothing of the server's knowledge.
     pub(crate) fn is_not_understood(error: &DbErr) -> bool {
         let error = match error {
             DbErr::Type(_) => return true,

@@ -1,4 +1,4 @@
-//! SPEAK: what the resolver asks of a database handle, and nothing more.
+//! SPEAK: the functions that the resolver asks of a database handle, and nothing more.
 //!
 //! The modules above know a node only through [`Driver`]. Pools of sqlx implement it (`warm`), and so do SeaORM's other
 //! handles (`seaorm`) and the scripted nodes of simulators and fault tests, which can fail a BEGIN, hold a COMMIT or break

@@ -1,7 +1,7 @@
-//! How the pools of a node are opened: the read-write lane as the user configured it, and beside
-//! it a lane whose every physical connection is read-only *in the database*.
+//! Opens the pools of a node: the read-write lane as the user configured it, and beside it a lane whose every
+//! physical connection is read-only *in the database*.
 //!
-//! Both are opened lazily; the first probe decides whether the node is there.
+//! Both are opened lazily; the first probe decides whether the node answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,7 +63,7 @@ pub(crate) struct LaneOptions {
     pub(crate) on_connect: Arc<[String]>,
 }
 
-/// How a node is reached.
+/// The way to reach a node.
 #[derive(Clone)]
 pub(crate) enum Opener {
     Url(SecretUrl),
@@ -337,7 +337,7 @@ where
     Ok(())
 }
 
-/// A lane for which nothing was configured.
+/// A lane without any configured setting.
 #[cfg(test)]
 pub(super) fn plain_lane() -> LaneOptions {
     LaneOptions {

@@ -17,7 +17,7 @@ use super::{Metric, Rows, WriteProgress};
 
 type Row = Result<QueryResult, DbErr>;
 
-/// Where the producing future puts one row at a time.
+/// The slot in which the producing future puts one row at a time.
 pub(super) struct RowSlot(Arc<Mutex<Option<Row>>>);
 
 impl RowSlot {

@@ -10,9 +10,10 @@ use futures_util::future::{BoxFuture, FutureExt};
 /// Runs a future to its end. When the caller drops it after the first poll, a task of its own polls the rest and hands
 /// the output to `undo`.
 ///
-/// sqlx cannot be stopped inside BEGIN, COMMIT and ROLLBACK: its connection counts a transaction only when the answer
-/// has arrived. A BEGIN that is dropped before leaves a pooled connection inside a transaction that nobody ends, and
-/// later statements on it are lost. A nested one is answered with a ROLLBACK of the whole transaction.
+/// sqlx cannot be stopped inside BEGIN, COMMIT and ROLLBACK: its connection counts a transaction only when the
+/// answer has arrived. A BEGIN that is dropped before leaves a pooled connection inside a transaction that no code
+/// ends, and later statements on that connection are lost. sqlx answers a nested BEGIN that is dropped with a
+/// ROLLBACK of the whole transaction.
 ///
 /// # Cancel safety
 /// Dropping before the first poll runs nothing. Dropping later needs a tokio runtime: without one the rest is dropped,

@@ -40,7 +40,7 @@ use super::{Access, Driver, DriverTransaction, Metric, ProbeLink, RunToEnd, Writ
 #[cfg(feature = "stream")]
 use super::{Rows, rows};
 
-/// Who closes a pool.
+/// The side that closes a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
     /// The resolver opened the pool, and closes it.
@@ -369,7 +369,7 @@ impl SeaOrmTransaction {
         self.transaction.as_deref().expect("a transaction is there until it ends")
     }
 
-    /// What has to be restored at the end of this level.
+    /// The session setting that has to be restored at the end of this level.
     fn restore_now(&self) -> Option<Arc<RestoreReadOnly>> {
         #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
         self.permit.as_ref()?; // a nested level has none

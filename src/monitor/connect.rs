@@ -30,7 +30,7 @@ pub(crate) struct Opened {
     pub(crate) failure: Option<Error>,
 }
 
-/// The proof that the first answer of a node has to give.
+/// The proof that the first answer of a node must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstAnswer {
     /// None: the nodes are taken to be up until a probe or an operation fails.
@@ -64,11 +64,11 @@ impl Deadline {
     }
 }
 
-/// Opens all nodes at once. Each has until `timeout` to be opened and to answer, with everything
-/// that takes; one that does not is a member that is down.
+/// Opens all nodes at once. Each node has until `timeout` to be opened and to answer, with all the steps of that; a
+/// node that does not becomes a member that is down.
 ///
 /// # Cancel safety
-/// Nothing is published here; dropping the future closes what was opened.
+/// Nothing is published here; dropping the future closes the opened pools.
 pub(crate) async fn connect_all(
     plans: Vec<NodePlan>,
     first: FirstAnswer,
@@ -136,7 +136,7 @@ pub(super) fn take_seat(node: &Node, role: Role, plan: &NodePlan) {
     });
 }
 
-/// Asks a member that is to take another seat who and where it is.
+/// Asks a member that is to take another seat for its identity and position.
 pub(super) async fn ask_present(
     node: &Node,
     role: Role,

@@ -1,4 +1,4 @@
-//! What the reads want to be known, so that probing can be slow while nobody wants anything.
+//! The demand of reads for knowledge, so that probing can be slow while no read wants anything.
 
 use std::{
     future::Future,
@@ -15,13 +15,13 @@ use crate::{
 /// How long a bound on the staleness keeps the probes fast after it was last asked for.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
-/// How long the servers are asked often for the sake of a read that found no fresh replica, if none follows it.
+/// How long the servers are asked often for a read that found no fresh replica, if no other such read follows.
 const WANTED_FOR: Duration = Duration::from_secs(2);
 
 /// Written by reads, read by the probers.
 #[derive(Debug, Default)]
 pub(crate) struct ProbeDemand {
-    /// A read must see everything that was acknowledged up to this; zero for no read.
+    /// A read must see every write acknowledged up to this sequence number; zero for no read.
     wanted: AtomicU64,
     wanted_at: AtomicU64,
     /// Whether the monitor would ask another question if a read wanted more. One wake-up is enough for all reads
@@ -34,7 +34,7 @@ pub(crate) struct ProbeDemand {
 }
 
 impl ProbeDemand {
-    /// A read found no replica that is known to have everything up to `seq`.
+    /// Records that a read found no replica that is known to have everything up to `seq`.
     pub(crate) fn want(&self, seq: Seq, now: Tick) {
         let before = self.wanted_at.fetch_max(now.0, Ordering::AcqRel);
         let is_forgotten = now.since(Tick(before)) > WANTED_FOR;
@@ -44,15 +44,15 @@ impl ProbeDemand {
         }
     }
 
-    /// What the reads of the last moments want.
+    /// The demand of the reads of the last moments.
     pub(super) fn wanted(&self, now: Tick) -> Wanted {
         let is_forgotten = now.since(Tick(self.wanted_at.load(Ordering::Acquire))) > WANTED_FOR;
         let seq = Seq(self.wanted.load(Ordering::SeqCst));
         Wanted { seq: Some(seq).filter(|seq| !is_forgotten && *seq > Seq(0)), interval: self.longest_interval(now) }
     }
 
-    /// A wait, armed when it is made, for reads that want more. They are heard until [`set_open`](Self::set_open)
-    /// says otherwise.
+    /// A wait, armed when it is made, for reads that want more. Reads wake the monitor until
+    /// [`set_open`](Self::set_open) says otherwise.
     pub(super) fn listen(&self) -> impl Future<Output = ()> + Send + '_ {
         let raised = self.raised.wait();
         self.set_open(true);
@@ -64,7 +64,7 @@ impl ProbeDemand {
         self.is_open.store(is_open, Ordering::SeqCst);
     }
 
-    /// A read accepts no replica that is known less well than this.
+    /// Records that a read accepts no replica whose freshness is known less exactly than `staleness`.
     pub(crate) fn within(&self, staleness: Duration, now: Tick) {
         let wanted = u64::try_from(staleness.as_nanos()).unwrap_or(u64::MAX).max(1);
         let tightest = self.tightest.load(Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl ProbeDemand {
             self.raised.raise();
         } else if tightest == wanted {
             let until = now.after(REMEMBERED_FOR).0;
-            // Written now and then only: every read comes by here.
+            // Written now and then only, because every read calls this function.
             if until.saturating_sub(self.tightest_until.load(Ordering::Relaxed)) > 1_000_000_000 {
                 self.tightest_until.store(until, Ordering::Relaxed);
                 if is_forgotten {
@@ -85,7 +85,7 @@ impl ProbeDemand {
         }
     }
 
-    /// How far apart probes may be at the most for the bounds in use.
+    /// The longest interval between probes that the bounds in use allow.
     fn longest_interval(&self, now: Tick) -> Option<Duration> {
         let is_used = now.0 < self.tightest_until.load(Ordering::Relaxed);
         let tightest = Duration::from_nanos(self.tightest.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! How a node leaves: no new operations, the running ones finish, then its pools are closed.
+//! Retires a node: no new operations begin, the running ones finish, then the node's pools are closed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     topology::{Lane, Node},
 };
 
-/// Waits until nothing runs on a node that takes no new operations.
+/// Waits until no operation runs on a node that takes no new operations.
 pub(super) async fn wait_until_idle(node: &Node, timeout: Duration) -> Result<(), Error> {
     tokio::time::timeout(timeout, idle(node)).await.map_err(|_| {
         let in_flight = node.in_flight();
@@ -28,9 +28,8 @@ async fn idle(node: &Node) {
     }
 }
 
-/// Sends a node that has left the topology into retirement. Operations that still run after the
-/// time-out keep their pools, which are closed when the last of them has ended. A pool that was
-/// given to us is only let go.
+/// Drains a node that has left the topology. Operations that still run after the time-out keep their pools, which
+/// are closed when the last of the operations has ended. A pool that was given open is only released.
 pub(super) async fn retire(node: Arc<Node>, timeout: Duration) -> Result<(), Error> {
     let drained = wait_until_idle(&node, timeout).await;
     if drained.is_err() {

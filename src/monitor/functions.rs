@@ -19,7 +19,7 @@ const SOONEST: Duration = Duration::from_secs(10);
 /// How long a list is used: functions can be replaced by others of the same name.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// When the list was asked for, and when it may be asked for again.
+/// The time of the last question for the list, and the pause before the next.
 #[derive(Debug)]
 struct Functions {
     /// The primary that was asked, and the life of its server.

@@ -11,16 +11,16 @@ use crate::{
     topology::{Lane, Node, NodeId, Observation, Observed, Reply},
 };
 
-/// Has each new connection of a node asked from now on: connections for reads, and for writes, because a write counts
-/// as seen by the server that the prober asks.
+/// Has each new connection of a node probed from now on: connections for reads, and for writes, because a write
+/// counts as seen by the server that the prober asks.
 pub(super) fn listen(writer: &Weak<Writer>, node: &Arc<Node>) {
     let Some(connect_probe) = node.connect_probe() else { return };
     let (writer, id) = (Weak::clone(writer), node.id());
     connect_probe.listen(move || expect(&writer, id));
 }
 
-/// Takes the belief of this moment, before the question goes out: an answer that is behind it comes from
-/// another server. `None` while the topology has one node, of which nothing is believed.
+/// Takes the belief of this moment, before the question goes out: an answer that is behind the belief comes from
+/// another server. `None` while the topology has one node, about which nothing is believed.
 fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
     let believed = writer.upgrade()?.cell().load_full();
     if believed.is_single() {
@@ -37,7 +37,8 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
             return;
         }
         telemetry::unexpected_server(member.name());
-        // Before the idle connections are checked: those on their way back to a pool cannot be closed.
+        // The former server's connections are closed before the idle ones are checked: connections on their way back
+        // to a pool cannot be closed.
         if writer.cell().load().member_of(id).is_some_and(|member| member.lives.is_successor(&answer.incarnation)) {
             writer.leave_former_server(&member.node, &pool);
         }

@@ -29,17 +29,17 @@ pub struct SwapReport {
     pub added: Vec<String>,
     /// Nodes whose configuration is equal, and that kept their pools and operations, in whatever seat.
     pub kept: Vec<String>,
-    /// Those of `added` that did not answer: they joined as members that are down
+    /// The nodes of `added` that did not answer: they joined as members that are down
     /// ([`MembershipChange::lenient`]).
     pub down: Vec<String>,
     /// Nodes that left and are drained in the background.
     pub removed: Vec<String>,
 }
 
-/// A change of the members that is made in one publication. The seats that it does not name stay as they are.
+/// A change of the members that is made in one publication. Seats that the change does not name stay as they are.
 ///
-/// A node is present already when its name and its configuration are equal to those of a member, whatever seat that
-/// has: it keeps its pools, its operations and its counters, so a promotion is a flip.
+/// A node is present already when its name and its configuration are equal to those of a member, whatever seat the
+/// member has: the node keeps its pools, its operations and its counters, so a promotion is a flip.
 ///
 /// # Example
 /// After `db-2` was promoted, the former primary goes on as a replica:
@@ -64,7 +64,7 @@ pub struct MembershipChange {
     accepted: SwapOptions,
 }
 
-/// What is asked of replicas that join.
+/// The requirement on replicas that join.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Newcomers {
     #[default]
@@ -79,7 +79,7 @@ impl MembershipChange {
         self
     }
 
-    /// The replicas. Those that are not among them leave.
+    /// The replicas. Present replicas that are not in the list leave.
     pub fn replicas<I>(mut self, nodes: I) -> Self
     where
         I: IntoIterator,
@@ -89,22 +89,22 @@ impl MembershipChange {
         self
     }
 
-    /// What a new primary may lack. Default: nothing.
+    /// The data that a new primary may lack. Default: none.
     pub fn accepting(mut self, accepted: SwapOptions) -> Self {
         self.accepted = accepted;
         self
     }
 
-    /// A replica that does not answer joins as a member that is down, is tried again, and stands in
-    /// [`SwapReport::down`]. Default: it fails the change.
+    /// A replica that does not answer joins as a member that is down, is tried again, and is listed in
+    /// [`SwapReport::down`]. Default: such a replica fails the change.
     pub fn lenient(mut self) -> Self {
         self.newcomers = Newcomers::MayBeDown;
         self
     }
 }
 
-/// What the caller of [`swap_primary_with`](crate::DatabaseConnection::swap_primary_with) accepts. By default nothing
-/// is accepted.
+/// The conditions that the caller of [`swap_primary_with`](crate::DatabaseConnection::swap_primary_with) accepts.
+/// By default none is accepted.
 ///
 /// ```
 /// use sea_orm_resolver::SwapOptions;
@@ -114,11 +114,11 @@ impl MembershipChange {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwapOptions {
-    /// The new primary may lack data that this process has written or read. Without this, a server whose position is
-    /// known to be behind the present primary's is refused, and the error says how far behind: after a failover with
-    /// asynchronous replication the last writes of the lost primary are often missing. Where the positions cannot be
-    /// compared (nodes without positions; a PostgreSQL server that was restarted after its promotion), nothing is
-    /// refused, and a warning says so.
+    /// The new primary may lack data that this process has written or read. Without this, a server whose position
+    /// is known to be behind the present primary's is refused, and the error says how far behind: after a failover
+    /// with asynchronous replication the last writes of the lost primary are often missing. Where the positions
+    /// cannot be compared (nodes without positions; a PostgreSQL server that was restarted after its promotion), no
+    /// server is refused, and a warning says so.
     pub accept_lost_writes: bool,
     /// The new primary may belong to another cluster, with other data. The replicas of the cluster before then take no
     /// reads until they are swapped too.
@@ -163,7 +163,8 @@ impl Monitor {
             if let Some(known) = before.members().find(|known| is_unchanged(known, &plan)) {
                 report.kept.push(known.name().to_owned());
                 let flips = before.configured_role(known.node.id()) != plan.role;
-                // Who takes the writes is asked now: an answer from before its promotion says that it is a replica.
+                // The roles are asked for now: an answer of a node from before its promotion says that the node is
+                // a replica.
                 let observed = if flips && plan.role == Role::Primary {
                     let settings = &self.writer.settings;
                     connect::ask_present(&known.node, plan.role, settings.connect_timeout, self.writer.clock).await?
@@ -205,7 +206,7 @@ impl Monitor {
             let mut replicas = Vec::with_capacity(seats.len());
             for Seat { role, taken_by } in seats {
                 let member = match taken_by {
-                    // From the current snapshot, not from `before`: its health may have moved on.
+                    // From the current snapshot, not from `before`: the member's health may have changed since.
                     TakenBy::Present { id, observed, plan } => {
                         let known = topology.member_of(id).expect("members leave only under the membership lock");
                         seated(known, topology.configured_role(id), role, observed, &plan)
@@ -257,7 +258,7 @@ impl Monitor {
         Ok(SwapReport { added, ..SwapReport::default() })
     }
 
-    /// Takes one replica out, waits until its operations are done, and closes it.
+    /// Removes one replica, waits until its operations have ended, and closes its pools.
     pub(crate) async fn remove_replica(&self, name: &str) -> Result<(), Error> {
         let node = {
             let _turn = self.membership.lock().await;
@@ -273,7 +274,7 @@ impl Monitor {
             })?;
             left.expect("set when the update succeeded")
         };
-        // In a task of its own: a caller that stops waiting does not stop the draining.
+        // In a task of its own: draining goes on when the caller stops waiting.
         let drained = self.retire(&node);
         match drained {
             Some(drained) => drained.await.unwrap_or(Ok(())),
@@ -281,8 +282,7 @@ impl Monitor {
         }
     }
 
-    /// Keeps a member out of rotation until [`resume`](Self::resume), and waits until its
-    /// operations are done.
+    /// Keeps a member out of rotation until [`resume`](Self::resume), and waits until its operations have ended.
     pub(crate) async fn drain(&self, name: &str) -> Result<(), Error> {
         let after = self.set_rotation(name, Rotation::Drained)?;
         let node = &after.member(name).expect("it was just changed").node;
@@ -305,7 +305,7 @@ impl Monitor {
             let mut next = topology.clone();
             let member = next.member_mut(name).ok_or_else(|| unknown(topology, name))?;
             member.rotation = rotation;
-            // Under the writer's lock, so that of a drain and a resume at once one wins in both places.
+            // Under the writer's lock, so that of a drain and a resume at the same time one wins in both places.
             member.node.set_retired(rotation == Rotation::Drained);
             Ok(next)
         })
@@ -328,8 +328,8 @@ impl Monitor {
         })
     }
 
-    /// Connects nodes before they are published. A node that has to answer and does not is an error, and leaves
-    /// nothing open.
+    /// Connects nodes before they are published. A node that has to answer and does not is an error; no pool stays
+    /// open then.
     async fn connect(&self, plans: Vec<NodePlan>, newcomers: Newcomers) -> Result<Vec<Opened>, Error> {
         let settings = &self.writer.settings;
         let roles: Vec<_> = plans.iter().map(|plan| plan.role).collect();
@@ -348,8 +348,8 @@ impl Monitor {
         Ok(opened)
     }
 
-    /// Whether the newcomers may take their seats: a primary has to be one and to have what the sessions may have seen, and
-    /// replicas have to be of its cluster.
+    /// Whether the newcomers may take their seats: the new primary must be one and must have the data that the
+    /// sessions may have seen, and replicas must be of its cluster.
     async fn may_join(
         &self,
         opened: &[Opened],
@@ -375,7 +375,7 @@ impl Monitor {
         self.refuse_other_clusters(replicas, new_primary).await
     }
 
-    /// Refuses nodes that are no replicas of the cluster of the new primary, or of the present one.
+    /// Refuses nodes that are not replicas of the cluster of the new primary, or of the present one.
     async fn refuse_other_clusters(&self, opened: &[Opened], new_primary: Option<Sample>) -> Result<(), Error> {
         if opened.is_empty() {
             return Ok(());
@@ -402,9 +402,9 @@ impl Monitor {
         }))
     }
 
-    /// The positions that the sessions of this connection may have written or read, of the members whose positions are
-    /// believed: the present primary's, asked now if it answers, and those of replicas that are ahead of what was last
-    /// known of the primary.
+    /// The positions that the sessions of this connection may have written or read, of the members whose positions
+    /// are believed: the present primary's, asked for now if the primary answers, and those of replicas that are
+    /// ahead of the primary's last known position.
     async fn positions_to_keep(&self, topology: &Topology) -> Vec<Arc<Position>> {
         if let Some(sample) = self.ask_primary(topology).await {
             return vec![sample.position];
@@ -416,7 +416,8 @@ impl Monitor {
         std::iter::once(&newest.position).chain(ahead).cloned().collect()
     }
 
-    /// Where the primary is now; `None` if it does not answer in time, has no position, or takes no writes any more.
+    /// The primary's present position; `None` if the primary does not answer in time, has no position, or takes no
+    /// writes any more.
     async fn ask_primary(&self, topology: &Topology) -> Option<Sample> {
         let primary = &topology.primary;
         let driver = primary.node.driver(Lane::Read);
@@ -458,14 +459,14 @@ impl Monitor {
     }
 }
 
-/// One seat of the members to come.
+/// One seat of the next topology.
 struct Seat {
     role: Role,
     taken_by: TakenBy,
 }
 
 enum TakenBy {
-    /// A member, which keeps its pools. It was asked once more if it is to take the writes.
+    /// A member that keeps its pools. A member that is to take the writes was asked once more.
     Present {
         id: NodeId,
         observed: Option<Observed>,
@@ -476,7 +477,7 @@ enum TakenBy {
 
 /// A member in the seat that a change gives it.
 fn seated(known: &Member, from: Role, to: Role, observed: Option<Observed>, plan: &NodePlan) -> Member {
-    // Found out when it was opened: a change of what was configured opens new pools.
+    // Opening the node found out whether its positions are believed; a change of the configuration opens new pools.
     let settings = MemberSettings { positions: known.settings.positions, ..plan.member.clone() };
     if from == to {
         return Member { settings, ..known.clone() };
@@ -486,9 +487,9 @@ fn seated(known: &Member, from: Role, to: Role, observed: Option<Observed>, plan
     (member.belief, member.lives) = (known.belief, known.lives.clone());
     member.node.set_retired(false);
     match to {
-        // It has just answered.
+        // The member has just answered.
         Role::Primary => member.observed = observed,
-        // What it said of its position it said as the primary.
+        // The member reported its position as the primary.
         Role::Replica => {
             (member.health, member.failed_probes) = (known.health, known.failed_probes);
             member.last_failure = known.last_failure.clone();
@@ -498,7 +499,7 @@ fn seated(known: &Member, from: Role, to: Role, observed: Option<Observed>, plan
     member
 }
 
-/// A node that says it is a replica takes no writes.
+/// Refuses the primary's seat to a node that reports the role of a replica.
 fn check_role(name: &str, role: Role, check: RoleCheck, observed: Option<&Observed>) -> Result<(), Error> {
     let says_replica = observed.is_some_and(|observed| observed.role == Role::Replica);
     if role == Role::Primary && check == RoleCheck::On && says_replica {

@@ -1,4 +1,4 @@
-//! LEARN: the one writer of the topology, and the one task that asks the nodes how they are.
+//! LEARN: the one writer of the topology, and the one task that probes the nodes.
 
 mod connect;
 mod demand;
@@ -79,8 +79,8 @@ impl Monitor {
         }
     }
 
-    /// The primary's position, asked over its own pool; `None` where the primary has none. For a connection whose nodes
-    /// are not probed.
+    /// The primary's position, asked for over the primary's own pool; `None` where the primary has none. For a
+    /// connection whose nodes are not probed.
     pub(crate) async fn ask_position(&self) -> Result<Option<Position>, DbErr> {
         let driver = self.writer.cell().load().primary.node.driver(Lane::Write);
         let Some(question) = probe::question(driver.backend(), Scope::Position) else { return Ok(None) };
@@ -130,7 +130,7 @@ impl fmt::Debug for Monitor {
     }
 }
 
-/// Says that the task is gone, in whatever way it went: ended, aborted, or lost with its runtime.
+/// Records that the task is gone, in whatever way: ended, aborted, or lost with its runtime.
 struct Alive(Arc<AtomicBool>);
 
 impl Drop for Alive {
@@ -142,8 +142,7 @@ impl Drop for Alive {
 async fn supervise(writer: Arc<Writer>, _alive: Alive) {
     const PAUSE: Duration = Duration::from_secs(1);
     loop {
-        // Everything the watch leaves behind on a panic is dropped with it; what it has learned
-        // is in the published topology.
+        // The panic drops all state of the watch; the knowledge of the watch is in the published topology.
         let both = async { tokio::join!(prober::watch(&writer), functions::keep(&writer)) };
         if AssertUnwindSafe(both).catch_unwind().await.is_ok() {
             return;

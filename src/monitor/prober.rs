@@ -1,4 +1,4 @@
-//! Asks each node how it is, on a connection of its own, and hands the answers to the writer.
+//! Probes each node, on a connection of its own, and hands the answers to the writer.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -34,16 +34,16 @@ use crate::{
     },
 };
 
-/// Watches every member of every topology to come. Ends never; it is aborted with its owner.
+/// Watches every member of every topology to come. The future never ends; its owner aborts it.
 pub(super) async fn watch(writer: &Writer) {
     let mut changes = writer.cell().changes();
     let mut rhythm = Rhythm::new(writer.settings.max_questions_per_second);
-    let mut turns: HashMap<NodeId, Arc<Turn>> = HashMap::new();
+    let mut turns: HashMap<NodeId, Arc<ProbeCall>> = HashMap::new();
     let mut called_for: HashMap<NodeId, Generation> = HashMap::new();
     let mut probes: FuturesUnordered<BoxFuture<'_, Prober>> = FuturesUnordered::new();
     loop {
         changes.mark_unchanged();
-        // Both are armed before the snapshot and the demand are looked at.
+        // Both waits are armed before the code looks at the snapshot and the demand.
         let raised = writer.demand.listen();
         let topology = writer.cell().load_full();
         let mut present = 0;
@@ -101,21 +101,21 @@ pub(super) async fn watch(writer: &Writer) {
     }
 }
 
-/// How the watch calls one prober before its own time, and learns whether it is asking.
+/// The watch's call to one prober before the prober's own time, and the sign that the prober is asking.
 #[derive(Debug, Default)]
-struct Turn {
+struct ProbeCall {
     called: Notify,
     is_asking: AtomicBool,
     has_ended: AtomicBool,
 }
 
-impl Turn {
-    /// The node is asked now. A call that comes while it is being asked counts for the time after that.
+impl ProbeCall {
+    /// Asks the node now. A call that comes while the node is being asked counts for the time after the answer.
     fn call(&self) {
         self.called.notify_one();
     }
 
-    /// The node has left the topology.
+    /// Tells the prober that the node has left the topology.
     fn end(&self) {
         self.has_ended.store(true, Ordering::SeqCst);
         self.call();
@@ -136,10 +136,10 @@ struct Prober {
     link: Option<Box<dyn ProbeLink>>,
     /// The server life that answered over the link.
     answered_by: Option<Arc<str>>,
-    turn: Arc<Turn>,
+    turn: Arc<ProbeCall>,
     failures: u32,
     asked_at: Stamp,
-    /// Until then it is not asked where it is, because it does not know.
+    /// Until then the server is not asked for its position, because the server does not know it.
     identity_until: Tick,
     /// Whether a session of the read-only pool was seen to be read-only.
     read_only: ReadOnlyCheck,
@@ -152,16 +152,16 @@ enum ReadOnlyCheck {
     Due,
 }
 
-/// Who asks for more wants no probes; a timer cannot be set for ever.
+/// A larger interval means that no probes are wanted; a timer cannot be set for ever.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 86_400);
 
 /// The time between two probes of a node whose connections break again and again.
 const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
 
-/// A server that does not know where it is is asked again after this time.
+/// A server that does not know its position is asked for it again after this time.
 const ASK_AGAIN_FOR_POSITION: Duration = Duration::from_secs(60);
 
-/// Where probes are further apart than this, the connection is closed in between.
+/// When probes are further apart than this, the connection is closed in between.
 const KEEP_LINK_FOR: Duration = Duration::from_secs(10);
 
 /// The rhythm of a prober follows from the connection's seed, if it has one.
@@ -176,7 +176,7 @@ fn jitter_seed(node: &Node, writer: &Writer) -> u64 {
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 impl Prober {
-    fn new(node: Arc<Node>, turn: Arc<Turn>, writer: &Writer) -> Self {
+    fn new(node: Arc<Node>, turn: Arc<ProbeCall>, writer: &Writer) -> Self {
         Self {
             jitter: Draw::seeded(jitter_seed(&node, writer)),
             node,
@@ -194,7 +194,7 @@ impl Prober {
     async fn attend(self, writer: &Writer) -> Self {
         let (node, turn) = (Arc::clone(&self.node), Arc::clone(&self.turn));
         let failures = self.failures.saturating_add(1);
-        // What the panic leaves behind, the connection and the rhythm, is dropped with it.
+        // The panic drops the connection and the rhythm.
         match AssertUnwindSafe(self.next(writer)).catch_unwind().await {
             Ok(prober) => prober,
             Err(_) => {
@@ -240,8 +240,8 @@ impl Prober {
         let interval = writer.settings.probe_interval.min(LONGEST_INTERVAL);
         let is_new = self.asked_at == Stamp::default();
         let pause = if is_new {
-            // At once: what `connect` learned came over a connection that is closed again, and only
-            // an open one shows a restart.
+            // At once: the first answer came over a connection that is closed again, and only an open connection
+            // shows a restart.
             Duration::ZERO
         } else if (1..FAILURES_TO_EJECT).contains(&self.failures) {
             RETRY_AFTER.min(interval)
@@ -265,8 +265,8 @@ impl Prober {
         !self.turn.has_ended()
     }
 
-    /// Asks the node, over a new connection where the old one is broken or leads to a server that is no member any
-    /// more. Returns the generation in which the question went out, and the answer.
+    /// Asks the node. A new connection is opened where the old one is broken or leads to a server that is not a
+    /// member any more. Returns the generation in which the question went out, and the answer.
     async fn ask(&mut self, writer: &Writer) -> (Generation, Result<Observed, Failure>) {
         let generation = self.begin_question(writer);
         let (is_shared, is_former) = self.lives(writer, |lives| {
@@ -278,7 +278,7 @@ impl Prober {
         }
         let had_link = self.link.is_some();
         match self.ask_once(writer).await {
-            // The server may have been restarted since: the connection says nothing about now.
+            // The server may have been restarted since, so the old connection says nothing about now.
             Err(_) if had_link && self.link.is_none() => {
                 writer.invalidate(&self.node);
                 let generation = self.begin_question(writer);
@@ -303,8 +303,8 @@ impl Prober {
         let answer = self.question(writer, &*driver).await?;
         let incarnation: Arc<str> = answer.incarnation.into();
         if !self.lives(writer, |lives| lives.is_present(&incarnation)) {
-            // Every session belongs to the life before, and the server of that life can go on: at an address that
-            // moved, or that leads to several servers.
+            // Every session belongs to the former life, whose server can go on: at an address that moved, or that
+            // leads to several servers.
             if self.lives(writer, |lives| lives.is_successor(&incarnation)) {
                 writer.leave_former_server(&self.node, &driver);
             }
@@ -343,7 +343,7 @@ impl Prober {
                 Err(Failure::of(&error))
             }
             Err(_) => {
-                // The answer may still come, to the wrong question: this connection is done.
+                // The answer may still come, as the answer to a later question: this connection is not used again.
                 self.link = None;
                 Err(Failure { conclusive: false, why: format!("no answer within {:?}", writer.settings.probe_timeout) })
             }
@@ -357,7 +357,7 @@ fn wants_question(topology: &Topology, node: NodeId) -> bool {
 }
 
 /// Asks once, over the given connection or over a new one that is left in its place. A server that refuses the
-/// whole question is asked the smaller one, and why it refused comes with the answer.
+/// whole question is asked the smaller one, and the reason of the refusal comes with the answer.
 pub(super) async fn ask_server(
     driver: &dyn Driver,
     link: &mut Option<Box<dyn ProbeLink>>,
@@ -403,10 +403,10 @@ pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<()
     }
 }
 
-/// Why a probe failed.
+/// The reason of a failed probe.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Leaves no doubt: one is enough.
+    /// Whether one such failure is enough.
     pub(super) conclusive: bool,
     pub(super) why: String,
 }

@@ -68,7 +68,7 @@ struct Turn {
 
 /// A question that reads want to be asked.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
+struct DueQuestion {
     node: NodeId,
     rank: Rank,
     due: Tick,
@@ -157,7 +157,7 @@ impl Rhythm {
     }
 
     /// The questions that reads want to be asked, now or soon.
-    fn candidates(&self, now: Tick, wanted: Wanted, topology: &Topology) -> SmallVec<[Candidate; 8]> {
+    fn candidates(&self, now: Tick, wanted: Wanted, topology: &Topology) -> SmallVec<[DueQuestion; 8]> {
         let mut candidates = SmallVec::new();
         let mut fastest = None::<Duration>;
         let newest = topology.samples.newest().map(|newest| newest.stamp.seq);
@@ -177,7 +177,7 @@ impl Rhythm {
         {
             let turn = self.turn(primary.node.id());
             let due = turn.ended_at.after((fastest / SAMPLES_PER_DELAY).min(LONGEST_GAP));
-            candidates.push(Candidate { rank: Rank::Primary, due, ..turn.candidate(primary) });
+            candidates.push(DueQuestion { rank: Rank::Primary, due, ..turn.candidate(primary) });
         }
         for (replica, fresh) in
             topology.replicas.iter().filter_map(|replica| Some((replica, of_use(replica, topology, now)?)))
@@ -194,7 +194,7 @@ impl Rhythm {
             let delay = delay.saturating_sub(replica.round_trip().unwrap_or_default()).min(LONGEST_HEAD_START);
             let due = missing.stamp.at.after(delay).max(turn.ended_at.after(turn.gap(replica)));
             let rank = if is_met { Rank::Spread } else { Rank::Replica };
-            candidates.push(Candidate { rank, due, ..turn.candidate(replica) });
+            candidates.push(DueQuestion { rank, due, ..turn.candidate(replica) });
         }
         if let Some(interval) = wanted.interval {
             let members = std::iter::once((primary, Role::Primary))
@@ -203,7 +203,7 @@ impl Rhythm {
                 if member.failed_probes == 0 && member.fitness(role, now, topology.believed_for).is_ok() {
                     let turn = self.turn(member.node.id());
                     let due = turn.ended_at.after(interval);
-                    candidates.push(Candidate { rank: Rank::Primary, due, ..turn.candidate(member) });
+                    candidates.push(DueQuestion { rank: Rank::Primary, due, ..turn.candidate(member) });
                 }
             }
         }
@@ -223,8 +223,8 @@ fn of_use<'a>(replica: &'a Member, topology: &Topology, now: Tick) -> Option<&'a
 }
 
 impl Turn {
-    fn candidate(self, member: &Member) -> Candidate {
-        Candidate { node: member.node.id(), rank: Rank::Spread, due: self.ended_at, ended_at: self.ended_at }
+    fn candidate(self, member: &Member) -> DueQuestion {
+        DueQuestion { node: member.node.id(), rank: Rank::Spread, due: self.ended_at, ended_at: self.ended_at }
     }
 
     /// The least time from the end of one question to the next: none after an answer that let reads through, else in

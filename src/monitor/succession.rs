@@ -1,5 +1,5 @@
-//! Whether a server may take the place of the primary: it has what the sessions of this process may have written or
-//! read, or the caller accepts the loss.
+//! Decides whether a server may take the place of the primary: the server has the data that the sessions of this
+//! process may have written or read, or the caller accepts the loss.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 /// Compares a new primary with the positions of the present one.
 ///
 /// # Errors
-/// The new primary belongs to another cluster, or is known to lack something, and the caller does not accept it.
+/// The new primary belongs to another cluster, or is known to lack data, and the caller does not accept that.
 pub(super) async fn check(
     new: &Member,
     must_have: &[Arc<Position>],
@@ -54,8 +54,8 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Where the last recovery of a promoted server ended: until there it has the log of the primary before. `None` where
-/// the server does not say, as after a restart.
+/// The end of a promoted server's last recovery: until that position the server has the log of the earlier primary.
+/// `None` where the server does not tell the end, as after a restart.
 async fn end_of_recovery(new: &Member, timeout: Duration) -> Option<Lsn> {
     let driver = new.node.driver(Lane::Read);
     let question = probe::recovery_question(driver.backend())?;
@@ -64,7 +64,7 @@ async fn end_of_recovery(new: &Member, timeout: Duration) -> Option<Lsn> {
     probe::read_recovery(&row)
 }
 
-/// Says what a server lacks of the position.
+/// Describes the part of the position that a server lacks.
 fn missing(at: &Position, target: &Position, recovered_to: Option<Lsn>) -> String {
     let (has, target_shown) = (at.shown(), target.shown());
     match (at, target, recovered_to) {

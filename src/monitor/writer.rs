@@ -29,14 +29,14 @@ pub(crate) struct Writer {
     /// so this is a lock and not a queue to the monitor task.
     turn: Mutex<()>,
     announcements: Announcements,
-    /// Set when the connection was closed: nothing is opened any more, nor the monitor's task started again.
+    /// Set when the connection was closed: no pool is opened any more, nor the monitor's task started again.
     stopped: AtomicBool,
     metric: Metric,
     /// The positions that reads wait to learn.
     pub(crate) demand: ProbeDemand,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
-    /// Has the functions that the database's catalogue lists.
+    /// The router, which holds the functions that the database's catalogue lists.
     pub(crate) router: Arc<StatementRouter>,
 }
 
@@ -66,7 +66,7 @@ impl Writer {
         writer
     }
 
-    /// Nothing is opened from now on.
+    /// Has no pool opened from now on.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
@@ -80,7 +80,7 @@ impl Writer {
         &self.cell
     }
 
-    /// Publishes what `change` makes of the current snapshot; publishes nothing when it fails.
+    /// Publishes the result of `change` on the current snapshot; publishes nothing when `change` fails.
     pub(crate) fn update<E>(&self, change: impl FnOnce(&Topology) -> Result<Topology, E>) -> Result<Arc<Topology>, E> {
         let after = self.publish(change)?;
         // Without the lock: a layer of `tracing` may call a setter of this very connection.
@@ -102,7 +102,7 @@ impl Writer {
         next.generation = before.generation + 1;
         let after = Arc::new(next);
         if self.metric.is_set() {
-            // Before an operation can run on a node that is new.
+            // Before an operation can run on a new node.
             set_metrics(&after, &self.metric);
         }
         self.cell.publish(Arc::clone(&after));
@@ -118,7 +118,7 @@ impl Writer {
         Ok(after)
     }
 
-    /// Has every statement of every node told to `callback`, of those that join later too.
+    /// Calls `callback` for every statement of every node, also of nodes that join later.
     pub(crate) fn set_metric_callback(&self, callback: impl Fn(&Info<'_>) + Send + Sync + 'static) {
         // Under the lock, so that no topology is published without the callback between the two steps.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,8 +133,8 @@ impl Writer {
         }
     }
 
-    /// Gives a node a new pool of read-only sessions in the place of `worn`, and closes the connections of
-    /// `worn`: idle ones now, busy ones as they come free.
+    /// Gives a node a new pool of read-only sessions in the place of `worn`, and closes the connections of `worn`:
+    /// idle ones now, busy ones as they come free.
     pub(crate) fn renew_sessions(&self, node: &Node, worn: &Arc<dyn Driver>) {
         let Some(fresh) = worn.renewed() else { return };
         self.set_metrics_of(&*fresh);
@@ -156,10 +156,10 @@ impl Writer {
         }
     }
 
-    /// Closes the connections of a node whose address leads to another server now: the connections from before lead to
-    /// a server that is no member any more, and no answer of theirs tells. `worn`, the pool for reads when the other
-    /// server was asked, is replaced; of the pool for writes, which may be lent out, the idle connections are closed.
-    /// Of several connections that meet the other server at once, one leaves.
+    /// Closes the connections of a node whose address leads to another server now: the connections from before lead
+    /// to a server that is not a member any more, and none of their answers shows that. `worn`, the pool for reads
+    /// when the other server was asked, is replaced; of the pool for writes, which may be lent out, the idle
+    /// connections are closed. Of several connections that meet the other server at once, one does this work.
     pub(super) fn leave_former_server(&self, node: &Node, worn: &Arc<dyn Driver>) {
         if Arc::ptr_eq(worn, &node.driver(Lane::Read)) {
             self.renew_sessions(node, worn);
@@ -219,10 +219,10 @@ impl Writer {
 /// Publications whose events were not emitted yet. They are added under the writer's lock, and emitted without it in
 /// the order in which they were made.
 #[derive(Debug, Default)]
-struct Announcements(Mutex<Waiting>);
+struct Announcements(Mutex<PendingAnnouncements>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingAnnouncements {
     /// The snapshots before and after each publication.
     changes: VecDeque<(Arc<Topology>, Arc<Topology>)>,
     /// Whether a thread emits events now. This thread also emits the events of publications that others add meanwhile,
@@ -231,7 +231,7 @@ struct Waiting {
 }
 
 impl Announcements {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, PendingAnnouncements> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

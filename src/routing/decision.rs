@@ -1,4 +1,4 @@
-//! Why a statement goes where it goes, as data.
+//! The record of one routing decision, as data.
 
 use std::{fmt, time::Duration};
 
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::topology::{Lane, Member, Tick, Topology};
 
-/// Which node runs a statement, and why.
+/// The node that runs a statement, and the reasons.
 ///
-/// Made by [`DatabaseConnection::explain`](crate::DatabaseConnection::explain) without running anything;
-/// the same record of what was run is collected by a [`RouteLog`](crate::RouteLog), and stands on the
-/// tracing span of each operation. `Display` says it in words, serde as data.
+/// [`DatabaseConnection::explain`](crate::DatabaseConnection::explain) makes one without running anything; a
+/// [`RouteLog`](crate::RouteLog) collects the records of operations that ran, and the tracing span of each
+/// operation carries the same fields. `Display` prints sentences, serde writes data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RouteDecision {
     statement: Option<String>,
@@ -23,7 +23,7 @@ pub struct RouteDecision {
     lag: Option<Duration>,
     sessions: Sessions,
     intent: Intent,
-    /// Nothing for what is no statement: a BEGIN.
+    /// `None` for a BEGIN, which is no statement with a text.
     reason: Option<String>,
     #[serde(skip)]
     reason_data: Option<Reason>,
@@ -35,29 +35,30 @@ pub struct RouteDecision {
     rejected: Vec<Rejection>,
 }
 
-/// Which sessions of a node run a statement.
+/// The sessions of a node that run a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Sessions {
-    /// Those that are read-only in the database.
+    /// The sessions that are read-only in the database.
     ReadOnly,
-    /// The primary's own.
+    /// The primary's read-write sessions.
     ReadWrite,
 }
 
-/// What a read had to see.
+/// The floor of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionFloor {
-    /// How long ago the last write ended that has to be seen.
+    /// How long ago the last write ended that the read has to see.
     pub written_ago: Option<Duration>,
     /// How long a write of unknown outcome may still happen.
     pub open_for: Option<Duration>,
     /// How old the state of the database may be.
     pub within: Option<Duration>,
-    /// Whether only the primary is sure to have it: the session begins after a causal token of which it is
-    /// not known yet where it lies, or that is of another cluster or of a history that a failover has cut off.
+    /// Whether only the primary is sure to have the floor: the session begins after a causal token whose position
+    /// is not known yet in the primary's history, or whose position belongs to another cluster or to a history that
+    /// a failover has cut off.
     pub only_primary: bool,
 }
 
@@ -65,9 +66,9 @@ pub struct SessionFloor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Rejection {
-    /// Its name.
+    /// The name of the member.
     pub node: String,
-    /// Why not.
+    /// The reason of the rejection.
     pub why: String,
 }
 
@@ -77,68 +78,68 @@ impl RouteDecision {
         self.statement.as_deref()
     }
 
-    /// The node that runs it; for an explanation, the likeliest. `None` while no member may.
+    /// The node that runs the statement; for an explanation, the likeliest. `None` while no member may.
     pub fn node(&self) -> Option<&str> {
         self.node.as_deref()
     }
 
-    /// How far that node is behind the primary, if it is a replica of which that is known.
+    /// How far that node is behind the primary, if the node is a replica whose lag is known.
     pub fn lag(&self) -> Option<Duration> {
         self.lag
     }
 
-    /// Which of the node's sessions.
+    /// The sessions of the node that run the statement.
     pub fn sessions(&self) -> Sessions {
         self.sessions
     }
 
-    /// Whether it was taken for a read.
+    /// Whether the statement is taken for a read.
     pub fn intent(&self) -> Intent {
         self.intent
     }
 
-    /// What its text says. `None` for a BEGIN.
+    /// The reason that the text gives. `None` for a BEGIN.
     pub fn reason(&self) -> Option<Reason> {
         self.reason_data
     }
 
-    /// Who had the last word on the intent. `None` for a BEGIN.
+    /// What decided the intent: the text, a rule, the catalogue or a server. `None` for a BEGIN.
     pub fn decided_by(&self) -> Option<DecidedBy> {
         self.decided_by
     }
 
-    /// What a read has to see; `None` when any state of the database will do.
+    /// The floor of a read; `None` when any state of the database will do.
     pub fn floor(&self) -> Option<SessionFloor> {
         self.floor
     }
 
-    /// The [generation](Topology::generation) of the topology that was decided on.
+    /// The [generation](Topology::generation) of the topology on which the decision was made.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// How likely it goes to the primary (0 to 1).
+    /// The probability that the statement goes to the primary (0 to 1).
     pub fn primary_probability(&self) -> f64 {
         self.primary_probability
     }
 
-    /// How likely it goes to a replica (0 to 1).
+    /// The probability that the statement goes to a replica (0 to 1).
     pub fn replica_probability(&self) -> f64 {
         if self.node.is_some() { 1.0 - self.primary_probability } else { 0.0 }
     }
 
-    /// The members of the likelier tier that may run it. In an explanation the one the policy prefers
-    /// comes first; what it would draw by lot stands in the order of the configuration.
+    /// The members of the likelier tier that may run the statement. In an explanation the member that the policy
+    /// prefers comes first; members that the policy would draw by lot stand in the order of the configuration.
     pub fn candidates(&self) -> &[String] {
         &self.candidates
     }
 
-    /// The members that may not run it now, and why.
+    /// The members that may not run the statement now, with the reasons.
     pub fn rejected(&self) -> &[Rejection] {
         &self.rejected
     }
 
-    /// The decision about a read that follows a plan; what a draw decides is left open.
+    /// The decision about a read that follows a plan; the node that a draw decides is left open.
     pub(crate) fn of_plan(
         topology: &Topology,
         plan: &mut ReadPlan<'_>,
@@ -174,13 +175,13 @@ impl RouteDecision {
         }
     }
 
-    /// Where everything goes that is no read.
+    /// The decision about a statement that is no read.
     pub(crate) fn of_write(topology: &Topology, class: Option<StatementClass>) -> Self {
         let primary = topology.primary.name().to_owned();
         Self { node: Some(primary.clone()), candidates: vec![primary], ..Self::new(topology, Intent::Write, class) }
     }
 
-    /// Where a statement runs that is inside a transaction.
+    /// The decision about a statement inside a transaction.
     pub(crate) fn inside(topology: &Topology, node: &str, lane: Lane, class: StatementClass) -> Self {
         Self {
             node: Some(node.to_owned()),
@@ -191,7 +192,7 @@ impl RouteDecision {
         }
     }
 
-    /// With the statement it is about. Where the reason is a word of the text, that word stands with it.
+    /// Adds the text of the statement. Where the reason is a word of the text, that word is added, too.
     pub(crate) fn about(mut self, sql: &str, shown: String) -> Self {
         if let (Some(reason), Some(data)) = (&mut self.reason, self.reason_data)
             && let Some(word) = data.text(sql)
@@ -340,8 +341,8 @@ mod tests {
     }
 
     proptest! {
-        /// What an explanation says is what happens: every node it calls possible is drawn by some seed, and
-        /// no other.
+        /// An explanation tells exactly what happens: some seed draws every node that the explanation calls
+        /// possible, and no seed draws another.
         #[test]
         fn an_explanation_says_exactly_what_can_happen(
             states in prop::collection::vec((any::<bool>(), any::<bool>()), 0..4),

@@ -32,8 +32,8 @@ impl Draw {
 
 /// Gives each decision a [`Draw`] of its own.
 ///
-/// The n-th decision of a connection always gets the same numbers for the same seed: one atomic
-/// addition names it, and the generator (xoshiro256++, seeded through SplitMix64) does the rest.
+/// The n-th decision of a connection always gets the same numbers for the same seed: one atomic addition numbers
+/// the decision, and the generator (xoshiro256++, seeded through SplitMix64) does the rest.
 #[derive(Debug)]
 pub(crate) struct DrawSource {
     next: AtomicU64,

@@ -1,6 +1,5 @@
-//! DECIDE: which node runs a statement. Pure: a snapshot, a request, an instant and a source of
-//! random numbers in, a decision out. Nothing here waits, reads a clock, logs or allocates on the
-//! way of a statement.
+//! DECIDE: which node runs a statement. Pure: a snapshot, a request, an instant and a source of random numbers go
+//! in, a decision comes out. No code here waits, reads a clock, logs or allocates for a statement.
 
 mod catalogue;
 mod classify;

@@ -1,4 +1,4 @@
-//! The shapes of statements that looked like reads and that a server refused as such.
+//! The shapes of statements that looked like reads and that a server refused to run as reads.
 
 use std::{
     collections::HashMap,

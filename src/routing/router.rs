@@ -40,7 +40,7 @@ impl StatementClass {
     }
 }
 
-/// What decided where a statement belongs.
+/// The source of a decision about a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -79,8 +79,8 @@ pub(crate) enum BadRule {
     Contradicts,
 }
 
-/// Decides where statements belong. The handles ask the router; the monitor loads the database's catalogue of functions
-/// into it.
+/// Decides where statements belong. The handles ask the router; the monitor loads the database's catalogue of
+/// functions into the router.
 pub(crate) struct StatementRouter {
     backend: DbBackend,
     keys: RandomState,

@@ -1,5 +1,5 @@
-//! The plan of one read: which members may serve it, in which order and with which probability. A draw makes it the one
-//! node that runs the read.
+//! The plan of one read: the members that may serve the read, in which order and with which probability. A draw
+//! takes from the plan the one node that runs the read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::topology::{
     Floor, Freshness, Generation, Lane, Member, Node, NodeId, Reliance, Role, Seq, Tick, Topology, Unfit,
 };
 
-/// What a read requires of the node that serves it.
+/// The requirement of a read on the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
     /// Any state of the database.
     Any,
-    /// A state that has what the read must see.
+    /// A state that contains the floor.
     Past {
         floor: Floor,
-        /// The state must also have everything that was acknowledged until so long ago.
+        /// The state must also have every write that was acknowledged until so long ago.
         within: StalenessBound,
     },
     /// The primary itself, on its read-write sessions.
@@ -95,7 +95,7 @@ pub(crate) struct Selected {
     pub(crate) reliance: Reliance,
 }
 
-/// How a node came to be selected.
+/// The way in which a node was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum How {
     /// The node was kept, or was drawn among those that may serve the read.
@@ -104,7 +104,8 @@ pub(crate) enum How {
     Forced,
     /// As `Forced`, and a replica could have served the read if the replica were fresher.
     ForcedByStaleness,
-    /// As `ForcedByStaleness`, and a replica that has what the session wrote is about to have what the session has read.
+    /// As `ForcedByStaleness`, and a replica that has the session's writes is about to have the rows that the
+    /// session has read.
     ForcedByReads,
     /// The primary, because there is no other member.
     Alone,
@@ -192,12 +193,12 @@ impl<'a> ReadPlan<'a> {
             rejected: SmallVec::new(),
         };
         if topology.is_single() {
-            // Even a primary that is believed to be down is the only chance.
+            // A primary that is believed to be down is tried all the same: no other member could serve the read.
             plan.fallback = Some((request.alone, How::Alone));
             return plan;
         }
         if request.requirement == Requirement::Primary {
-            // On the read-write lane, but for a read connection, which stays on read-only sessions.
+            // On the read-write lane. Exception: a read connection stays on read-only sessions.
             if primary.contradicts(Role::Primary, now, topology.believed_for) {
                 plan.rejected.push((primary.node.id(), Unfit::RoleContradicts(Role::Replica)));
             } else {
@@ -291,7 +292,7 @@ impl<'a> ReadPlan<'a> {
         &self.rejected
     }
 
-    /// What the read must see.
+    /// The request that the plan is for.
     pub(crate) fn request(&self) -> &'a ReadRequest {
         self.request
     }
@@ -302,7 +303,7 @@ fn fit_kept<'a>(topology: &'a Topology, request: &ReadRequest, now: Tick) -> Opt
     let kept = request.kept?;
     let member = topology.member_of(kept.node)?;
     let role = topology.configured_role(kept.node);
-    // The server still has what was read from this very life of it. What another life has is not known.
+    // The server still has the rows that were read in this very generation. The rows of another life are not known.
     let is_same_belief = member.belief.generation == kept.generation && !member.is_in_doubt();
     let seen = if is_same_belief { kept.seen_elsewhere } else { request.seen };
     fit_for(topology, member, role, &ReadRequest { seen, ..*request }, now).ok()?;

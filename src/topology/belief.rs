@@ -1,4 +1,4 @@
-//! Which belief in the server of one address is the present one, and which servers answered there.
+//! The present belief in the server at one address, and the servers that have answered at that address.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,12 +19,13 @@ impl Generation {
 /// Whether the server has answered a question of the present generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Confirmation {
-    /// An answer confirmed the belief, and nothing contradicted the answer since.
+    /// An answer confirmed the belief, and no sign contradicted the answer since.
     #[default]
     Confirmed,
-    /// Something contradicted the belief, and no question went out since.
+    /// A sign contradicted the belief, and no question went out since.
     Broken,
-    /// A question went out since. Another contradiction can be newer than the answer, so it begins another generation.
+    /// A question went out since. A second sign may be newer than the answer, so a second sign begins another
+    /// generation.
     Asked,
 }
 
@@ -58,8 +59,8 @@ impl Belief {
         (self.confirmation == Confirmation::Broken).then_some(Self { confirmation: Confirmation::Asked, ..self })
     }
 
-    /// The belief when the server answered a question of this generation. A belief that was broken goes on as the next
-    /// generation: a read that ran meanwhile asked nothing of the server, and proves nothing of the confirmed one.
+    /// The belief when the server answered a question of this generation. A belief that was broken goes on as the
+    /// next generation: another server may have answered a read that ran meanwhile.
     pub(crate) fn confirmed(self, at: Tick) -> Self {
         if self.is_confirmed() { self } else { self.next(at, Confirmation::Confirmed) }
     }
@@ -83,25 +84,25 @@ impl Belief {
     }
 }
 
-/// How long an address at which two servers answered is taken to have two.
+/// How long an address at which two servers answered counts as shared by two.
 const SHARED_FOR: Duration = Duration::from_secs(600);
-/// At an address of two servers, signs of the other one count again after this time.
+/// At a shared address, signs of the other server count again after this time.
 const NOTED_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// How many former lives are remembered.
+/// The number of former lives that are remembered.
 const FORMER_LIVES: usize = 8;
 
 /// The server lives that answered at one address, by their incarnations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Lives {
-    /// The one that is believed to answer; `None` before the first answer.
+    /// The life that is believed to answer; `None` before the first answer.
     present: Option<Arc<str>>,
-    /// Those before, the latest last.
+    /// The lives before, the latest last.
     former: Arc<[Arc<str>]>,
-    /// When two servers at once were last seen to answer.
+    /// When two servers were last seen to answer at the same time.
     shared_at: Option<Tick>,
 }
 
-/// Which life an answer came from.
+/// The life that an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answerer {
     /// The life that is believed to answer.
@@ -110,8 +111,8 @@ pub(crate) enum Answerer {
 }
 
 impl Lives {
-    /// Takes notice of an answer. A life that ended does not come back: when one of the former lives answers, the
-    /// address leads to two servers.
+    /// Records an answer. A life that ended does not come back: when one of the former lives answers, the address
+    /// leads to two servers.
     pub(super) fn answer(&mut self, incarnation: &Arc<str>, at: Tick) -> Answerer {
         if self.former.contains(incarnation) {
             self.shared_at = Some(at);
@@ -130,22 +131,22 @@ impl Lives {
         }
     }
 
-    /// Whether the life is the one that is believed to answer, or none is.
+    /// Whether the life is the one that is believed to answer, or no life is known yet.
     pub(crate) fn is_present(&self, incarnation: &str) -> bool {
         self.present.as_deref().is_none_or(|present| present == incarnation)
     }
 
-    /// Whether the life is news: it was not known to answer at the address, which leads to one server.
+    /// Whether the life is new: it was not known to answer at the address, and the address leads to one server.
     pub(crate) fn is_successor(&self, incarnation: &str) -> bool {
         !self.is_shared() && !self.is_present(incarnation) && !self.former.iter().any(|former| **former == *incarnation)
     }
 
-    /// Whether the address is taken to lead to more than one server.
+    /// Whether the address counts as leading to more than one server.
     pub(crate) fn is_shared(&self) -> bool {
         self.shared_at.is_some()
     }
 
-    /// Takes notice of another life at an address of two servers. `None` when that was noticed a moment ago.
+    /// Records another life at a shared address. `None` when the last record is a moment old.
     pub(super) fn still_shared(&self, at: Tick) -> Option<Self> {
         let is_due = self.shared_at.is_some_and(|since| at.since(since) > NOTED_AGAIN_AFTER);
         is_due.then(|| Self { shared_at: Some(at), ..self.clone() })

@@ -1,4 +1,4 @@
-//! How long a replica takes to have what the primary had: measured at each answer, so that a read knows whether
+//! How long a replica takes to have a write of the primary: measured at each answer, so that a read knows whether
 //! waiting is worth its while, and a prober when to ask.
 
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::{Fresh, Samples, Stamp, Tick};
 /// in which the replica is known to have reached it.
 ///
 /// An answer says only between which two bounds the delay was, and the bounds are as far apart as the questions. So
-/// the expectation moves to the nearest value that agrees with the answer. A probe once a second, which proves
-/// only "less than a second", changes nothing.
+/// the expectation moves to the nearest value that agrees with the answer. A probe once a second, which proves only
+/// "less than a second", changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplicationDelay(Option<Duration>);
 
-/// One answer of a replica, beside what was known before it.
+/// One answer of a replica, beside the freshness known before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplicaAnswer<'a> {
     /// When the answer before this one was asked for.
@@ -25,8 +25,8 @@ pub(crate) struct ReplicaAnswer<'a> {
     pub(crate) answered: Tick,
 }
 
-/// By this part of itself an expectation that was met at the first question falls, so that it finds a replica that
-/// has become faster.
+/// An expectation that the first question met falls by this part of itself, so that the prober notices a replica
+/// that has become faster.
 const FALLS_BY: u32 = 16;
 
 impl ReplicationDelay {

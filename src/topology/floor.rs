@@ -1,4 +1,4 @@
-//! What a session must see.
+//! The floor of a session: the writes and reads that its next read must see.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use super::{Seq, Stamp, Tick};
 /// The freshness a session asks of the node it reads from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Floor {
-    /// The end of the last write or read that must be seen; zero for a session that has none.
+    /// The end of the last write or read that must be seen; zero for a session without one.
     seen: Seq,
-    /// When the last write ended: all there is to go by where positions are not known.
+    /// When the last write ended: the only measure for nodes whose positions are not known.
     written_at: Tick,
     /// A write whose outcome is unknown may still happen until then.
     open_until: Tick,
 }
 
 impl Floor {
-    /// The floor of a session that wrote: its last write ended then.
+    /// The floor of a session whose last write ended at `end`.
     pub(crate) fn written(end: Stamp) -> Self {
         Self { seen: end.seq, written_at: end.at, open_until: Tick::default() }
     }
@@ -26,25 +26,25 @@ impl Floor {
         Self { open_until: until, ..Self::written(end) }
     }
 
-    /// The floor of a session that read, and must not see an older state than it has.
+    /// The floor of a session whose last read ended at `end`, and which must not see an older state.
     pub(crate) fn seen(end: Seq) -> Self {
         Self { seen: end, ..Self::default() }
     }
 
-    /// The floor of a session that must see what the primary had when it was asked then.
+    /// The floor of a session that must see the state which the primary had when it was asked for `sample`.
     pub(crate) fn reached(sample: Stamp) -> Self {
-        // Whoever is fresh through that very sample has it.
+        // A replica that is fresh through that very sample has the state.
         Self::seen(Seq(sample.seq.0.saturating_sub(1)))
     }
 
-    /// The floor of a session that keeps away from nodes without positions for so long.
+    /// The floor of a session that keeps away from nodes without positions for `sticks_for`.
     pub(crate) fn sticking(now: Tick, sticks_for: Duration, stick_after_write: Duration) -> Self {
         let until = now.after(sticks_for).0;
         let stick = u64::try_from(stick_after_write.as_nanos()).unwrap_or(u64::MAX);
         Self { written_at: Tick(until.saturating_sub(stick).max(1)), ..Self::default() }
     }
 
-    /// A floor that only the primary is ever past.
+    /// A floor that only the primary reaches.
     pub(crate) fn never() -> Self {
         Self { open_until: Tick::NEVER, ..Self::default() }
     }
@@ -53,7 +53,7 @@ impl Floor {
         Self { seen, written_at, open_until }
     }
 
-    /// What must be seen, when the last write ended, and until when an open one may happen.
+    /// The sequence number that must be seen, the end of the last write, and the end of the hold of an open write.
     pub(crate) fn parts(self) -> (Seq, Tick, Tick) {
         (self.seen, self.written_at, self.open_until)
     }
@@ -63,7 +63,7 @@ impl Floor {
         self == Self::default()
     }
 
-    /// From then on every node without positions is past this floor.
+    /// The instant from which every node without positions is past this floor.
     pub(crate) fn matters_until(self, stick_after_write: Duration) -> Tick {
         match self.written_at {
             Tick(0) => self.open_until,
@@ -71,7 +71,7 @@ impl Floor {
         }
     }
 
-    /// The smallest floor that is at least both.
+    /// The smallest floor that includes both.
     pub(crate) fn join(self, other: Self) -> Self {
         Self {
             seen: self.seen.max(other.seen),
@@ -82,8 +82,8 @@ impl Floor {
 
     /// Whether a node that is fresh through `through` may serve the session.
     pub(crate) fn is_reached(self, through: Stamp, now: Tick) -> bool {
-        // What may still happen has no place in the order. When it cannot happen any more, whoever asked the
-        // primary after that knows it.
+        // A write of unknown outcome has no sequence number yet. A sample for which the primary was asked after the
+        // hold contains the write, if it happened.
         through.seq > self.seen && now >= self.open_until && through.at > self.open_until
     }
 

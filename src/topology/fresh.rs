@@ -1,8 +1,8 @@
-//! How fresh a replica is: `fresh_through`, the latest instant such that everything the primary had
-//! acknowledged by then is visible on it; and how far behind that is.
+//! How fresh a replica is: `fresh_through`, the latest instant such that the replica shows every write that the
+//! primary had acknowledged by then; and how far that instant is behind.
 //!
-//! Instants are those of this process, taken before the primary was asked. No clock of a server, and no
-//! guess: a replica that stands still stops being fresh, and on an idle primary nobody falls behind.
+//! Instants are those of this process, taken before the primary was asked. No server's clock is used, and no guess:
+//! a replica that stands still stops being fresh, and on an idle primary no replica falls behind.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{Floor, Position, PositionOrder, Samples, Stamp, Tick};
 pub(crate) enum Reported {
     /// The node has no position: replication without GTIDs, an engine that is not known.
     Nothing,
-    /// The node could not say this time. (A PostgreSQL replica does not always know its timeline.)
+    /// The node could not tell its position this time. (A PostgreSQL replica does not always know its timeline.)
     Unknown,
     At(Arc<Position>),
 }
@@ -21,11 +21,11 @@ pub(crate) enum Reported {
 /// How fresh a member's data are known to be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Freshness {
-    /// Not known yet, or not comparable: the member serves reads that ask nothing of it.
+    /// Not known yet, or not comparable: the member serves reads without a floor.
     Unknown,
-    /// The node has no position, so only time can tell.
+    /// The node has no position, so only the time since a write decides.
     Timed,
-    /// The node is another door to the primary's own file.
+    /// The node opens the same file as the primary.
     Always,
     /// The server belongs to another cluster than the primary, and was last at this position. The member
     /// serves no reads.
@@ -39,21 +39,21 @@ pub(crate) struct Fresh {
     /// Never goes back. Zero until the position has reached a sample.
     pub(crate) through: Stamp,
     pub(crate) position: Arc<Position>,
-    /// When the first position of this life was asked for.
+    /// The instant at which the first position of this life was asked for.
     pub(crate) since: Tick,
-    /// When the answer was asked for that first told of this position.
+    /// The instant at which the answer was asked for that first had this position.
     pub(crate) moved: Tick,
 }
 
 impl Fresh {
-    /// What the first answer of a life tells.
+    /// The freshness after the first answer of a life.
     pub(crate) fn first(asked: Tick, position: Arc<Position>, samples: &Samples) -> Self {
         Self { through: Stamp::default(), position, since: asked, moved: asked }.compared(samples)
     }
 
-    /// What a later answer of the same life tells; `None` when the server has less than it had. A server that is back
-    /// at an earlier position has begun another life, whatever name it gives: a standby recovers from its last restart
-    /// point when one of its processes has crashed.
+    /// The freshness after a later answer of the same life; `None` when the server has less than before. A server
+    /// that is back at an earlier position has begun another life, whatever name it gives: a standby recovers from
+    /// its last restart point when one of its processes has crashed.
     pub(crate) fn then(&self, asked: Tick, position: Arc<Position>, samples: &Samples) -> Option<Self> {
         if position.compared_to(&self.position) == PositionOrder::Behind {
             return None;
@@ -72,26 +72,26 @@ impl Fresh {
         self
     }
 
-    /// How far behind the newest sample.
+    /// How far the replica is behind the newest sample.
     fn lag(&self, samples: &Samples) -> Behind {
-        // Nor does a primary say anything that names no transaction.
+        // An empty position of the primary names no transaction, so no replica is behind it.
         let Some(newest) = samples.newest().filter(|newest| !newest.position.is_empty()) else {
             return Behind::Unknown;
         };
         match self.position.compared_to(&newest.position) {
             PositionOrder::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
             PositionOrder::Behind => {
-                // A replica that never caught up since it is watched is behind for at least as long.
+                // A replica that has not caught up since it is watched is behind for at least as long.
                 let since = if self.has_caught_up() { self.through.at } else { self.since };
                 Behind::By { time: newest.stamp.at.since(since), bytes: self.position.bytes_behind(&newest.position) }
             }
-            // The replica may follow all the same: a PostgreSQL replica can be late in learning its timeline, and then
-            // its position moves. A replica that stands still gets none of this primary's writes.
+            // The replica may follow all the same: a PostgreSQL replica can be late in learning its timeline, and
+            // then its position moves. A replica that stands still receives no write of this primary.
             PositionOrder::Unrelated => Behind::StandsStill { time: newest.stamp.at.since(self.moved) },
         }
     }
 
-    /// Whether the replica ever reached a sample of the primary since it is watched.
+    /// Whether the replica has reached a sample of the primary since it is watched.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.through != Stamp::default()
     }
@@ -129,11 +129,11 @@ pub(crate) struct Lag {
     stood_still: bool,
 }
 
-/// Well below the limit for so many answers, and a replica is back.
+/// A lagging replica is back after so many answers well below the limit.
 const CALM: u8 = 3;
 
 impl LagLimit {
-    /// Whether so much is more than the limit, or than a part of it.
+    /// Whether a lag is more than the limit divided by `part`.
     fn is_passed(self, part: u32, time: Duration, bytes: Option<u64>) -> bool {
         self.time.is_some_and(|most| time > most / part)
             || matches!((self.bytes, bytes), (Some(most), Some(bytes)) if bytes > most / u64::from(part))
@@ -141,7 +141,7 @@ impl LagLimit {
 }
 
 impl Lag {
-    /// What follows from the freshness now. `answered`: the replica itself was asked, not only the primary.
+    /// The lag after an answer. `answered`: the replica itself was asked, not only the primary.
     pub(crate) fn after(self, freshness: &Freshness, samples: &Samples, limit: LagLimit, answered: bool) -> Self {
         let behind = match freshness {
             Freshness::Known(fresh) => fresh.lag(samples),
@@ -170,7 +170,7 @@ impl Lag {
 }
 
 impl Freshness {
-    /// Whether a session with this floor may read here.
+    /// Whether a session with this floor may read from the node.
     pub(crate) fn is_past(&self, floor: Floor, now: Tick, stick_after_write: Duration) -> bool {
         floor.is_none()
             || match self {
@@ -181,7 +181,7 @@ impl Freshness {
             }
     }
 
-    /// Whether everything that was acknowledged until `within` ago is visible here.
+    /// Whether the node shows every write that was acknowledged until `within` ago.
     pub(crate) fn is_within(&self, within: Duration, now: Tick) -> bool {
         match self {
             Self::Unknown | Self::Timed | Self::Foreign(_) => false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Generation, Node, Role, Topology};
 use crate::driver::Driver;
 
-/// Which pool of a node an operation uses.
+/// The pool of a node that an operation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// The read-only sessions.
@@ -14,8 +14,8 @@ pub(crate) enum Lane {
     Write,
 }
 
-/// The right to run one operation on a node. Dropping it, with the future, stream or transaction
-/// it belongs to, gives the place back: a cancelled operation leaks no count.
+/// The right to run one operation on a node. Dropping the lease, with the future, stream or transaction that it
+/// belongs to, ends the count: a cancelled operation leaks none.
 #[derive(Debug)]
 pub(crate) struct Lease {
     node: Arc<Node>,
@@ -29,7 +29,7 @@ pub(crate) struct Lease {
 /// Whether an operation runs on its node because the node's data are believed to be fresh enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reliance {
-    /// A read that must see something runs on a replica.
+    /// A read with a floor runs on a replica.
     OnFreshness,
     OnNothing,
 }
@@ -41,7 +41,7 @@ impl Lease {
         Self { node, driver, lane, role, generation: Generation::default(), reliance: Reliance::OnNothing }
     }
 
-    /// With the generation of the node's member in the snapshot on which the node was chosen.
+    /// Adds the generation of the node's member in the snapshot on which the node was chosen.
     pub(crate) fn believing(mut self, generation: Generation, reliance: Reliance) -> Self {
         self.generation = generation;
         self.reliance = reliance;
@@ -53,8 +53,8 @@ impl Lease {
         self.generation
     }
 
-    /// Whether the belief that the choice relies on is over in the present snapshot: a connection was lost, or another
-    /// server answered at the address. Rows that were read meanwhile are perhaps older than the read allows.
+    /// Whether the belief that the choice relies on is over in the present snapshot: a connection was lost, or
+    /// another server answered at the address. Rows that were read meanwhile may be older than the read allows.
     pub(crate) fn is_invalidated(&self, topology: &Topology) -> bool {
         self.reliance == Reliance::OnFreshness
             && topology.member_of(self.node.id()).is_some_and(|member| member.belief.generation != self.generation)

@@ -1,4 +1,4 @@
-//! The believed half of a node: what a topology holds about it.
+//! The believed half of a node: the part that a topology holds.
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -15,20 +15,20 @@ pub struct Member {
     pub(crate) settings: MemberSettings,
     pub(crate) rotation: Rotation,
     pub(crate) health: Health,
-    /// Which belief in the server is the present one, and whether the server confirmed it.
+    /// The present belief in the server, and whether the server confirmed it.
     pub(crate) belief: Belief,
     /// The server lives that answered at the address.
     pub(crate) lives: Lives,
     /// The node's last answer about itself; `None` for nodes that cannot be asked.
     pub(crate) observed: Option<Observed>,
-    /// Probes that failed since the last one that did not.
+    /// The number of failed probes since the last successful one.
     pub(crate) failed_probes: u32,
-    /// Why the last failed probe failed.
+    /// The reason of the last failed probe.
     pub(crate) last_failure: Option<Arc<str>>,
     /// How fresh the server's data are known to be. Counts only while the belief is confirmed.
     pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
-    /// How long it takes to have what the primary had.
+    /// How long the replica takes to have a write of the primary.
     pub(crate) delay: ReplicationDelay,
 }
 
@@ -76,7 +76,7 @@ pub enum Rotation {
     Drained,
 }
 
-/// Why a member may not serve a read now.
+/// The reason why a member may not serve a read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
     Down,
@@ -87,7 +87,7 @@ pub(crate) enum Unfit {
     BehindSession,
     /// The node has the session's writes, and is not known to have all rows that the session has read.
     BehindReads,
-    /// Its position is not known, and the session wrote not long enough ago.
+    /// The node's position is not known, and the session wrote too recently.
     WroteTooRecently,
     /// The node is not known to be as fresh as the read asks.
     TooStale,
@@ -95,9 +95,9 @@ pub(crate) enum Unfit {
     Lagging,
     /// The server belongs to another cluster than the primary.
     OtherCluster,
-    /// The operation has failed on it already.
+    /// The operation has failed on the node already.
     Tried,
-    /// The consistency asked for is the primary's alone.
+    /// The read's consistency asks for the primary.
     NotPrimary,
 }
 
@@ -132,27 +132,27 @@ impl Member {
         &self.node
     }
 
-    /// How much of its tier's reads the member takes, relative to the others.
+    /// The member's share of its tier's reads, relative to the other members.
     pub fn weight(&self) -> NonZeroU32 {
         self.settings.weight
     }
 
-    /// Where the member is.
+    /// The member's zone.
     pub fn zone(&self) -> Option<&str> {
         self.settings.zone.as_deref()
     }
 
-    /// The labels the configuration gave it.
+    /// The labels that the configuration gave the member.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.settings.tags.iter().map(String::as_str)
     }
 
-    /// Whether it answers.
+    /// Whether the member answers.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// Whether the operator lets it take new operations.
+    /// Whether the operator lets the member take new operations.
     pub fn rotation(&self) -> Rotation {
         self.rotation
     }
@@ -162,19 +162,19 @@ impl Member {
         self.observed.as_ref().map(|observed| observed.role)
     }
 
-    /// Names one life of the server that answered the last probe; it changes with a restart and
-    /// with another server behind the same address.
+    /// Names one life of the server that answered the last probe. The name changes with a restart and with another
+    /// server behind the same address.
     pub fn incarnation(&self) -> Option<&str> {
         self.observed.as_ref().map(|observed| &*observed.incarnation)
     }
 
-    /// How long the last answered probe took.
+    /// The duration of the last answered probe.
     pub fn round_trip(&self) -> Option<Duration> {
         self.observed.as_ref().map(|observed| observed.round_trip)
     }
 
-    /// How far it is behind the primary, as far as that is known: zero when it has everything the primary
-    /// had when that was last asked. For replicas with positions.
+    /// How far the replica is known to be behind the primary: zero when the replica has every write that the
+    /// primary had when it was last asked. For replicas with positions.
     pub fn lag(&self) -> Option<Duration> {
         self.lag.time
     }
@@ -184,25 +184,25 @@ impl Member {
         self.lag.bytes
     }
 
-    /// Whether the server belongs to another cluster than the primary, and so serves no reads: PostgreSQL gives it
-    /// another system identifier; on MySQL and MariaDB its GTIDs share nothing with the primary's history. Members with
-    /// `role_check` or `positions` switched off are not compared.
+    /// Whether the server belongs to another cluster than the primary, and so serves no reads: PostgreSQL gives the
+    /// server another system identifier; on MySQL and MariaDB its GTIDs share nothing with the primary's history.
+    /// Members with `role_check` or `positions` switched off are not compared.
     pub fn is_of_other_cluster(&self) -> bool {
         matches!(self.freshness, Freshness::Foreign(_))
     }
 
-    /// How long this replica is expected to take, from now, to have what the primary has now; `None` while nothing was
-    /// learned of it, as for nodes without positions.
+    /// How long this replica is expected to take, from now, to have the primary's present state; `None` while no
+    /// delay was measured, as for nodes without positions.
     pub(crate) fn expected_delay(&self) -> Option<Duration> {
         self.delay.expected()
     }
 
-    /// Why the last probe failed, while it is the last one.
+    /// The reason of the last probe's failure, if the last probe failed.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
     }
 
-    /// Whether the member may serve a read in the role the topology gives it.
+    /// Whether the member may serve a read in the role that the topology gives the member.
     pub(crate) fn fitness(&self, configured: Role, now: Tick, believed_for: Duration) -> Result<(), Unfit> {
         if self.rotation == Rotation::Drained {
             return Err(Unfit::Drained);
@@ -218,7 +218,7 @@ impl Member {
         }
     }
 
-    /// Whether the server says that it has another role than the topology gives the member.
+    /// Whether the server reports another role than the topology gives the member.
     pub(crate) fn contradicts(&self, configured: Role, now: Tick, believed_for: Duration) -> bool {
         self.settings.role_check == RoleCheck::On
             && self.observed_role().is_some_and(|role| role != configured)
@@ -246,7 +246,7 @@ impl Member {
         floor.is_none() || self.freshness.is_past(floor, now, stick_after_write) && !self.is_in_doubt()
     }
 
-    /// Whether the server is known to have everything that was acknowledged until `within` ago.
+    /// Whether the server is known to have every write that was acknowledged until `within` ago.
     pub(crate) fn is_within(&self, within: Duration, now: Tick) -> bool {
         self.freshness.is_within(within, now) && !self.is_in_doubt()
     }
@@ -256,21 +256,20 @@ impl Member {
         self.freshness.fresh().is_some() && !self.belief.is_confirmed()
     }
 
-    /// Whether the answer of a server on a new connection agrees with what is believed of the server.
+    /// Whether a server's answer on a new connection agrees with the belief in the server.
     pub(crate) fn recognises(&self, incarnation: &str, position: &Reported) -> bool {
         if self.freshness == Freshness::Timed && !self.lives.is_shared() {
-            return true; // No position of the node is believed, so nothing depends on who answers.
+            return true; // No position of the node is believed, so nothing depends on the server that answers.
         }
         self.lives.is_present(incarnation)
             && match (self.freshness.fresh(), position) {
-                // The same server has less than it had, so the server is recovering.
+                // The same server has less data than before, so the server is recovering.
                 (Some(fresh), Reported::At(position)) => position.compared_to(&fresh.position) != PositionOrder::Behind,
                 _ => true,
             }
     }
 
-    /// The observed role while the observation is believed. An expired role is no role: it
-    /// contradicts nothing.
+    /// The observed role while the observation is believed. An expired role contradicts nothing.
     pub(crate) fn believed_role(&self, now: Tick, believed_for: Duration) -> Option<Role> {
         let observed = self.observed.as_ref()?;
         (now.since(observed.asked.at) <= believed_for).then_some(observed.role)

@@ -1,5 +1,5 @@
-//! KNOW: what this process believes about its nodes. Pure: values in, values out; `now` is an
-//! argument, nothing here waits, reads a clock or logs.
+//! KNOW: what this process believes about its nodes. Pure: values go in, values come out; `now` is an argument. No
+//! code here waits, reads a clock or logs.
 
 mod belief;
 mod delay;
@@ -64,7 +64,7 @@ pub struct Topology {
     pub(crate) primary_read_share: f64,
     /// How long an observation is believed.
     pub(crate) believed_for: Duration,
-    /// Where the primary was.
+    /// The positions of the primary, with the instants at which they were asked for.
     pub(crate) samples: Samples,
     /// How far behind a replica may be.
     pub(crate) lag_limit: LagLimit,
@@ -86,7 +86,7 @@ impl Topology {
         &self.replicas
     }
 
-    /// The share of the reads that the primary takes while a replica is there (0 to 1).
+    /// The share of the reads that the primary takes while there is a replica (0 to 1).
     pub fn primary_read_share(&self) -> f64 {
         self.primary_read_share
     }
@@ -126,12 +126,13 @@ impl Topology {
         if self.primary.node.id() == id { Role::Primary } else { Role::Replica }
     }
 
-    /// Without replicas there is nothing to choose, and nothing is added to what SeaORM does.
+    /// Whether the topology is a primary without replicas: then no node is chosen, and nothing is added to SeaORM's
+    /// behaviour.
     pub(crate) fn is_single(&self) -> bool {
         self.replicas.is_empty()
     }
 
-    /// Where a position lies that a primary had before `since`, in what is known of this primary's history.
+    /// The place of a position that a primary had before `since`, in the known history of the present primary.
     pub(crate) fn place_of(&self, position: &Position, since: Seq) -> Place {
         let Some(newest) = self.samples.newest() else {
             return if self.primary.has_positions() { Place::Ahead } else { Place::NotCompared };
@@ -160,8 +161,8 @@ impl Topology {
     }
 }
 
-/// Finds the members of one topology beside the members of another, in time linear in their number: most members are at
-/// the same place in both, and the first one that is not has all of them indexed.
+/// Finds the members of one topology beside the members of another, in time linear in their number. Most members are
+/// at the same place in both topologies; the first member that is not has all of them indexed.
 pub(crate) struct MemberIndex<'a> {
     topology: &'a Topology,
     by_id: OnceCell<HashMap<NodeId, &'a Member>>,
@@ -180,14 +181,14 @@ impl<'a> MemberIndex<'a> {
     }
 }
 
-/// Where a position lies.
+/// The place of a position in the primary's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The primary had it when it was asked then.
+    /// The primary had the position when it was asked for this sample.
     At(Stamp),
-    /// The primary was not seen to have it yet.
+    /// The primary was not seen to have the position yet.
     Ahead,
-    /// In no history of this primary.
+    /// The position is in no history of this primary.
     Unrelated,
     /// The primary has no positions.
     NotCompared,

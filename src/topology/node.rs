@@ -14,12 +14,12 @@ use sea_orm::DbBackend;
 use super::{Lane, swap::Swap};
 use crate::driver::{Alarm, ConnectProbe, Driver, Signal};
 
-/// Names a node for the life of the process; never given twice.
+/// Identifies a node for the life of the process; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NodeId(u64);
 
 impl NodeId {
-    /// A new name.
+    /// A new identifier.
     pub(crate) fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -31,7 +31,7 @@ impl NodeId {
 pub(crate) struct Identity {
     /// Everything readable about the node: URL, user, options.
     pub(crate) readable: Arc<str>,
-    /// The `NodeConfig` value it came from.
+    /// The `NodeConfig` value that the node was made from.
     pub(crate) value: Arc<()>,
 }
 
@@ -56,8 +56,9 @@ pub(crate) struct Lanes {
     pub(crate) read: Arc<dyn Driver>,
 }
 
-/// An address and our pools to it. A node survives every swap whose configuration for it is equal, and every life of
-/// the server at the address; beliefs about the server are in the snapshot ([`Member`](super::Member)).
+/// An address and this crate's pools to it. A node survives every swap whose configuration for the node is equal,
+/// and every life of the server at the address; beliefs about the server are in the snapshot
+/// ([`Member`](super::Member)).
 pub struct Node {
     id: NodeId,
     name: Arc<str>,
@@ -66,7 +67,7 @@ pub struct Node {
     /// Replaced when one of its sessions may hold a lock or a temporary table of a refused statement, or leads to a
     /// server that was at the address before.
     read: Swap<Arc<ReadLane>>,
-    /// The most reads at once, by the seat that the node has; `u64::MAX` where its pool has no limit that is known.
+    /// The most reads at once, by the seat that the node has; `u64::MAX` where the limit of its pool is not known.
     read_capacity: AtomicU64,
     traffic: Traffic,
     connect_probe: Option<ConnectProbe>,
@@ -132,8 +133,8 @@ impl Node {
         }
     }
 
-    /// Puts `fresh` in the place of the read lane's `worn` pool; `false` when `worn` was replaced before. The
-    /// caller closes the pool that is out of use.
+    /// Puts `fresh` in the place of the read lane's `worn` pool; `false` when another pool had replaced `worn`
+    /// before. The caller closes the pool that is out of use.
     pub(crate) fn replace_read(&self, worn: &Arc<dyn Driver>, fresh: Arc<dyn Driver>) -> bool {
         let current = self.read.load_full();
         if !Arc::ptr_eq(&current.0, worn) {
@@ -192,8 +193,8 @@ impl Node {
         self.reads_in_flight() >= self.read_capacity.load(Ordering::Relaxed)
     }
 
-    /// The node takes a seat in which it serves at most so many reads at once; without a limit, as many as its pool has
-    /// connections.
+    /// Limits the node's reads at once to `most`, as the seat that the node takes asks; without a limit, to the
+    /// connections of its pool.
     pub(crate) fn limit_reads(&self, most: Option<u32>) {
         let of_the_pool = self.driver(Lane::Read).max_connections().map_or(u64::MAX, u64::from);
         let most = most.map_or(of_the_pool, |most| of_the_pool.min(u64::from(most)));
@@ -201,7 +202,7 @@ impl Node {
         self.bound_read_lane();
     }
 
-    /// Has the pool for reads give out no more connections than the seat allows.
+    /// Limits the connections that the pool for reads gives out to the number that the seat allows.
     fn bound_read_lane(&self) {
         let read = self.driver(Lane::Read);
         // A mock, and a database in the memory of one connection, have one pool for both lanes.
@@ -256,7 +257,7 @@ impl Node {
         &self.signals.down
     }
 
-    /// Whether both nodes are doors to one file of an embedded database.
+    /// Whether both nodes open one file of an embedded database.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         self.file.is_some() && self.file == other.file
     }
@@ -266,7 +267,7 @@ impl Node {
         self.file.is_some()
     }
 
-    /// Has each new connection of the node asked for the server that answers.
+    /// The question for each new connection of the node, if its driver asks one.
     pub(crate) fn connect_probe(&self) -> Option<&ConnectProbe> {
         self.connect_probe.as_ref()
     }

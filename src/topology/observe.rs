@@ -1,4 +1,4 @@
-//! How one observation changes what is believed. The rules of health and of freshness are applied here and
+//! How one observation changes the beliefs. The rules of health and of freshness are applied in this file and
 //! nowhere else.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::{
     ReplicationDelay, Reported, Role, RoleCheck, Sample, Samples, Tick, Topology,
 };
 
-/// What was learned about one node.
+/// The news about one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
     pub(crate) node: NodeId,
@@ -19,15 +19,16 @@ pub(crate) struct Observation {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// The prober has an answer.
+    /// The prober received an answer.
     Answered(Observed),
-    /// The prober has none.
+    /// The prober received no answer.
     Failed {
-        /// Nothing listens at the address, or the node is not what it has to be: one failure is enough.
+        /// No process listens at the address, or the node is not the expected one: one failure is enough.
         conclusive: bool,
         why: Arc<str>,
     },
-    /// A new connection of a pool led to a server that is not the one believed to answer, or that has less than it had.
+    /// A new connection of a pool led to a server that is not the one believed to answer, or that has less data
+    /// than before.
     Unexpected(Observed),
 }
 
@@ -35,7 +36,7 @@ pub(crate) enum Reply {
 pub(crate) const FAILURES_TO_EJECT: u32 = 3;
 
 impl Topology {
-    /// What is believed after an observation; `None` if the observation changes nothing, or is about a node that has
+    /// The topology after an observation; `None` if the observation changes nothing, or concerns a node that has
     /// left.
     pub(crate) fn observe(&self, observation: &Observation) -> Option<Self> {
         let known = self.member_of(observation.node)?;
@@ -53,13 +54,13 @@ impl Topology {
         }
     }
 
-    /// What is believed after a connection to a node broke; `None` if that is no news.
+    /// The topology after a connection to a node broke; `None` if the belief was broken already.
     pub(crate) fn invalidated(&self, node: NodeId, at: Tick) -> Option<Self> {
         let belief = self.member_of(node)?.belief.broken(at)?;
         self.with(node, |member| member.belief = belief)
     }
 
-    /// What is believed when a question to a node goes out; `None` if that changes nothing.
+    /// The topology when a question to a node goes out; `None` if the question changes nothing.
     pub(crate) fn asked(&self, node: NodeId) -> Option<Self> {
         let belief = self.member_of(node)?.belief.asked()?;
         self.with(node, |member| member.belief = belief)
@@ -77,8 +78,8 @@ impl Topology {
             return None;
         }
         let (node, is_primary) = (known.node.id(), self.primary.node.id() == known.node.id());
-        // Another server answered since the question went out: the answer of the one before proves no more than that
-        // something answers at the address.
+        // Another server answered since the question went out: the answer of the earlier server proves no more than
+        // that a server answers at the address.
         let is_outdated = !is_current && !known.lives.is_present(&observed.incarnation);
         let mut answerer = Answerer::Present;
         let mut next = self.with(node, |member| {
@@ -95,7 +96,7 @@ impl Topology {
                     member.belief = member.belief.of_another_life(observed.asked.at);
                     member.forget_freshness();
                 }
-                // A server that cannot say its position confirms none.
+                // A server that cannot tell its position confirms no belief in one.
                 Answerer::Present if is_current && observed.position != Reported::Unknown => {
                     member.belief = member.belief.confirmed(observed.asked.at);
                 }
@@ -149,8 +150,8 @@ impl Topology {
             member.lives = lives;
             if answerer == Answerer::Other {
                 member.forget_freshness();
-                // A former primary may have come back as a replica: nobody may use this connection before that is known.
-                // Its position is left to the prober, because the connection is not the prober's.
+                // A former primary may have come back as a replica: no statement may use this connection before that
+                // is known. The server's position is left to the prober, because the connection is not the prober's.
                 member.observed = Some(Observed { position: Reported::Unknown, ..observed.clone() });
                 if let Reported::At(position) = position
                     && is_replica
@@ -169,15 +170,15 @@ impl Topology {
         Some(next)
     }
 
-    /// What follows from the positions of the members: for a topology that was put together otherwise than by
-    /// observing. `answerer`: whether the present primary is the one that the samples are of.
+    /// Applies the positions of the members, for a topology that was not made by observing. `answerer`: whether the
+    /// present primary is the server that the samples are of.
     pub(crate) fn sample(&mut self, answerer: Answerer) {
         let before = match answerer {
             Answerer::Present => self.samples.clone(),
             Answerer::Other => Samples::default(),
         };
         self.samples = match &self.primary.observed {
-            // Only a server that takes the writes can say what there is to catch up with.
+            // Only a server that takes the writes can tell the position to catch up with.
             Some(Observed { role: Role::Primary, position: Reported::At(position), asked, .. })
                 if self.primary.has_positions() =>
             {
@@ -204,7 +205,7 @@ impl Member {
         self.observed = Some(observed);
     }
 
-    /// Whether its positions are worth comparing.
+    /// Whether the member's positions are worth comparing.
     pub(crate) fn has_positions(&self) -> bool {
         (self.observed.is_some() || !matches!(self.freshness, Freshness::Timed))
             && self.settings.positions == Positions::On
@@ -212,8 +213,8 @@ impl Member {
             && !self.observed.as_ref().is_some_and(|observed| observed.position == Reported::Nothing)
     }
 
-    /// What was known of the life before says nothing of the present one. A server of another cluster stays one until
-    /// it has said otherwise.
+    /// The freshness of the life before says nothing about the present life. A server of another cluster stays
+    /// foreign until its position shows otherwise.
     fn forget_freshness(&mut self) {
         if !self.is_of_other_cluster() {
             self.freshness = Freshness::Unknown;
@@ -240,7 +241,7 @@ impl Member {
         };
     }
 
-    /// Compares what a replica said last with where the primary was.
+    /// Compares a replica's last position with the primary's samples.
     fn weigh(&mut self, primary: &Self, samples: &Samples) {
         if self.node.is_file() && self.settings.positions == Positions::On {
             self.freshness = if self.node.is_same_file(&primary.node) { Freshness::Always } else { Freshness::Timed };
@@ -251,7 +252,7 @@ impl Member {
             (_, Reported::At(position)) if self.is_foreign(position, samples) => {
                 Freshness::Foreign(Arc::clone(position))
             }
-            // Nothing to compare with is no reason to trust a server that was not trusted.
+            // A missing sample is no reason to trust a server that was not trusted.
             (Freshness::Foreign(known), said)
                 if samples.newest().is_none() || *said == Reported::Unknown || !self.belief.is_confirmed() =>
             {
@@ -291,7 +292,7 @@ mod tests {
         Reply::Unexpected(said(Role::Replica, life, at, Reported::Unknown))
     }
 
-    /// One primary, one replica, and what they say.
+    /// One primary, one replica, and their answers.
     struct Told(Topology);
 
     impl Told {
@@ -500,7 +501,7 @@ mod tests {
         let before = told.generation(node);
         let late = told.broken(4).told_of(node, before, reply(3));
         assert!(!late.serves(lowest_floor()));
-        // A question went out, a second connection broke, and then the answer came.
+        // A question went out, a second connection broke, and then the answer arrived.
         let asked = Told(late.0.asked(node).expect("a broken belief is asked for"));
         let during = asked.generation(node);
         let late = asked.broken(6).told_of(node, during, reply(5));
@@ -594,7 +595,7 @@ mod tests {
         let behind = told.primary("p", 11, at(200));
         assert_eq!(behind.0.replicas[0].lag(), Some(Duration::from_secs(10)));
         assert!(!is_out(&behind));
-        // It need not answer: its primary moves on without it.
+        // The replica need not answer: its primary moves on without it.
         let behind = behind.primary("p", 12, at(300));
         assert!(is_out(&behind));
         assert_eq!(behind.0.replicas[0].lag_bytes(), Some(200));
@@ -623,7 +624,7 @@ mod tests {
 
     const TEN_SECONDS: LagLimit = LagLimit { time: Some(Duration::from_secs(10)), bytes: None };
 
-    /// On the timeline of the promoted primary.
+    /// A position on the timeline of the promoted primary.
     fn promoted(lsn: u64) -> Reported {
         Reported::At(Arc::new(fixture::wal(2, lsn)))
     }
@@ -653,7 +654,7 @@ mod tests {
         assert!(!told.0.replicas[0].lag.is_over);
         let told = told.primary("promoted", 13, promoted(60));
         assert!(told.0.replicas[0].lag.is_over, "since it moved, not since it answered");
-        // It did follow: its timeline alone is not known.
+        // The replica did follow: only its timeline is not known.
         let told = told.replica("r", 14, at(101)).replica("r", 15, at(101));
         assert!(told.0.replicas[0].lag.is_over);
         assert!(!told.replica("r", 16, at(101)).0.replicas[0].lag.is_over);

@@ -29,8 +29,8 @@ impl fmt::Display for Role {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observed {
     pub(crate) role: Role,
-    /// Names one life of one server: it changes with a restart, and with another server behind
-    /// the same address.
+    /// Names one life of one server. The name changes with a restart, and with another server behind the same
+    /// address.
     pub(crate) incarnation: Arc<str>,
     pub(crate) position: Reported,
     pub(crate) round_trip: Duration,

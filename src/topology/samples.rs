@@ -5,8 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{Position, PositionOrder, Seq, Stamp, Tick};
 
-/// The primary was at this position, or further, when it answered; it was asked at this instant. So
-/// everything it had acknowledged by then lies at or before the position.
+/// A position of the primary, and the instant at which the primary was asked for it. The primary was at this
+/// position, or further, when it answered, so every write that it had acknowledged by that instant lies at or
+/// before the position.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) stamp: Stamp,
@@ -15,9 +16,9 @@ pub(crate) struct Sample {
 
 /// The recent positions of one life of one primary, oldest first.
 ///
-/// Bounded: a full ring loses the sample whose neighbours are closest together, compared with the sample's age. So the
-/// ring reaches far back and gets coarser with age; the price is that a replica far behind looks a little further
-/// behind than it is, by the same small part at every rate of samples.
+/// Bounded: a full ring loses the sample whose neighbours are closest together, compared with the sample's age. So
+/// the ring reaches far back and gets coarser with age. The price is that a replica far behind looks a little
+/// further behind than it is, by the same small part at every rate of samples.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples {
     ring: Arc<VecDeque<Sample>>,
@@ -53,9 +54,9 @@ impl Samples {
 
     /// The latest sample that a server at this position has reached.
     pub(crate) fn reached_by(&self, position: &Position) -> Option<Stamp> {
-        // A server that covers a sample has the earlier ones too, though that may not show: a MariaDB replica tells
-        // only the transaction that it replayed last, which after a failover is another server's and cannot be
-        // compared.
+        // A server that covers a sample has the earlier ones too, though its answer may not show that: a MariaDB
+        // replica tells only the transaction that it replayed last, which after a failover is another server's and
+        // cannot be compared.
         let reached =
             self.ring.iter().rfind(|sample| position.compared_to(&sample.position) == PositionOrder::Covers)?;
         Some(reached.stamp)
@@ -79,7 +80,7 @@ impl Samples {
     }
 }
 
-/// The sample without which least is lost. Never the oldest or the newest.
+/// The sample whose loss costs least. Never the oldest or the newest.
 fn least_missed(ring: &VecDeque<Sample>, now: Tick) -> usize {
     let gap = |index: usize| ring[index + 1].stamp.at.since(ring[index - 1].stamp.at).as_nanos();
     let age = |index: usize| now.since(ring[index].stamp.at).as_nanos() + 1;

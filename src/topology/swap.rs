@@ -2,8 +2,8 @@
 
 use arc_swap::ArcSwapAny;
 
-/// arc-swap's own strategy has an open soundness report on weakly ordered CPUs (its issue 210):
-/// there the slower one, which takes a lock, is used instead.
+/// arc-swap's own strategy has an open soundness report on weakly ordered CPUs (its issue 210). On those CPUs the
+/// slower strategy, which takes a lock, is used instead.
 #[cfg(target_arch = "x86_64")]
 type Strategy = arc_swap::DefaultStrategy;
 #[cfg(not(target_arch = "x86_64"))]

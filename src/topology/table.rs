@@ -1,4 +1,4 @@
-//! A topology as a person reads it, and as a program does.
+//! A topology as a table for people, and as data for programs.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use super::{Health, Member, Role, Rotation, Topology, Unfit};
 
 /// One line of the table; also what serde writes.
 #[derive(Serialize)]
-struct Row<'a> {
+struct TableRow<'a> {
     name: &'a str,
     role: Role,
-    state: State,
+    state: MemberState,
     in_flight: u64,
     served_reads: u64,
     served_writes: u64,
@@ -31,7 +31,7 @@ struct Row<'a> {
     lag_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failure: Option<&'a str>,
-    /// Why the member is kept out, where the state alone does not say enough.
+    /// The reason that keeps the member out, where the state alone does not say enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -39,7 +39,7 @@ struct Row<'a> {
 /// The reason that keeps a member from taking reads, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+enum MemberState {
     Up,
     Down,
     Drained,
@@ -48,7 +48,7 @@ enum State {
     OtherCluster,
 }
 
-impl State {
+impl MemberState {
     fn of(member: &Member, configured: Role) -> Self {
         if member.rotation == Rotation::Drained {
             Self::Drained
@@ -68,7 +68,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for MemberState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Up => "up",
@@ -81,12 +81,12 @@ impl fmt::Display for State {
     }
 }
 
-impl<'a> Row<'a> {
+impl<'a> TableRow<'a> {
     fn of(member: &'a Member, role: Role) -> Self {
         Self {
             name: member.name(),
             role,
-            state: State::of(member, role),
+            state: MemberState::of(member, role),
             in_flight: member.node.in_flight(),
             served_reads: member.node.served_reads(),
             served_writes: member.node.served_writes(),
@@ -105,9 +105,9 @@ impl<'a> Row<'a> {
 }
 
 impl Topology {
-    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        std::iter::once(Row::of(&self.primary, Role::Primary))
-            .chain(self.replicas.iter().map(|replica| Row::of(replica, Role::Replica)))
+    fn rows(&self) -> impl Iterator<Item = TableRow<'_>> {
+        std::iter::once(TableRow::of(&self.primary, Role::Primary))
+            .chain(self.replicas.iter().map(|replica| TableRow::of(replica, Role::Replica)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Nanoseconds since a connection was opened, by the clock that never goes back.
+/// Nanoseconds since a connection was opened, by a clock that never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u64);
 
@@ -14,19 +14,19 @@ impl Tick {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The time from `earlier` to here; zero when `earlier` is later.
+    /// The time from `earlier` to this instant; zero when `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A place in the order of this process's events. An instant ties; of two of these one is always
-/// the earlier. Zero is "never".
+/// A sequence number in the order of this process's events. Two instants can be equal; of two sequence numbers one
+/// is always the earlier. Zero means "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Seq(pub(crate) u64);
 
-/// When something happened: its place in the order, for what must have come before what, and its
-/// instant, for how long ago.
+/// The sequence number and the instant of one event: the number tells which of two events came first, the instant
+/// how long ago an event was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) seq: Seq,

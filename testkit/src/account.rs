@@ -1,4 +1,4 @@
-//! The user the servers run as.
+//! The user that the servers run as.
 
 use std::{
     fs,
@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Whom the servers run as: the caller, or somebody unprivileged when the caller is root.
+/// The account of the servers: the caller's, or an unprivileged one when the caller is root.
 ///
-/// PostgreSQL refuses to run as root, and MariaDB wants to be talked into it.
+/// PostgreSQL refuses to run as root, and MariaDB does so only when told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Account {
     Caller,
@@ -39,7 +39,7 @@ impl Account {
         }
     }
 
-    /// Gives a file or folder to this account; a link itself, not what it points at.
+    /// Gives a file or folder to this account; a link itself, not its target.
     pub(crate) fn own(self, path: &Path) -> Result<()> {
         let Self::Dropped { uid, gid } = self else {
             return Ok(());

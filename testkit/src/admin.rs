@@ -1,4 +1,4 @@
-//! A connection of the kit's own, for asking and telling servers things.
+//! A connection of the kit's own, for querying and commanding servers.
 
 use std::{future::Future, time::Duration};
 
@@ -7,7 +7,7 @@ use sea_orm::sqlx::{
     AssertSqlSafe, Connection, MySqlConnection, PgConnection, Row, mysql::MySqlRow, postgres::PgRow, raw_sql,
 };
 
-/// Nothing the kit asks takes long; a frozen server would never answer.
+/// None of the kit's questions takes long; a frozen server would never answer.
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// One connection, closed when dropped.
@@ -48,7 +48,7 @@ impl Admin {
         .await
     }
 
-    /// A column of the first row as text; nothing when it is NULL or there is no row.
+    /// A column of the first row as text; `None` when the column is NULL or the result is empty.
     pub(crate) async fn text(&mut self, sql: &str, column: Column<'_>) -> Result<Option<String>> {
         limited(sql, async {
             // The simple (text) protocol: every type arrives the way it is printed.
@@ -71,14 +71,14 @@ impl Admin {
         .await
     }
 
-    /// The first column of the first row as text; empty when it is NULL or there is no row.
+    /// The first column of the first row as text; empty when the column is NULL or the result is empty.
     pub(crate) async fn scalar(&mut self, sql: &str) -> Result<String> {
         Ok(self.text(sql, Column::First).await?.unwrap_or_default())
     }
 
-    /// Says goodbye, so that the server logs no lost connection.
+    /// Closes the connection in order, so that the server logs no lost connection.
     pub(crate) async fn close(self) {
-        // What was asked has been answered; a server that dies now fails nobody.
+        // Every question has been answered, so a server that dies now makes no test fail.
         let _late = limited("closing", async {
             match self {
                 Self::Postgres(connection) => connection.close().await,

@@ -34,7 +34,7 @@ pub struct MariaDbCluster(Cluster);
 #[derive(Debug)]
 pub struct MySqlCluster(Cluster);
 
-/// What all kinds of clusters are: dropping one kills its servers and removes their folders.
+/// The common part of all kinds of clusters: dropping a cluster kills its servers and removes their folders.
 #[derive(Debug)]
 pub struct Cluster {
     servers: Vec<Server>,
@@ -57,7 +57,7 @@ impl PostgresCluster {
     }
 
     /// Lets the application's user see what a replica receives, such as its timeline: by
-    /// `pg_read_all_stats`, on all nodes as soon as they have replayed it.
+    /// `pg_read_all_stats`, on all nodes as soon as they have replayed the grant.
     pub async fn grant_stats(&self) -> Result<()> {
         self.primary().query_scalar("GRANT pg_read_all_stats TO shop").await.map(drop)
     }
@@ -148,7 +148,7 @@ impl Cluster {
                 Ok(()) => return Ok(cluster),
                 Err(error) => failure = error,
             }
-            // Something that is no test kit took one of the ports in the moment they were let go.
+            // A program that is no test kit took one of the ports in the moment in which they were free.
             let is_port_lost = cluster.servers.iter().any(|server| !server.is_running() && !server.node.port.is_free());
             if !is_port_lost {
                 break;
@@ -157,7 +157,7 @@ impl Cluster {
         Err(failure)
     }
 
-    /// Everything up to the first process.
+    /// All steps before the first process.
     fn prepare(engine: Engine, replicas: usize, settings: Vec<(String, String)>) -> Result<Self> {
         let account = Account::for_servers();
         let (installation, template) = match engine {
@@ -196,7 +196,7 @@ impl Cluster {
     /// The `index`-th of the servers that started as replicas. A promotion moves no index.
     ///
     /// # Panics
-    /// When there are not so many.
+    /// The cluster has fewer replicas.
     pub fn replica(&self, index: usize) -> &Server {
         &self.replicas()[index]
     }
@@ -213,11 +213,11 @@ impl Cluster {
 
     /// Makes `replica(index)` the primary and lets the other replicas follow it.
     ///
-    /// The previous primary is not touched: a test stops or kills it before, or has two of them. It
+    /// The previous primary is not touched: a test stops or kills it before, or keeps both. The previous primary
     /// comes back as a replica by [`rejoin`](Self::rejoin) only.
     ///
     /// # Errors
-    /// When the replica is down, or a primary already; when another one does not follow.
+    /// The replica is down, or a primary already; or another replica does not follow.
     pub async fn promote(&self, index: usize) -> Result<()> {
         let promoted = self.replica(index);
         ensure!(promoted.upstream().is_some(), "{} is no replica", promoted.name());
@@ -232,7 +232,7 @@ impl Cluster {
     /// Makes `servers()[index]` a replica of the present primary, with a fresh copy of its data.
     ///
     /// # Errors
-    /// When it is the primary, or when it cannot be copied or started.
+    /// The server is the primary, or cannot be copied or started.
     pub async fn rejoin(&self, index: usize) -> Result<()> {
         let primary = self.primary();
         let server = self.servers.get(index).with_context(|| format!("there is no node-{index}"))?;
@@ -243,7 +243,7 @@ impl Cluster {
         server.start().await
     }
 
-    /// Waits until every running replica has replayed what the primary has now.
+    /// Waits until every running replica has replayed the primary's present position.
     ///
     /// # Errors
     /// After 30 s, for example because of a frozen or paused replica, which is named.

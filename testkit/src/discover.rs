@@ -9,16 +9,16 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-/// A server installation: where its programs are and what they call themselves.
+/// A server installation: the paths and the versions of its programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Installation {
-    /// What is printed by `--version`, without the program's path.
+    /// The output of `--version`, without the program's path.
     pub(crate) version: String,
     /// Major and minor version, as numbers.
     pub(crate) number: (u32, u32),
     /// The server itself: `postgres`, `mariadbd` or `mysqld`.
     pub(crate) server: PathBuf,
-    /// What makes a data folder: `initdb`, `mariadb-install-db` or `mysqld` itself.
+    /// The program that makes a data folder: `initdb`, `mariadb-install-db` or `mysqld` itself.
     pub(crate) installer: PathBuf,
 }
 
@@ -29,17 +29,17 @@ impl Installation {
     }
 }
 
-/// What to look for.
+/// The programs to look for.
 struct Wanted {
     title: &'static str,
     variable: &'static str,
     server: &'static str,
     installer: &'static str,
-    /// Where the installer may be, seen from the server's folder.
+    /// The folders of the installer, seen from the server's folder.
     installer_near: &'static [&'static str],
     usual: &'static [&'static str],
     oldest: (u32, u32),
-    /// Who else goes by the server's name, as printed by `--version`.
+    /// Another product that uses the server's name, as printed by `--version`.
     namesake: Option<&'static str>,
     way: &'static str,
 }
@@ -90,7 +90,7 @@ const MYSQL: Wanted = Wanted {
         "/usr/local/bin",
     ],
     oldest: (8, 0),
-    namesake: Some("MariaDB"), // whose package links `mysqld` to its own server
+    namesake: Some("MariaDB"), // its package links `mysqld` to its own server
     way: "scripts/get-mysql /opt/mysql",
 };
 
@@ -119,7 +119,7 @@ fn remembered(cell: &OnceLock<Installation>, wanted: &Wanted) -> Result<Installa
 
 fn find(wanted: &Wanted) -> Result<Installation> {
     let folders = match env::var_os(wanted.variable) {
-        Some(folder) => vec![PathBuf::from(folder)], // named by the user: nothing else will do
+        Some(folder) => vec![PathBuf::from(folder)], // named by the user: no other folder is searched
         None => {
             let path = env::var_os("PATH").unwrap_or_default();
             env::split_paths(&path).chain(wanted.usual.iter().flat_map(|pattern| expand(pattern))).collect()
@@ -148,7 +148,7 @@ fn find(wanted: &Wanted) -> Result<Installation> {
     ))
 }
 
-/// An installation in `folder`; nothing when there is no server, an error when it cannot be used.
+/// An installation in `folder`; `None` without a server, an error when the installation cannot be used.
 fn inspect(wanted: &Wanted, folder: &Path) -> Result<Option<Installation>> {
     // A link on PATH leads to the real folder, where the installer is.
     let Ok(server) = folder.join(wanted.server).canonicalize() else {
@@ -173,7 +173,7 @@ fn inspect(wanted: &Wanted, folder: &Path) -> Result<Option<Installation>> {
     Ok(Some(Installation { version: format!("{}-{version}", wanted.server), number, server, installer }))
 }
 
-/// The first `a.b` (or `a` alone, as in "18beta1") in what `--version` prints.
+/// The first `a.b` (or `a` alone, as in "18beta1") in the output of `--version`.
 fn number(printed: &str) -> Option<(u32, u32)> {
     let word = printed.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     let mut numbers = word.split(|c: char| !c.is_ascii_digit()).map_while(|digits| digits.parse().ok());

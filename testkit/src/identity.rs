@@ -1,9 +1,9 @@
 //! A system identifier of its own for every PostgreSQL cluster.
 //!
-//! All clusters are copies of one template, so all would carry its identifier, and a client that
-//! tells strangers by it could not be tested. `pg_resetwal` cannot set it. But it stands in two
-//! known places: first in `pg_control`, which ends in a CRC-32C, and in the long header of the
-//! first page of each WAL segment, which has no checksum.
+//! All clusters are copies of one template, so all would carry its identifier, and a client that recognises foreign
+//! clusters by the identifier could not be tested. `pg_resetwal` cannot set the identifier. But the identifier
+//! stands in two known places: first in `pg_control`, which ends in a CRC-32C, and in the long header of the first
+//! page of each WAL segment, which has no checksum.
 
 use std::{
     fs::{self, OpenOptions},
@@ -51,7 +51,7 @@ pub(crate) fn set(data: &Path, identity: u64) -> Result<()> {
     fs::write(&path, control).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Where the checksum is depends on the version: it is where it fits.
+/// The place of the checksum depends on the version: it is the place where the checksum fits.
 fn crc_position(control: &[u8]) -> Option<usize> {
     (64..control.len().min(1_024).checked_sub(4)?)
         .step_by(4)

@@ -1,4 +1,4 @@
-//! Nodes that answer at once: for measuring what stands above a database.
+//! Nodes that answer at once: for measuring the code above a database.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -17,7 +17,7 @@ const NOT_MEASURED: &str = "nobody asks for this here";
 
 impl Driver for Instantly {
     fn backend(&self) -> DbBackend {
-        DbBackend::Sqlite // the one whose nodes are not probed: there is nobody to answer
+        DbBackend::Sqlite // its nodes are not probed, because no server answers
     }
     fn execute(&self, _: Statement, _: Option<WriteProgress>) -> BoxFuture<'_, Result<ExecResult, DbErr>> {
         unreachable!("{NOT_MEASURED}")

@@ -1,4 +1,4 @@
-//! Replicas that are late by a known time.
+//! Replicas that are behind by a known time.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use anyhow::Result;
 
 use crate::{cluster::Cluster, node::Engine, proxy::ChaosProxy};
 
-/// Makes a cluster's replicas late for as long as it lives; see [`Cluster::lag`].
+/// Delays a cluster's replicas for as long as it lives; see [`Cluster::lag`].
 #[derive(Debug)]
 #[must_use = "MariaDB's replicas receive nothing more when it is dropped"]
 pub struct Lag {
-    /// Between each replica and its primary, where the server cannot be told to be late.
+    /// A proxy between each replica and its primary, for servers that cannot delay their replay finely enough.
     _proxies: Vec<ChaosProxy>,
 }
 
 impl Cluster {
-    /// Lets every replica show each change `late` after the primary made it, at the soonest.
+    /// Lets every replica show each change at the earliest `late` after the primary made it.
     ///
-    /// PostgreSQL is told so by `recovery_min_apply_delay`, in milliseconds, and stays late. MariaDB knows
-    /// whole seconds only: there each replica receives through a proxy, until what is returned is
-    /// dropped; then it receives nothing more.
+    /// PostgreSQL is configured by `recovery_min_apply_delay`, in milliseconds, and stays delayed. MariaDB knows
+    /// whole seconds only: each replica receives through a proxy, until the returned value is dropped; then the
+    /// replica receives nothing more.
     pub async fn lag(&self, late: Duration) -> Result<Lag> {
         let mut proxies = Vec::new();
         for replica in self.servers().iter().filter(|server| server.upstream().is_some()) {

@@ -1,4 +1,4 @@
-//! MariaDB: how its nodes are made, started, asked and told.
+//! MariaDB: how its nodes are made, started, queried and commanded.
 
 use std::{
     fs::{self, Permissions},
@@ -21,7 +21,7 @@ use crate::{
     wait::Patience,
 };
 
-/// Must be the same when the template is made and when it is used, or each start resizes files.
+/// The sizes must be the same when the template is made and when it is used, or each start resizes files.
 const SIZES: [&str; 3] =
     ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M", "--innodb-temp-data-file-path=ibtmp1:2M:autoextend"];
 
@@ -53,7 +53,7 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
         );
         fs::write(&sql, script).context("the accounts cannot be written down")?;
         fs::set_permissions(&sql, Permissions::from_mode(0o644))?;
-        // Without a binary log: what a template holds is not replicated.
+        // Without a binary log: the content of a template is not replicated.
         let mut server = Command::new(&found.server);
         server.arg("--no-defaults").arg(basedir(&found)).arg(format!("--datadir={}", data.display()));
         server.args(["--skip-networking", "--socket=mariadb.sock", "--innodb-use-native-aio=0"]);
@@ -63,7 +63,7 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
     Ok((found, template))
 }
 
-/// `/usr` for `/usr/sbin/mariadbd`: where the messages and character sets are.
+/// `/usr` for `/usr/sbin/mariadbd`: the folder of the messages and character sets.
 fn basedir(found: &Installation) -> String {
     let base = found.folder().parent().unwrap_or(Path::new("/usr"));
     format!("--basedir={}", base.display())
@@ -73,7 +73,7 @@ pub(crate) fn pid_file(node: &Node) -> PathBuf {
     node.data().join("mariadb.pid")
 }
 
-/// How to start the node as what it is now.
+/// The command that starts the node in its present role.
 pub(crate) fn command(node: &Node) -> Command {
     let port = node.port.number();
     let mut command = Command::new(&node.common.installation.server);
@@ -82,8 +82,8 @@ pub(crate) fn command(node: &Node) -> Command {
     command.arg(format!("--tmpdir={}", node.folder().display()));
     command.arg(format!("--port={port}"));
     let role = node.role();
-    // The port tells this server from every other one on the machine, of other clusters too. A copy
-    // needs another number than the original had: it would skip what that one wrote as its own.
+    // The port tells this server from every other one on the machine, of other clusters too. A copy needs another
+    // number than its original: with the same number it would skip the original's writes as its own.
     command.arg(format!("--server-id={}", u32::from(port) + 100_000 * role.copies));
     command.arg(format!("--read-only={}", u8::from(role.upstream.is_some())));
     command.args([
@@ -93,7 +93,7 @@ pub(crate) fn command(node: &Node) -> Command {
         "--log-bin=binlog",
         "--relay-log=relay",
         "--log-slave-updates=1",
-        "--skip-slave-start", // it may have another upstream by now, and must not hear the old one
+        "--skip-slave-start", // the node may have another upstream by now, and must not contact the old one
         "--log-bin-trust-function-creators=1", // so that the application may create triggers
         "--sync-binlog=0",
         "--innodb-flush-log-at-trx-commit=2", // survives SIGKILL of the server, not a crash of the machine
@@ -123,7 +123,7 @@ pub(crate) async fn follow(node: &Node, replica: &mut Admin) -> Result<()> {
         return Ok(());
     };
     let now = replica.text("SHOW SLAVE STATUS", Column::Named("Master_Port")).await;
-    // No row, no replication yet; then the column is NULL.
+    // Without a row the server does not replicate; then the column is NULL.
     if now?.as_deref() == Some(port.to_string().as_str()) {
         return replica.run("START SLAVE").await;
     }
@@ -152,16 +152,17 @@ pub(crate) async fn resume(replica: &mut Admin) -> Result<()> {
     replica.run("START SLAVE SQL_THREAD").await
 }
 
-/// Whole seconds are all the server knows; parts of one count as one.
+/// The server knows whole seconds only; parts of a second count as one.
 pub(crate) async fn delay(replica: &mut Admin, delay: Duration) -> Result<()> {
     let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
     let start = if is_applying(replica).await? { "START SLAVE" } else { "START SLAVE IO_THREAD" };
     replica.run(&format!("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY={seconds}; {start}")).await
 }
 
-/// Applies everything received, like PostgreSQL does it, and opens the node for writes.
+/// Applies all received transactions, as PostgreSQL does, and opens the node for writes.
 ///
-/// A delay is waited out: to change it would throw away what was received and not yet applied.
+/// A delay is waited out: a change of the delay would throw away the transactions that were received and not yet
+/// applied.
 pub(crate) async fn promote(replica: &mut Admin) -> Result<()> {
     // One of the threads always runs: when both have stopped, a start begins with an empty relay log.
     replica.run("START SLAVE SQL_THREAD; STOP SLAVE IO_THREAD").await?;

@@ -1,4 +1,4 @@
-//! MySQL: how its nodes are made, started, asked and told.
+//! MySQL: how its nodes are made, started, queried and commanded.
 
 use std::{
     fs::{self, Permissions},
@@ -20,7 +20,7 @@ use crate::{
     wait::Patience,
 };
 
-/// What every start needs, and what must be the same when the template is made and when it is used.
+/// The options of every start; they must be the same when the template is made and when it is used.
 const ALWAYS: [&str; 7] = [
     "--loose-innodb-redo-log-capacity=8M", // since 8.0.30
     "--innodb-buffer-pool-size=16M",
@@ -39,7 +39,7 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
             let mut server = Command::new(&found.server);
             server.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
             server.arg(format!("--tmpdir={}", scratch.path().display())).args(ALWAYS);
-            server.arg("--disable-log-bin"); // what a template holds is not replicated
+            server.arg("--disable-log-bin"); // the content of a template is not replicated
             server
         };
         process::run(server().arg("--initialize-insecure"), account, scratch)?;
@@ -61,7 +61,7 @@ pub(crate) fn template(account: Account) -> Result<(Installation, PathBuf)> {
         fs::set_permissions(&sql, Permissions::from_mode(0o644))?;
         let init_file = format!("--init-file={}", sql.display());
         process::run(server().args(["--skip-networking", "--socket=mysql.sock", &init_file]), account, scratch)?;
-        // The server's UUID: every copy makes its own.
+        // The file holds the server's UUID: every copy makes its own.
         fs::remove_file(data.join("auto.cnf")).context("the template's UUID cannot be removed")
     })?;
     Ok((found, template))
@@ -71,7 +71,7 @@ pub(crate) fn pid_file(node: &Node) -> PathBuf {
     node.data().join("mysqld.pid")
 }
 
-/// How to start the node as what it is now.
+/// The command that starts the node in its present role.
 pub(crate) fn command(node: &Node) -> Command {
     let port = node.port.number();
     let role = node.role();
@@ -79,7 +79,7 @@ pub(crate) fn command(node: &Node) -> Command {
     command.arg("--no-defaults").arg(format!("--datadir={}", node.data().display()));
     command.arg(format!("--tmpdir={}", node.folder().display()));
     command.arg(format!("--port={port}"));
-    // As for MariaDB: a copy must not take what its original wrote for its own.
+    // As for MariaDB: a copy must not take its original's writes for its own.
     command.arg(format!("--server-id={}", u32::from(port) + 100_000 * role.copies));
     command.arg(format!("--super-read-only={}", if role.upstream.is_some() { "ON" } else { "OFF" })); // and read_only
     command.args([
@@ -90,7 +90,7 @@ pub(crate) fn command(node: &Node) -> Command {
         "--enforce-gtid-consistency=ON",
         "--log-bin=binlog",
         "--relay-log=relay",
-        "--skip-replica-start", // it may have another upstream by now, and must not hear the old one
+        "--skip-replica-start", // the node may have another upstream by now, and must not contact the old one
         "--log-bin-trust-function-creators=ON", // so that the application may create triggers
         "--sync-binlog=0",
         "--innodb-flush-log-at-trx-commit=2",
@@ -126,7 +126,7 @@ pub(crate) async fn follow(node: &Node, replica: &mut Admin) -> Result<()> {
         .await
 }
 
-/// A column of the replica's status; nothing when it is no replica.
+/// A column of the replica's status; `None` when the server is no replica.
 async fn status(replica: &mut Admin, column: &str) -> Result<Option<String>> {
     replica.text("SHOW REPLICA STATUS", Column::Named(column)).await
 }
@@ -143,7 +143,7 @@ pub(crate) async fn resume(replica: &mut Admin) -> Result<()> {
     replica.run("START REPLICA SQL_THREAD").await
 }
 
-/// Whole seconds are all the server knows; parts of one count as one.
+/// The server knows whole seconds only; parts of a second count as one.
 pub(crate) async fn delay(replica: &mut Admin, delay: Duration) -> Result<()> {
     let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
     let is_applying = status(replica, "Replica_SQL_Running").await?.as_deref() == Some("Yes");
@@ -151,7 +151,7 @@ pub(crate) async fn delay(replica: &mut Admin, delay: Duration) -> Result<()> {
     replica.run(&format!("STOP REPLICA SQL_THREAD; CHANGE REPLICATION SOURCE TO SOURCE_DELAY={seconds}{start}")).await
 }
 
-/// Applies everything received, like PostgreSQL does it, and opens the node for writes.
+/// Applies all received transactions, as PostgreSQL does, and opens the node for writes.
 pub(crate) async fn promote(replica: &mut Admin) -> Result<()> {
     replica.run("START REPLICA SQL_THREAD; STOP REPLICA IO_THREAD").await?;
     let received = status(replica, "Retrieved_Gtid_Set").await?.unwrap_or_default();

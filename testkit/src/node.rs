@@ -1,4 +1,4 @@
-//! What a server is to the kit: a folder, a port, a role, and a process that comes and goes.
+//! A server inside the kit: a folder, a port, a role, and a process that is started and stopped.
 
 use std::{
     fs, io,
@@ -27,7 +27,7 @@ pub(crate) enum Engine {
     MySql,
 }
 
-/// What all nodes of one cluster have in common.
+/// The common values of all nodes of one cluster.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) engine: Engine,
@@ -35,7 +35,7 @@ pub(crate) struct Common {
     pub(crate) template: PathBuf,
     pub(crate) account: Account,
     pub(crate) scratch: Arc<Scratch>,
-    /// Server settings of the test, which win over ours.
+    /// Server settings of the test, which win over the kit's.
     pub(crate) settings: Vec<(String, String)>,
     /// PostgreSQL's system identifier: the template's would make all clusters look like one.
     pub(crate) identity: u64,
@@ -51,21 +51,21 @@ pub(crate) struct Node {
     life: Mutex<Life>,
 }
 
-/// What the node is to be when it starts.
+/// The role of the node at its next start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Role {
-    /// The node it replicates from; a primary has none.
+    /// The node that this one replicates from; a primary has none.
     pub(crate) upstream: Option<Arc<Node>>,
     /// The port of a proxy that stands before the upstream.
     pub(crate) through: Option<u16>,
-    /// How much later than the primary it replays.
+    /// How much later than the primary the node replays.
     pub(crate) delay: Duration,
-    /// How many times its data was replaced by a copy of the primary's.
+    /// How many times the node's data was replaced by a copy of the primary's.
     pub(crate) copies: u32,
 }
 
 impl Role {
-    /// Where it receives from.
+    /// The port from which the node receives.
     pub(crate) fn upstream_port(&self) -> Option<u16> {
         self.upstream.as_ref().map(|upstream| self.through.unwrap_or_else(|| upstream.port.number()))
     }
@@ -75,7 +75,7 @@ impl Role {
 struct Life {
     process: Option<Process>,
     frozen: bool,
-    /// The cluster was dropped: no handle that is left over may start a server again.
+    /// The cluster was dropped: no handle that is left may start a server again.
     closed: bool,
 }
 
@@ -115,7 +115,7 @@ impl Node {
         self.lock_role().through = Some(port);
     }
 
-    /// From the next start on it is a replica with a copy of `upstream`'s data.
+    /// Makes the node, from its next start on, a replica with a copy of `upstream`'s data.
     pub(crate) fn set_copied(&self, upstream: Arc<Self>) {
         let mut role = self.lock_role();
         *role = Role { upstream: Some(upstream), copies: role.copies + 1, ..Role::default() };
@@ -129,7 +129,7 @@ impl Node {
         self.role.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the node's folder, with nothing in it but the template's data.
+    /// Makes the node's folder, with only the template's data in it.
     pub(crate) fn prepare(&self) -> Result<()> {
         let Common { account, template, .. } = &*self.common;
         let folder = self.folder();
@@ -142,7 +142,7 @@ impl Node {
         Ok(())
     }
 
-    /// Starts the process and returns its id; it is not ready yet.
+    /// Starts the process and returns its id; the server is not ready yet.
     pub(crate) fn launch(&self) -> Result<u32> {
         let mut life = self.lock_life();
         ensure!(!life.closed, "{}: the cluster was dropped", self.name);
@@ -152,7 +152,7 @@ impl Node {
             Engine::MariaDb => (mariadb::command(self), mariadb::pid_file(self)),
             Engine::MySql => (mysql::command(self), mysql::pid_file(self)),
         };
-        // After SIGKILL it names a dead process, or by now a stranger, which PostgreSQL would respect.
+        // After SIGKILL the file names a dead process, or by now another program's, which PostgreSQL would respect.
         match fs::remove_file(&pid_file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("{} cannot be removed", pid_file.display()));
@@ -170,7 +170,7 @@ impl Node {
         self.lock_life().is_running()
     }
 
-    /// Running and not frozen: it would answer.
+    /// Whether the server is running and not frozen, so that it would answer.
     pub(crate) fn is_awake(&self) -> bool {
         let mut life = self.lock_life();
         life.is_running() && !life.frozen
@@ -208,14 +208,14 @@ impl Node {
         act(frozen, process).with_context(|| self.name.clone())
     }
 
-    /// SIGKILL, when it runs. Blocks until the process is gone, which takes milliseconds.
+    /// Sends SIGKILL to a running server. Blocks until the process is gone, which takes milliseconds.
     pub(crate) fn kill(&self) {
         let mut life = self.lock_life();
-        life.process = None; // dropping it kills it
+        life.process = None; // dropping the process kills it
         life.frozen = false;
     }
 
-    /// Kills it for good.
+    /// Kills the server; no handle starts it again.
     pub(crate) fn close(&self) {
         self.lock_life().closed = true;
         self.kill();

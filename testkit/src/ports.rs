@@ -1,4 +1,4 @@
-//! Ports nobody else takes, also while their server is down.
+//! Ports that no other process takes, also while their server is down.
 
 use std::{
     collections::hash_map::RandomState,
@@ -13,12 +13,12 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-/// A loopback port of ours until dropped.
+/// A loopback port that this process holds until the value is dropped.
 ///
-/// A test kills a server and starts it again on the same port. Meanwhile another testkit process
-/// must not choose it: the claim is an abstract Unix socket, which the kernel frees however the
-/// process ends, and which leaves no file. And no outgoing connection may get it as its local end:
-/// ports come from below the kernel's ephemeral range.
+/// A test kills a server and starts it again on the same port. Meanwhile another testkit process must not choose
+/// that port: the claim is an abstract Unix socket, which the kernel frees however the process ends, and which
+/// leaves no file. No outgoing connection may get the port as its local end either: ports come from below the
+/// kernel's ephemeral range.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
@@ -30,7 +30,7 @@ impl Port {
         self.number
     }
 
-    /// Whether a listener could be opened now; false after a failed start means: taken in between.
+    /// Whether a listener could be opened now; `false` after a failed start means that another process took the port.
     pub(crate) fn is_free(&self) -> bool {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_ok()
     }

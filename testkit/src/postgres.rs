@@ -1,4 +1,4 @@
-//! PostgreSQL: how its nodes are made, started, asked and told.
+//! PostgreSQL: how its nodes are made, started, queried and commanded.
 
 use std::{
     fs::{self, Permissions},
@@ -67,12 +67,12 @@ pub(crate) fn command(node: &Node) -> Result<Command> {
         ("cluster_name", format!("'{}'", node.name)),
         ("shared_buffers", "8MB".to_owned()),
         ("dynamic_shared_memory_type", "mmap".to_owned()),
-        // What is written survives SIGKILL of the server; only a crash of the machine would lose it.
-        // (full_page_writes stays on: SIGKILL can tear a page in the middle of a write.)
+        // The server's writes survive its SIGKILL; only a crash of the machine would lose them. (full_page_writes
+        // stays on: SIGKILL can tear a page in the middle of a write.)
         ("fsync", "off".to_owned()),
         ("max_connections", "100".to_owned()),
         ("max_wal_senders", "10".to_owned()),
-        ("wal_keep_size", "256MB".to_owned()), // a replica that was down finds what it missed
+        ("wal_keep_size", "256MB".to_owned()), // a replica that was down finds the log that it missed
         ("wal_retrieve_retry_interval", "50ms".to_owned()),
         ("autovacuum", "off".to_owned()),
         ("log_line_prefix", "'%m [%p] '".to_owned()),
@@ -146,7 +146,7 @@ pub(crate) async fn resume(admin: &mut Admin) -> Result<()> {
 pub(crate) async fn apply_role(node: &Node, url: &str) -> Result<()> {
     write_role(node)?;
     if !node.is_awake() {
-        return Ok(()); // it will read them when it starts
+        return Ok(()); // the server reads the settings when it starts
     }
     let role = node.role();
     let wanted = format!(
@@ -194,8 +194,8 @@ pub(crate) async fn has_reached(replica: &mut Admin, position: &str) -> Result<b
     Ok(replica.scalar(&sql).await? == "t")
 }
 
-/// When a record ends where its page does, the insert position already counts the header of the
-/// next page, which no replica gets to see before there is another record.
+/// When a record ends where its page does, the insert position already counts the header of the next page, which no
+/// replica receives before the next record.
 fn before_page_header(lsn: u64, block: u64, segment: u64) -> u64 {
     match (lsn % segment, lsn % block) {
         (40, _) => lsn - 40,

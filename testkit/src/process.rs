@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{account::Account, scratch::Scratch};
 
-/// A server process that is ours to signal and to wait for. Dropping it kills it.
+/// A server process that this process may signal and wait for. Dropping the value kills the server.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -24,10 +24,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` with what it prints appended to `log`.
+    /// Starts `program` with its output appended to `log`.
     ///
-    /// The server waits behind a gate, a shell's `read`, until the watchdog knows it: were this
-    /// process killed in between, the gate would see the end of the pipe and start nothing.
+    /// The server waits behind a gate, a shell's `read`, until the watchdog knows it: if this process were killed
+    /// in between, the gate would see the end of the pipe and start nothing.
     pub(crate) fn spawn(program: &Command, account: Account, scratch: &Arc<Scratch>, log: &Path) -> Result<Self> {
         let log = OpenOptions::new()
             .create(true)
@@ -60,7 +60,8 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it did. The watchdog forgets it before its number can be another's.
+    /// The exit status of the process, once it has ended. The watchdog forgets the process before its number can be
+    /// another's.
     pub(crate) fn poll(&mut self) -> Option<ExitStatus> {
         if self.exited.is_none() && is_dead(self.pid()) {
             self.reap();
@@ -68,7 +69,7 @@ impl Process {
         self.exited
     }
 
-    /// Asks the server alone, not its children, for something.
+    /// Signals the server alone, not its children.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
         anyhow::ensure!(self.poll().is_none(), "the server is not running");
         send(self.pid(), signal);
@@ -106,7 +107,7 @@ impl Process {
         }
         send(self.pid(), Signal::KILL);
         self.reap();
-        // They belong to init now, which may or may not collect them: a zombie holds nothing.
+        // The children belong to init now, which may or may not collect them: a zombie holds nothing.
         wait_until(Duration::from_secs(5), || children.iter().all(|&pid| is_dead(pid)));
     }
 
@@ -155,7 +156,7 @@ pub(crate) fn run(program: &Command, account: Account, scratch: &Arc<Scratch>) -
 
 fn send(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // The only failure for a process of ours is that it is gone, and the callers look for that.
+    // A signal to a child of this process fails only when the child is gone, and the callers look for that.
     let _gone = pid.map(|pid| kill_process(pid, signal));
 }
 

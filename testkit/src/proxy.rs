@@ -27,11 +27,11 @@ use crate::{
     weather::{Mode, Sky, Way, Ways, Weather},
 };
 
-/// Stands between a client and a server on 127.0.0.1. Dropping it closes every connection.
+/// A proxy between a client and a server on 127.0.0.1. Dropping the proxy closes every connection.
 ///
-/// It forwards until it is told to [`cut`](Self::cut) or to hold, and again from
-/// [`restore`](Self::restore) on; what was said last counts. What is held is kept in order and
-/// released by `restore`, not lost: connections stay open meanwhile, and the other direction works.
+/// The proxy forwards until it is told to [`cut`](Self::cut) or to hold, and again from [`restore`](Self::restore)
+/// on; the last call counts. Held bytes are kept in order and released by `restore`, not lost: connections stay
+/// open meanwhile, and the other direction works.
 ///
 /// ```no_run
 /// # async fn example(server: &testkit::Server) -> anyhow::Result<()> {
@@ -90,44 +90,44 @@ impl ChaosProxy {
         self.turn(Mode::Cut);
     }
 
-    /// Forwards nothing more, but closes nothing either; new connections are accepted and hang.
+    /// Forwards nothing more, but closes no connection either; new connections are accepted and hang.
     pub fn hold(&self) {
         self.turn(Mode::Hold { ways: Ways::Both, from: None });
     }
 
-    /// Keeps back what clients send: the server hears nothing of it, but what it says arrives.
+    /// Holds the clients' bytes: the server receives none of them, and its own bytes arrive.
     pub fn hold_requests(&self) {
         self.turn(Mode::Hold { ways: Ways::Requests, from: None });
     }
 
-    /// Keeps back what the server answers: it does what it is asked to, and nobody hears of it.
+    /// Holds the server's answers: the server executes requests, and no client learns of it.
     pub fn hold_answers(&self) {
         self.turn(Mode::Hold { ways: Ways::Answers, from: None });
     }
 
-    /// [`hold_requests`](Self::hold_requests) for each connection on which a client sends `text`, from
-    /// the chunk that has it on; the others go on. A statement of a few bytes always comes in one chunk.
+    /// [`hold_requests`](Self::hold_requests) for each connection on which a client sends `text`, from the chunk
+    /// with the text on; the other connections go on. A statement of a few bytes always comes in one chunk.
     pub fn hold_requests_from(&self, text: &str) {
         self.turn(Mode::Hold { ways: Ways::Requests, from: Some(text.as_bytes().into()) });
     }
 
-    /// [`hold_answers`](Self::hold_answers) for each connection on which a client sends `text`, from the
-    /// answer to it on; the others go on.
+    /// [`hold_answers`](Self::hold_answers) for each connection on which a client sends `text`, from the answer to
+    /// that text on; the other connections go on.
     pub fn hold_answers_from(&self, text: &str) {
         self.turn(Mode::Hold { ways: Ways::Answers, from: Some(text.as_bytes().into()) });
     }
 
-    /// How many connections were ever held because of what a client sent.
+    /// The number of connections that were ever held because of their client's bytes.
     pub fn caught(&self) -> u64 {
         self.caught.load(Ordering::Acquire)
     }
 
-    /// Forwards again, beginning with what was held. The latency stays as it is.
+    /// Forwards again, beginning with the held bytes. The latency stays as it is.
     pub fn restore(&self) {
         self.turn(Mode::Forward);
     }
 
-    /// How many connections were ever accepted, those cut at once included.
+    /// The number of connections that were ever accepted, those cut at once included.
     pub fn connections(&self) -> u64 {
         self.accepted.load(Ordering::Acquire)
     }
@@ -139,7 +139,7 @@ impl ChaosProxy {
 
 impl Drop for ChaosProxy {
     fn drop(&mut self) {
-        self.task.abort(); // and with it the set of its connections
+        self.task.abort(); // and with it the tasks of its connections
     }
 }
 
@@ -147,7 +147,7 @@ async fn accept(listener: TcpListener, targets: Vec<u16>, sky: Sky, accepted: Ar
     let mut connections = JoinSet::new();
     let mut targets = targets.into_iter().cycle();
     loop {
-        // An error here is one connection that went away, or a lack of descriptors that may pass.
+        // An error concerns one connection that went away, or a lack of descriptors that may pass.
         let Ok((client, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
@@ -165,7 +165,7 @@ async fn serve(client: TcpStream, target: u16, sky: Sky) {
     tokio::select! {
         biased;
         () = cut.is_cut() => {}
-        // An error is an end that went away: dropping both streams tells the other one.
+        // An error is an end that went away: dropping both streams tells the other end.
         _ = forward(client, target, sky) => {}
     }
 }
@@ -184,7 +184,7 @@ async fn forward(client: TcpStream, target: u16, mut sky: Sky) -> io::Result<()>
         end = &mut answers => end,
         end = &mut requests => {
             end?;
-            answers.await // the client is done asking; what it asked is still answered
+            answers.await // the client asks no more; its requests are still answered
         }
     }
 }
@@ -202,7 +202,7 @@ async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut sky: Sky)
     }
 }
 
-/// Reading goes on while earlier chunks wait, so that each is late by the latency and not by a sum.
+/// Reading goes on while earlier chunks wait, so that each chunk is late by the latency and not by a sum.
 async fn downstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut sky: Sky) -> io::Result<()> {
     const IN_FLIGHT: usize = 1_024;
     let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT);

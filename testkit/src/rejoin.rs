@@ -1,4 +1,4 @@
-//! A fresh copy of the primary's data for a server that is to be its replica again.
+//! A fresh copy of the primary's data for a server that becomes its replica again.
 
 use std::{fs, io, path::Path};
 
@@ -12,7 +12,7 @@ use crate::{
     server::Server,
 };
 
-/// Folders of PostgreSQL whose content belongs to the running server it is copied from.
+/// Folders of PostgreSQL whose content belongs to the running server that is copied.
 const NOT_COPIED: [&str; 8] =
     ["pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
 
@@ -22,7 +22,7 @@ pub(crate) async fn copy_data(primary: &Server, server: &Server) -> Result<()> {
     keep_pid_file(server)?;
     fs::remove_dir_all(&data).with_context(|| format!("{} cannot be removed", data.display()))?;
     match server.node.common.engine {
-        // The binary logs of the primary reach back to the template: they are its copy.
+        // The binary logs of the primary reach back to the template, so the template serves as the copy.
         Engine::MariaDb | Engine::MySql => {
             crate::template::copy(&server.node.common.template, &data, server.node.common.account)
         }
@@ -30,8 +30,8 @@ pub(crate) async fn copy_data(primary: &Server, server: &Server) -> Result<()> {
     }
 }
 
-/// Puts what a killed PostgreSQL left where the watchdog looks: it names a segment of shared memory,
-/// which a server with other data will not take over.
+/// Puts the pid file of a killed PostgreSQL into the folder that the watchdog searches: the file names a segment of
+/// shared memory, which a server with other data will not take over.
 fn keep_pid_file(server: &Server) -> Result<()> {
     let node = &server.node;
     let pid_file = postgres::pid_file(node);

@@ -1,11 +1,10 @@
-//! The folder a cluster lives in, and the watchdog that outlives this process by a moment to clear it.
+//! The folder of a cluster, and the watchdog that outlives this process by a moment to clear the folder.
 //!
-//! Three ways of dying have to leave nothing behind: an orderly drop, a panic, and SIGKILL of the
-//! test process. For the last one somebody else has to do the work. `PR_SET_PDEATHSIG` was rejected:
-//! it is tied to the *thread* that forked (a tokio worker may end long before its process), it does
-//! not reach the children of PostgreSQL when they are stopped, and it removes no folders. So a tiny
-//! shell waits at the other end of a pipe: when the pipe closes, for whatever reason, it kills the
-//! servers it was told about and removes the folder.
+//! Three ways of dying have to leave nothing behind: an orderly drop, a panic, and SIGKILL of the test process.
+//! After SIGKILL another process has to do the work. `PR_SET_PDEATHSIG` was rejected: the signal is tied to the
+//! *thread* that forked (a tokio worker may end long before its process), does not reach the children of PostgreSQL
+//! when they are stopped, and removes no folders. So a tiny shell waits at the other end of a pipe: when the pipe
+//! closes, for whatever reason, the shell kills the servers that it was told about and removes the folder.
 
 use std::{
     io::Write,
@@ -22,8 +21,8 @@ use crate::account::Account;
 
 /// Reads `+ pid` and `- pid` until the pipe closes, then clears up.
 ///
-/// A postmaster is stopped before its children are listed, so that it cannot fork one more.
-/// Line 7 of `postmaster.pid` names the System V segment that SIGKILL leaves in the kernel.
+/// A postmaster is stopped before its children are listed, so that it cannot fork one more. Line 7 of
+/// `postmaster.pid` names the System V segment that SIGKILL leaves in the kernel.
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 pids=' '
@@ -91,20 +90,20 @@ impl Scratch {
         self.tell('+', pid)
     }
 
-    /// To be called before `pid` is waited for: afterwards the number may be somebody else's.
+    /// To be called before `pid` is waited for: afterwards the number may be another process's.
     pub(crate) fn unwatch(&self, pid: u32) {
-        // A watchdog that is gone kills nobody, which is what is asked for.
+        // A watchdog that is gone kills no process, which is the aim.
         let _gone = self.tell('-', pid);
     }
 
     fn tell(&self, verb: char, pid: u32) -> Result<()> {
         let mut watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, pipe) = watchdog.as_mut().context("the cluster is closed")?;
-        // One write of one line: shorter than PIPE_BUF, hence never torn by our death.
+        // One write of one line: shorter than PIPE_BUF, so the death of this process never tears the line.
         pipe.write_all(format!("{verb} {pid}\n").as_bytes()).context("the watchdog is gone")
     }
 
-    /// Lets the watchdog clear up what is left and waits for it; the second call does nothing.
+    /// Lets the watchdog clear up the rest and waits for it; the second call does nothing.
     pub(crate) fn close(&self) {
         let watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((mut child, pipe)) = watchdog {

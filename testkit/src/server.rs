@@ -14,10 +14,10 @@ use crate::{
     wait::Patience,
 };
 
-/// A server of a cluster: its address, and the faults it can be given.
+/// A server of a cluster: its address, and the faults that a test can give it.
 ///
-/// Clones are handles of the same server. It keeps its port and its data over `stop`, `kill` and
-/// `start`; when its cluster is dropped it is killed, and no handle starts it again.
+/// Clones are handles of the same server. The server keeps its port and its data over `stop`, `kill` and `start`.
+/// Dropping the cluster kills the server, and no handle starts it again.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(crate) node: Arc<Node>,
@@ -53,9 +53,9 @@ impl Server {
         format!("{}://{user}@127.0.0.1:{}/{DATABASE}", self.scheme(), self.port())
     }
 
-    /// The URL of a user with a password and every privilege: a superuser in PostgreSQL; in MariaDB
-    /// one with GRANT ALL, who can write on a replica although it is read-only. In MySQL likewise, without
-    /// a password, and its replicas refuse him too (`super_read_only`).
+    /// The URL of a user with a password and every privilege: a superuser in PostgreSQL; in MariaDB a user with
+    /// GRANT ALL, who can write on a replica although the replica is read-only. In MySQL likewise, without a
+    /// password, and MySQL's replicas refuse this user's writes too (`super_read_only`).
     pub fn privileged_url(&self) -> String {
         let login = self.login(ADMIN, ADMIN_PASSWORD);
         format!("{}://{login}@127.0.0.1:{}/{DATABASE}", self.scheme(), self.port())
@@ -76,7 +76,7 @@ impl Server {
         }
     }
 
-    /// Whether its process lives; a frozen one does.
+    /// Whether the server's process lives; a frozen process does.
     pub fn is_running(&self) -> bool {
         self.node.is_running()
     }
@@ -86,7 +86,7 @@ impl Server {
         self.node.pid()
     }
 
-    /// Where its data is, until the cluster is dropped.
+    /// The folder of the server's data, until the cluster is dropped.
     pub fn data_folder(&self) -> PathBuf {
         self.node.data()
     }
@@ -105,15 +105,15 @@ impl Server {
     /// Stops the server in order: transactions are rolled back, files are closed.
     ///
     /// # Errors
-    /// When it does not end within 15 s, for example because PostgreSQL waits for a frozen replica.
-    /// It is killed then.
+    /// The server does not end within 15 s, for example because PostgreSQL waits for a frozen replica. The server
+    /// is killed then.
     pub async fn stop(&self) -> Result<()> {
         let (signal, limit) = match self.node.common.engine {
             Engine::Postgres => postgres::STOP,
             Engine::MariaDb | Engine::MySql => mariadb::STOP,
         };
         if !self.node.is_awake() && self.node.is_running() {
-            self.node.thaw()?; // a stopped process does not hear
+            self.node.thaw()?; // a stopped process does not receive the signal
         }
         self.node.signal(signal)?;
         let stopped = async {
@@ -131,7 +131,8 @@ impl Server {
     /// A replica also streams again when this returns, if its primary answers.
     ///
     /// # Errors
-    /// When it runs already, when its cluster was dropped, or with the end of its log when it fails.
+    /// The server runs already, its cluster was dropped, or the start failed; then the error has the end of the
+    /// server's log.
     pub async fn start(&self) -> Result<()> {
         self.launch().await?;
         self.wait_ready().await
@@ -148,12 +149,12 @@ impl Server {
         self.node.freeze()
     }
 
-    /// SIGCONT: goes on after [`freeze`](Self::freeze).
+    /// Sends SIGCONT: the server goes on after [`freeze`](Self::freeze).
     pub fn thaw(&self) -> Result<()> {
         self.node.thaw()
     }
 
-    /// The replica goes on receiving, but shows nothing new.
+    /// Pauses the replica's replay: the replica goes on receiving, but shows nothing new.
     pub async fn pause_replay(&self) -> Result<()> {
         let mut admin = self.admin().await?;
         match self.node.common.engine {
@@ -165,7 +166,7 @@ impl Server {
         Ok(())
     }
 
-    /// Goes on after [`pause_replay`](Self::pause_replay).
+    /// Resumes replay after [`pause_replay`](Self::pause_replay).
     pub async fn resume_replay(&self) -> Result<()> {
         let mut admin = self.admin().await?;
         match self.node.common.engine {
@@ -177,7 +178,8 @@ impl Server {
         Ok(())
     }
 
-    /// The replica shows each change this much later than the primary made it; zero ends it.
+    /// Delays the replica's replay: the replica shows each change this much later than the primary made it; zero
+    /// ends the delay.
     ///
     /// Milliseconds on PostgreSQL. MariaDB and MySQL know whole seconds: parts of one are rounded up.
     pub async fn delay_replay(&self, delay: Duration) -> Result<()> {
@@ -195,10 +197,10 @@ impl Server {
         self.wait_streaming().await
     }
 
-    /// Waits until this replica has replayed what its primary has now.
+    /// Waits until this replica has replayed its primary's present position.
     ///
     /// # Errors
-    /// When it is no replica, when one of the two does not answer, or after 30 s.
+    /// The server is no replica, one of the two does not answer, or 30 s have passed.
     pub async fn wait_caught_up(&self) -> Result<()> {
         let upstream = self.upstream().with_context(|| format!("{} is not a replica", self.name()))?;
         let mut primary = upstream.admin().await?;
@@ -231,7 +233,7 @@ impl Server {
         Ok(text)
     }
 
-    /// Runs one or more statements as the application's user, so that it owns what is made.
+    /// Runs one or more statements as the application's user, who then owns the new objects.
     pub async fn execute(&self, sql: &str) -> Result<()> {
         let mut app = self.connect(&self.url()).await?;
         app.run(sql).await?;
@@ -278,7 +280,7 @@ impl Server {
         self.wait_streaming().await.with_context(|| node.log_tail())
     }
 
-    /// Waits until the replica receives from its primary; nothing to wait for when that is down.
+    /// Waits until the replica receives from its primary; returns at once when the primary is down.
     pub(crate) async fn wait_streaming(&self) -> Result<()> {
         let Some(upstream) = self.upstream().filter(|upstream| upstream.node.is_awake()) else {
             return Ok(());
@@ -319,7 +321,7 @@ impl Server {
         if self.node.is_awake() { self.wait_streaming().await } else { Ok(()) }
     }
 
-    /// Tells a running MariaDB or MySQL replica whom to follow.
+    /// Tells a running MariaDB or MySQL replica which server to follow.
     async fn tell_upstream(&self) -> Result<()> {
         let mut admin = self.admin().await?;
         match self.node.common.engine {
@@ -330,7 +332,7 @@ impl Server {
         Ok(())
     }
 
-    /// Makes this replica a primary; tells nobody else.
+    /// Makes this replica a primary; tells no other server.
     pub(crate) async fn promote(&self) -> Result<()> {
         let mut admin = self.admin().await?;
         match self.node.common.engine {

@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::{account::Account, scratch::Scratch};
 
-/// Raise it when what a template holds changes: old ones are then left alone.
+/// Raise the number when the content of a template changes: old templates are then left alone.
 const FORMAT: u32 = 1;
 /// Below this `/dev/shm` is a container's default of 64 MB, which one cluster fills.
 const ENOUGH_BYTES: u64 = 1 << 30;
 
-/// Where clusters and templates live: `TESTKIT_DIR`, else memory, else the temporary folder.
+/// The folder of clusters and templates: `TESTKIT_DIR`, else memory, else the temporary folder.
 pub(crate) fn home() -> PathBuf {
     if let Some(chosen) = env::var_os("TESTKIT_DIR") {
         return PathBuf::from(chosen);
@@ -82,8 +82,8 @@ fn copy_tree(from: &Path, to: &Path, account: Account) -> Result<()> {
     Ok(())
 }
 
-/// The folder of this user's templates. Its name can be guessed and its parent is everybody's, so
-/// one that belongs to another user is not trusted.
+/// The folder of this user's templates. The folder's name can be guessed and its parent belongs to everyone, so a
+/// folder that belongs to another user is not trusted.
 fn shelf() -> Result<PathBuf> {
     use std::os::unix::fs::MetadataExt;
 

@@ -1,4 +1,4 @@
-//! Waiting for a server to get somewhere.
+//! Waits for a server to reach a state.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 const LIMIT: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(4);
 
-/// How long to go on asking.
+/// The time for which a condition is asked for.
 ///
 /// A loop asks, and calls [`again`](Self::again) until the answer is yes. A function that takes an
 /// async closure was rejected: its future is not provably `Send` for borrowed arguments.

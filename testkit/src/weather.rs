@@ -1,4 +1,4 @@
-//! What a proxy does with bytes at a moment, and what of it one of its connections feels.
+//! The state of a proxy at a moment, and the part of that state that concerns one of its connections.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Everything a proxy was told.
+/// The state that a proxy was put into.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Weather {
     pub(crate) mode: Mode,
@@ -26,8 +26,8 @@ pub(crate) enum Mode {
     #[default]
     Forward,
     Cut,
-    /// Keeps back what goes these ways: of every connection, or only of those on which the client
-    /// sends the given bytes, from these on.
+    /// Holds the bytes in these directions: of every connection, or only of those on which the client sends the
+    /// given bytes, from these on.
     Hold {
         ways: Ways,
         from: Option<Arc<[u8]>>,
@@ -65,13 +65,13 @@ impl Weather {
     }
 }
 
-/// What one connection knows of the weather.
+/// The view of one connection on the proxy's state.
 #[derive(Clone, Debug)]
 pub(crate) struct Sky {
     weather: watch::Receiver<Weather>,
-    /// The era in which the client sent what is waited for.
+    /// The era in which the client sent the bytes that the proxy waits for.
     caught_in: Arc<AtomicU64>,
-    /// Of the whole proxy.
+    /// The number of held connections of the whole proxy.
     caught: Arc<AtomicU64>,
 }
 
@@ -80,7 +80,7 @@ impl Sky {
         Self { weather, caught_in: Arc::default(), caught }
     }
 
-    /// For another connection of the proxy.
+    /// The view of another connection of the proxy.
     pub(crate) fn of_connection(&self) -> Self {
         Self::new(self.weather.clone(), Arc::clone(&self.caught))
     }
@@ -94,13 +94,13 @@ impl Sky {
         let _gone = self.weather.wait_for(|weather| weather.mode == Mode::Cut).await;
     }
 
-    /// Waits until a new connection may reach the server: it hangs only where everything is held.
+    /// Waits until a new connection may reach the server: the connection hangs only where everything is held.
     pub(crate) async fn admits(&mut self) -> io::Result<()> {
         let everything = Mode::Hold { ways: Ways::Both, from: None };
         self.until(|weather| weather.mode != everything).await
     }
 
-    /// Looks at what the client sent: it may be what the proxy waits for.
+    /// Looks at a client's bytes: they may be those that the proxy waits for.
     pub(crate) fn sees(&self, request: &[u8]) {
         let weather = self.weather.borrow();
         let Mode::Hold { from: Some(from), .. } = &weather.mode else { return };

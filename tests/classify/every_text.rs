@@ -9,7 +9,7 @@ mod checks;
 const PIECE: usize = 7;
 
 #[test]
-fn what_holds_for_every_text_holds_for_the_spec() {
+fn the_properties_of_every_text_hold_for_the_spec() {
     for case in support::cases() {
         let sql = case.sql.as_bytes();
         checks::check(sql);

@@ -118,7 +118,7 @@ fn a_query_in_parentheses_is_what_it_was() {
 
 /// A second opinion: a statement that another parser takes for anything but a query is no read.
 #[test]
-fn what_sqlparser_takes_for_a_write_is_none_of_our_reads() {
+fn a_statement_that_sqlparser_takes_for_a_write_is_no_read() {
     let (mut parsed, mut wrong) = (0, Vec::new());
     for case in support::cases() {
         let dialect: &dyn Dialect = match case.backend {

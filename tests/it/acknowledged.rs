@@ -96,7 +96,7 @@ where
     Ok((acknowledged, failed))
 }
 
-/// The acknowledged updates that are not there, by the word of another connection.
+/// The acknowledged updates that are missing, as another connection sees them.
 async fn lost(looker: &impl ConnectionTrait, acknowledged: &[i32]) -> Result<Vec<i32>> {
     let missing = not_updated(looker).await?;
     Ok(acknowledged.iter().copied().filter(|id| missing.contains(id)).collect())
@@ -130,7 +130,7 @@ async fn seaorm_alone_loses_some(servers: &Servers, looker: &SeaOrm) -> Result<(
     anyhow::bail!("SeaORM alone lost nothing in {ROUNDS} rounds: the test does not drop a BEGIN on its way")
 }
 
-/// A transaction whose nested `begin`s are dropped: both its updates are there, or none.
+/// A transaction whose nested `begin`s are dropped: either both its updates are in the database, or none.
 async fn a_transaction_is_all_or_nothing(db: &DatabaseConnection, looker: &SeaOrm) -> Result<()> {
     let rows = TASKS * TURNS;
     insert_rows(looker, 1..rows + 1).await?;
@@ -184,7 +184,7 @@ async fn a_dropped_end_ends_the_transaction(db: &DatabaseConnection, looker: &Se
         update(&transaction, id).await?;
         let nested = transaction.begin().await?;
         if id % 2 == 0 {
-            // Its first poll sends the request.
+            // The first poll of the future sends the request.
             drop(nested.commit().now_or_never());
             drop(transaction.commit().now_or_never());
         } else {

@@ -23,7 +23,7 @@ async fn create_hidden_writer(servers: &Servers, db: &DatabaseConnection) -> Res
     match servers {
         Servers::Postgres(_) => {
             for statement in [
-                // The names of the lock functions are put together, so that nobody finds them in the text.
+                // The names of the lock functions are put together, so that no reader of the text finds them.
                 "CREATE FUNCTION take() RETURNS void LANGUAGE plpgsql VOLATILE SET lock_timeout = '20s' AS $$ \
                  BEGIN EXECUTE 'SELECT pg_ad' || 'visory_lock(7)'; END $$",
                 "CREATE FUNCTION give() RETURNS void LANGUAGE plpgsql VOLATILE AS $$ \
@@ -69,8 +69,8 @@ async fn answer(db: &impl ConnectionTrait, sql: &str) -> Result<i32> {
     Ok(row.context("a row")?.try_get_by_index(0)?)
 }
 
-/// Runs it a thousand times from ten tasks, as one shape or as a hundred; on replicas, or on the primary's
-/// read-only sessions.
+/// Runs the view's read a thousand times from ten tasks, as one shape or as a hundred; on replicas, or on the
+/// primary's read-only sessions.
 async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: Servers) -> Result<()> {
     const TASKS: usize = 10;
     const RUNS: usize = 100;
@@ -107,8 +107,8 @@ async fn a_hidden_write_is_done_as_often_as_it_is_asked_for(servers: Servers) ->
 
 on_each_database!(a_hidden_write_is_done_as_often_as_it_is_asked_for, [postgres, mariadb, mysql]);
 
-/// What is refused for good, to read connections and in READ ONLY transactions, leaves nothing behind either.
-async fn what_stays_refused_leaves_no_lock(servers: Servers) -> Result<()> {
+/// A statement that is refused for good, to read connections and in READ ONLY transactions, leaves no lock either.
+async fn a_statement_that_stays_refused_leaves_no_lock(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     create_hidden_writer(&servers, &db).await?;
     for (run, share) in [0.0, 1.0].into_iter().enumerate() {
@@ -132,9 +132,9 @@ async fn what_stays_refused_leaves_no_lock(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-/// It says that it needs the primary, and takes a lock before the server comes to what it refuses.
+/// A function that says it needs the primary, and takes a lock before the server refuses its write.
 #[tokio::test]
-async fn postgres_what_is_refused_half_way_in_a_transaction_leaves_no_lock() -> Result<()> {
+async fn postgres_a_statement_refused_half_way_in_a_transaction_leaves_no_lock() -> Result<()> {
     let servers = Servers::postgres().await?;
     let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
     db.primary().execute_unprepared("CREATE SEQUENCE s").await?;
@@ -154,7 +154,7 @@ async fn postgres_what_is_refused_half_way_in_a_transaction_leaves_no_lock() -> 
     Ok(())
 }
 
-/// On a connection for writes no server refuses what a read hides.
+/// On a connection for writes no server refuses a write that a read hides.
 async fn a_write_hidden_in_a_read_of_a_write_connection_counts(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().primary_read_share(0.0)).await?;
     create_hidden_writer(&servers, &db).await?;
@@ -169,7 +169,7 @@ async fn a_write_hidden_in_a_read_of_a_write_connection_counts(servers: Servers)
 
 on_each_database!(a_write_hidden_in_a_read_of_a_write_connection_counts, [postgres, mariadb]);
 
-on_each_database!(what_stays_refused_leaves_no_lock, [postgres, mariadb, mysql]);
+on_each_database!(a_statement_that_stays_refused_leaves_no_lock, [postgres, mariadb, mysql]);
 
 #[tokio::test]
 async fn postgres_an_unlogged_table_is_read_from_the_primary() -> Result<()> {

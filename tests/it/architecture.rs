@@ -1,5 +1,5 @@
-//! The house of DESIGN.md, section 2, held to its plan: who may know whom, what is pure, and which
-//! words are used. It reads `src/` as text, so a new file falls under the rules by being there.
+//! Checks the rules of DESIGN.md, section 2: which module may name which, which modules are pure, and which words
+//! are used. The test reads `src/` as text, so a new file falls under the rules at once.
 //!
 //! The rules are the tables below. Every exception names its reason, and one that nothing needs
 //! any more fails the test too.
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Each room, and what of the crate it may name. `driver::Driver` allows that one item, `driver`
+/// Each room, and the parts of the crate that it may name. `driver::Driver` allows that one item, `driver`
 /// the whole room; a room may always name itself. Nothing names `connection`.
 #[rustfmt::skip]
 const ROOMS: &[(&str, &[&str])] = &[
@@ -30,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The rooms that compute and do nothing else.
 const PURE: &[&str] = &["routing", "topology"];
 
-/// What a pure room may not name, whatever way it is imported.
+/// The items that a pure room may not name, in whatever way they are imported.
 #[rustfmt::skip]
 const IMPURE_PATHS: &[&str] = &[
     "tokio", "async_std", "tracing", "log",
@@ -45,12 +45,12 @@ const IMPURE_WORDS: &[&str] = &[
     "print!", "println!", "eprint!", "eprintln!", "dbg!",
 ];
 
-/// What may be named all the same: file, path, reason.
+/// The exceptions: file, path, reason.
 const IMPURE_EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// Events, spans and their names are made here.
 const TELEMETRY: &str = "telemetry.rs";
-/// What of `tracing` is no event and no span, and may be used elsewhere.
+/// The items of `tracing` that are no event and no span, and may be used elsewhere.
 const TRACING_PLUMBING: &[&str] = &[
     "tracing::Instrument",
     "tracing::instrument::WithSubscriber",
@@ -64,13 +64,13 @@ const PRINTING: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"
 const MAX_LINES: usize = 500;
 const TABLES_OF_NAMES: &[&str] = &["routing/classify/functions/"];
 
-/// Words of which DESIGN.md, section 5, has better ones.
+/// Words for which DESIGN.md, section 5, has better ones.
 const OLD_WORDS: &[&str] = &["master", "slave", "leader", "follower"];
-/// Where text in quotes is SQL or a name of SQL, which has old words.
+/// The folders where text in quotes is SQL or a name of SQL, which has old words.
 const SQL_TEXT: &[&str] = &["routing/classify/", "monitor/probe/"];
 
 #[test]
-fn rooms_name_only_what_is_below_them() {
+fn rooms_name_only_the_rooms_below_them() {
     assert_none(&sources(), dependencies);
 }
 
@@ -113,7 +113,7 @@ fn no_exception_outlives_its_reason() {
     }
 }
 
-/// The tables are worth what the reader of the sources is: each line breaks one rule.
+/// The tables are worth as much as the reader of the sources: each line breaks one rule.
 #[test]
 fn a_broken_rule_is_seen() {
     type Rule = fn(&Source) -> Vec<String>;
@@ -360,7 +360,7 @@ fn is_within(path: &str, room: &str) -> bool {
     path.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Where `word` stands in `text` as a word of its own.
+/// The places of `word` in `text` as a word of its own.
 fn word_starts(text: &str, word: &str) -> Vec<usize> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let is_whole = |at: usize| {
@@ -406,7 +406,8 @@ enum Hidden {
     Text,
 }
 
-/// The length of what `text` begins with, the character `c`, and whether it is no code.
+/// The length of the literal or comment at the beginning of `text`, which begins with the character `c`, and
+/// whether it is no code.
 fn token(text: &str, c: char) -> (usize, Option<Hidden>) {
     let until = |end: &str, from: usize| text[from..].find(end).map_or(text.len(), |at| from + at + end.len());
     if text.starts_with("//") {

@@ -61,7 +61,7 @@ const CALLABLE: &str = "pronamespace = 'pg_catalog'::regnamespace
          AND NOT ('internal'::regtype = ANY (proargtypes::regtype[])))";
 
 #[tokio::test]
-async fn every_built_in_of_postgres_is_known_and_what_is_volatile_only_by_name() -> Result<()> {
+async fn every_built_in_of_postgres_is_known_and_a_volatile_one_only_by_name() -> Result<()> {
     let cluster = PostgresCluster::start(0).await?;
     let mut link = Link::open(&cluster.primary().admin_url()).await?;
     let version: u32 = link.texts("SHOW server_version_num").await?.concat().parse()?;
@@ -261,7 +261,7 @@ async fn read_only(cluster: &Cluster, engine: Engine, enter: &str) -> Result<Ses
     Session::open(&cluster.replica(0).admin_url(), &setup, engine.questions).await
 }
 
-/// The server does not say what its functions take.
+/// The server does not tell the arguments of its functions.
 fn calls_of(function: &str) -> Vec<String> {
     let lists = [
         "",

@@ -1,4 +1,4 @@
-//! What a configuration may say, and what is said about one that cannot work.
+//! The valid configurations, and the errors of the invalid ones.
 
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ fn a_configuration_survives_toml_and_json_but_for_its_passwords() -> Result<()> 
     Ok(())
 }
 
-/// The first thing anybody copies.
+/// The first thing that a reader copies.
 #[test]
 fn the_configuration_in_the_readme_is_read_as_it_stands() -> Result<()> {
     let readme = include_str!("../../README.md");
@@ -119,7 +119,7 @@ fn the_configuration_in_the_readme_is_read_as_it_stands() -> Result<()> {
     assert_eq!(config.replicas.len(), 2);
     assert_eq!(config.statements.len(), 1);
     assert_eq!(config.harmless_functions, ["full_name"]);
-    // Where it shows a default, that is the default.
+    // A commented setting that shows a default must show the real one.
     let default = Config::default();
     assert!((config.primary_read_share - default.primary_read_share).abs() < f64::EPSILON);
     assert_eq!(config.policy, default.policy);

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{item, who::Who};
 
-/// Three files that know nothing of each other; each answers with its own name.
+/// Three files without any replication; each answers with its own name.
 pub(crate) struct NamedFiles(TempDir);
 
 /// One file in WAL mode: a writer and any number of readers.

@@ -24,7 +24,7 @@ use crate::{
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// The issue's own numbers.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time-out is 2 s for each node with everything it is asked; the rest is for a busy machine.
+/// The time-out is 2 s for each node with all questions to it; the rest is for a busy machine.
 const CONNECTED_AFTER: Duration = Duration::from_secs(3);
 const BACK_AFTER: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -72,7 +72,7 @@ impl Readers {
         wait_until("reads go on", PATIENCE, async || Ok(self.reads.load(Relaxed) >= target)).await
     }
 
-    /// Ends them; fails when one of them failed, else says how long the longest took.
+    /// Ends the reads; fails when one of them failed, else returns how long the longest took.
     async fn end(mut self) -> Result<Duration> {
         self.stop.store(true, Relaxed);
         while let Some(task) = self.tasks.join_next().await {
@@ -152,7 +152,7 @@ async fn reads_leave_a_frozen_replica_and_come_back(servers: Servers) -> Result<
     servers.replica(0).thaw()?;
     let served = served_reads(&db)["replica-0"];
     wait_until("it serves again", BACK_AFTER, async || Ok(served_reads(&db)["replica-0"] > served)).await?;
-    // None failed, those that ran on it either.
+    // No read failed, not even one that ran on the killed node.
     readers.end().await?;
     Ok(())
 }
@@ -264,7 +264,7 @@ async fn a_restarted_primary_costs_one_statement_of_sixteen_idle_connections_at_
     let primary_at = |db: &DatabaseConnection| db.topology().primary().clone();
     wait_until("it to be watched", PATIENCE, async || Ok(aware.topology().generation() > 3)).await?;
     servers.primary().restart().await?;
-    // Probes go on after it: two of the primary are among so many of three nodes.
+    // Probes go on afterwards: two of the primary are among so many of three nodes.
     let restarted = aware.topology().generation();
     wait_until("the monitor to see it", PATIENCE, async || {
         Ok(primary_at(&aware).health() == Health::Up && aware.topology().generation() > restarted + 8)
@@ -292,7 +292,7 @@ async fn reads_go_on_while_the_primary_is_gone_and_writes_wait_for_it() -> Resul
     servers.primary().start().await?;
     let written = tokio::time::timeout(PATIENCE, write).await??;
     readers.end().await?;
-    // One that met the broken connection may have failed, with the outcome unknown to it.
+    // A write that met the broken connection may have failed, with an unknown outcome.
     if let Err(error) = written {
         println!("{error}");
     }
@@ -336,7 +336,7 @@ async fn without_any_node_a_read_fails_in_time_and_says_why() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_url_without_replicas_is_what_seaorm_alone_is() -> Result<()> {
+async fn one_url_without_replicas_behaves_as_seaorm_alone() -> Result<()> {
     for servers in [Servers::postgres().await?, Servers::mariadb().await?] {
         let mut options = sea_orm::ConnectOptions::new(servers.primary().url());
         options.max_connections(1);

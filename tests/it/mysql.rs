@@ -1,4 +1,4 @@
-//! Tests of MySQL alone: freshness by its sets of GTIDs, and where it differs from MariaDB.
+//! Tests of MySQL alone: freshness by its sets of GTIDs, and the differences from MariaDB.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -72,7 +72,7 @@ async fn mysql_a_session_leaves_the_primary_when_the_replicas_have_its_transacti
             assert!(item::Entity::find_by_id(id).one(&stranger).await?.is_none(), "the replicas do not know it");
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
-        // One of them will do.
+        // One of the two is enough.
         servers.replica(1).resume_replay().await?;
         wait_for_a_replica(&writer, &who).await?;
         assert_eq!(who.answers(&writer).await?, "replica-1");
@@ -132,7 +132,7 @@ async fn mysql_a_causal_token_is_honoured_by_another_connection() -> Result<()> 
         servers.resume_replay().await?;
         wait_for_a_replica(&after, &who).await?;
         assert!(item::Entity::find_by_id(id).one(&after).await?.is_some());
-        // Whoever comes later need not go to the primary at all.
+        // A session that begins later need not read from the primary at all.
         let late = there.session_after(&token);
         wait_for_a_replica(&late, &who).await?;
         assert!(item::Entity::find_by_id(id).one(&late).await?.is_some());
@@ -163,7 +163,7 @@ async fn mysql_the_topology_shows_how_far_a_replica_is_behind() -> Result<()> {
     .await
 }
 
-/// Of a server that has executed nothing it is known that it has nothing.
+/// A server that has executed nothing is known to have nothing.
 async fn replicas_of_an_empty_primary_have_nothing(servers: Servers) -> Result<()> {
     let db = by_position_alone(&servers).connect().await?;
     servers.pause_replay().await?;
@@ -184,8 +184,8 @@ async fn replicas_of_an_empty_primary_have_nothing(servers: Servers) -> Result<(
 
 on_each_database!(replicas_of_an_empty_primary_have_nothing, [mariadb, mysql]);
 
-/// A primary that gives no GTIDs any more keeps the set of those it gave: the replicas, which have them all,
-/// must not seem to have what is written since.
+/// A primary that gives no GTIDs any more keeps the set of the earlier ones. The replicas have that whole set, and
+/// must not seem to have the writes since.
 #[tokio::test]
 async fn mysql_without_gtids_sessions_stick_by_time() -> Result<()> {
     on_mysql(async |servers| {
@@ -213,7 +213,7 @@ async fn mysql_without_gtids_sessions_stick_by_time() -> Result<()> {
             assert!(item::Entity::find_by_id(id).one(&writer).await?.is_some());
             assert!(item::Entity::find_by_id(id).one(&db.session()).await?.is_none(), "no replica has it");
         }
-        // And time is all: when it has passed, a session reads from replicas that have nothing of it.
+        // Only time counts: when it has passed, a session reads from replicas that lack its writes.
         let writer = briefly.session();
         item::new("x", 1).insert(&writer).await?;
         assert_eq!(who.answers(&writer).await?, "primary");
@@ -224,7 +224,7 @@ async fn mysql_without_gtids_sessions_stick_by_time() -> Result<()> {
     .await
 }
 
-/// The privileged user too: of MySQL's replicas, `super_read_only` refuses everybody.
+/// The privileged user too: MySQL's `super_read_only` refuses every user's writes on a replica.
 #[tokio::test]
 async fn mysql_replicas_refuse_a_user_with_every_privilege() -> Result<()> {
     on_mysql(async |servers| {

@@ -1,4 +1,4 @@
-//! What is said of a node holds for the sessions of its pools.
+//! The settings of a node hold for the sessions of its pools.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::servers::{Servers, on_each_database};
 
-/// Long enough that nobody takes it for the time-out that is tested, on the slowest machine.
+/// Long enough not to be mistaken for the tested time-out, on the slowest machine.
 const SECONDS: u64 = 5;
 
 async fn is_cut_off(connection: &impl ConnectionTrait) -> Result<()> {
@@ -21,7 +21,7 @@ async fn is_cut_off(connection: &impl ConnectionTrait) -> Result<()> {
     let started = Instant::now();
     let error = connection.query_one_raw(Statement::from_string(backend, sql)).await.err().context("it ran")?;
     assert!(started.elapsed() < Duration::from_secs(SECONDS), "{:?}: {error}", started.elapsed());
-    // What PostgreSQL and MariaDB each say of it.
+    // The name of the setting in PostgreSQL and in MariaDB.
     let said = error.to_string();
     assert!(said.contains("statement timeout") || said.contains("max_statement_time"), "{said}");
     Ok(())

@@ -94,7 +94,7 @@ async fn a_server_of_another_cluster_does_not_join(servers: Servers) -> Result<(
     assert_eq!(db.topology().members().map(|member| member.name().to_owned()).collect::<Vec<_>>().len(), 3);
     assert_eq!(foreign_rows(&db).await?, 0);
 
-    // What was accepted makes the replicas those of another cluster.
+    // The accepted swap makes the replicas members of another cluster.
     let accepted = SwapOptions { accept_other_cluster: true, ..SwapOptions::default() };
     db.swap_primary_with(primary, accepted).await?;
     assert_eq!(foreign_rows(&db).await?, READS, "{}", db.topology());

@@ -15,7 +15,7 @@ use sea_orm::{ConnectionTrait, TransactionTrait};
 use sea_orm_resolver::{DatabaseConnection, NodeConfig};
 use testkit::{PostgresCluster, Server};
 
-/// A PgBouncer of our own in front of one server, stopped when it is dropped.
+/// A PgBouncer in front of one server, stopped when the value is dropped.
 struct Bouncer {
     process: Child,
     port: u16,
@@ -25,7 +25,7 @@ struct Bouncer {
 impl Bouncer {
     fn start(server: &Server) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        // It refuses to run as root, and the user it changes to has to read these.
+        // PgBouncer refuses to run as root, and the user it changes to has to read these files.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let users = folder.path().join("users");
@@ -81,7 +81,7 @@ fn is_root(metadata: &fs::Metadata) -> bool {
 
 impl Drop for Bouncer {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it is reaped.
+        // The process may have ended by itself; either way it is reaped.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,5 +1,5 @@
-//! Sessions for reads are read-only *in the database*. Everything here goes round our own refusal:
-//! through SeaORM's transaction inside ours, and through functions that we know nothing of.
+//! Sessions for reads are read-only *in the database*. These tests bypass the resolver's own refusal: through
+//! SeaORM's transaction inside the resolver's, and through functions that the catalogue does not list.
 
 use std::{
     collections::BTreeSet,
@@ -53,7 +53,7 @@ async fn session(transaction: &DatabaseTransaction) -> Result<(String, bool)> {
     let sql = match backend {
         // Of the session: the transaction itself was begun READ ONLY, which proves nothing.
         DbBackend::Postgres => "SELECT pg_backend_pid()::text, current_setting('default_transaction_read_only')",
-        // What MySQL and MariaDB each call it.
+        // The name of the variable in MySQL and in MariaDB.
         DbBackend::MySql => {
             "SELECT CAST(connection_id() AS CHAR), \
              CAST(/*!50708 @@session.transaction_read_only */ /*M!100000 @@session.tx_read_only */ AS CHAR)"
@@ -85,7 +85,7 @@ async fn every_connection_refuses(db: &DatabaseConnection, function: Option<&str
         let error = raw.execute_unprepared(INSERT).await.expect_err("it is read-only");
         assert!(Error::from_db_err(&error).is_none(), "the server refused it, not we: {error}");
     }
-    // Outside of a transaction, on each: nine are held, so the tenth is the one that is used.
+    // Outside of a transaction, on each connection: nine are held, so the tenth is used.
     for _ in 0..HELD {
         held.remove(0).rollback().await?;
         if let Some(function) = function {
@@ -120,7 +120,7 @@ async fn create_function(servers: &Servers) -> Result<&'static str> {
     Ok("write_item")
 }
 
-/// What makes nodes of a cluster: `(primary, replica)` from their URLs.
+/// Makes nodes of a cluster: `(primary, replica)` from their URLs.
 type Nodes<'a> = &'a dyn Fn(&str) -> NodeConfig;
 
 pub(crate) async fn ten_held_connections_refuse_writes(servers: &Servers, node: Nodes<'_>) -> Result<()> {
@@ -200,7 +200,7 @@ async fn a_user_with_every_privilege_cannot_write_on_a_mariadb_replica_through_a
     item::create_table(&servers.plain().await?).await?;
     let function = create_function(&servers).await?;
     servers.wait_caught_up().await?;
-    // What this user can do there without us.
+    // The rights of this user on the replica without the resolver.
     let privileged = sea_orm::Database::connect(servers.replica(0).privileged_url()).await?;
     privileged.execute_unprepared("CREATE TABLE on_replica_only (id int)").await?;
     for on in [On::Replica, On::PrimaryReads] {
@@ -301,7 +301,7 @@ fn sqlite_with_closures(url: &str, ran: &Ran) -> ConnectOptions {
     options
 }
 
-/// SeaORM's own hook, which runs a statement: it opens a connection before anything else does.
+/// SeaORM's own hook, which runs a statement and so opens a connection before any other code does.
 fn after_connect(options: &mut ConnectOptions, ran: &Ran) {
     let counter = Arc::clone(&ran.after_connect);
     options.after_connect(move |db| {
@@ -399,7 +399,7 @@ async fn a_replica_that_is_down_does_not_stop_a_service_whose_options_have_closu
     servers.replica(0).kill().await?;
     let ran = Ran::default();
     let mut options = postgres_with_closures(&servers.replica(0).url(), &ran);
-    // SeaORM runs this one inside of its `connect`, so one that needs the server needs it up.
+    // SeaORM runs this hook inside of its `connect`, so a hook that needs the server needs the server up.
     options.after_connect(|_| Box::pin(async { Ok(()) }));
     let db = DatabaseConnection::builder()
         .primary(servers.primary_node())
@@ -415,7 +415,7 @@ async fn a_replica_that_is_down_does_not_stop_a_service_whose_options_have_closu
     .await
 }
 
-/// A connection that was given to us open stays what it was, and open.
+/// A connection that was given open keeps its settings, and stays open.
 async fn an_adopted_connection_stays_its_owners(
     backend: DbBackend,
     primary: sea_orm::DatabaseConnection,
@@ -461,7 +461,7 @@ async fn mariadb_an_adopted_connection_stays_open_and_writable_for_its_owner() -
     servers.wait_caught_up().await?;
     let pool = async |url: String| anyhow::Ok(MySqlPoolOptions::new().max_connections(4).connect(&url).await?);
     let primary = SqlxMySqlConnector::from_sqlx_mysql_pool(pool(servers.primary().url()).await?);
-    // As a user who could write there.
+    // As a user with the right to write on the replica.
     let replica = SqlxMySqlConnector::from_sqlx_mysql_pool(pool(servers.replica(0).privileged_url()).await?);
     an_adopted_connection_stays_its_owners(DbBackend::MySql, primary, replica, Some(function)).await
 }

@@ -8,7 +8,7 @@ use sea_orm_resolver::{DatabaseConnection, DatabaseTransaction, NodeConfig, Read
 
 use crate::{files::SharedFile, servers::Servers, wait::wait_until};
 
-/// What makes the session of a READ ONLY transaction writable, by the dialect.
+/// The statement that makes the session of a READ ONLY transaction writable, by the dialect.
 fn unlocking(backend: DbBackend) -> &'static [&'static str] {
     match backend {
         DbBackend::Postgres => &[
@@ -32,7 +32,7 @@ enum Ended {
     Dropped,
 }
 
-/// What the session of a transaction says of its own default.
+/// The default access mode of a transaction's session, as the session reports it.
 async fn is_read_only(transaction: &DatabaseTransaction) -> Result<bool> {
     let backend = transaction.get_database_backend();
     let sql = match backend {
@@ -71,7 +71,7 @@ async fn wait_for_replica(db: &DatabaseConnection) -> Result<ReadConn> {
     Ok(db.read())
 }
 
-/// Of one connection for reads, so that the next user has the same session.
+/// A pool of one connection for reads, so that the next user has the same session.
 async fn the_next_user_is_read_only(primary: NodeConfig, replica: NodeConfig) -> Result<()> {
     let db = DatabaseConnection::builder().primary(primary).replica(replica.max_connections(1)).connect().await?;
     db.set_primary_read_share(0.0)?;

@@ -1,4 +1,4 @@
-//! Passwords never appear: not in what prints, not in errors, not in what is logged down to TRACE.
+//! Passwords never appear: not in `Debug` and `Display`, not in errors, not in the log down to TRACE.
 
 use std::{
     fmt::Write,
@@ -158,7 +158,7 @@ async fn a_life_shows_no_password(servers: Servers, node: &dyn Fn(&str) -> NodeC
     item::create_table(&plain).await?;
     servers.wait_caught_up().await?;
     let (recorded, guard) = record();
-    // What SeaORM alone says in the same place: the recorder sees it, and it is there to be seen.
+    // The control: SeaORM alone logs the password in the same place, and the recorder sees it.
     let alone = sea_orm::Database::connect(servers.primary().url()).await?;
     assert!(recorded.take().contains(PASSWORD), "SeaORM does not leak any more: simplify the resolver");
     drop(alone);
@@ -177,7 +177,7 @@ async fn a_life_shows_no_password(servers: Servers, node: &dyn Fn(&str) -> NodeC
 }
 
 #[tokio::test]
-async fn what_an_operator_changes_is_told_once() -> Result<()> {
+async fn an_operators_change_is_told_once() -> Result<()> {
     let files = crate::files::NamedFiles::new().await?;
     let db = files.builder().connect().await?;
     let (recorded, _guard) = record();
@@ -198,7 +198,7 @@ async fn what_an_operator_changes_is_told_once() -> Result<()> {
     for part in ["primary's share of the reads changed", "share=0.5"] {
         assert!(share[0].contains(part), "{part} is missing: {share:?}");
     }
-    // What stays as it is, is no news.
+    // A setting that stays as it is, is no news.
     db.set_weight("replica-0", 3)?;
     db.set_primary_read_share(0.5)?;
     assert_eq!(told(), Vec::<String>::new());

@@ -77,7 +77,7 @@ pub(crate) mod run_on {
     }
 }
 
-/// A real cluster of any kind: what is true of one must be true of the others.
+/// A real cluster of any kind: a promise on one kind must hold on the others.
 pub(crate) enum Servers {
     Postgres(PostgresCluster),
     MariaDb(MariaDbCluster),
@@ -144,7 +144,7 @@ impl Servers {
         self.open(self.builder()).await
     }
 
-    /// Opens what was built, with the `item` table on every node. No session has written.
+    /// Opens the built connection, with the `item` table on every node. No session has written.
     pub(crate) async fn open(&self, builder: Builder) -> Result<DatabaseConnection> {
         let db = builder.connect().await?;
         item::create_table(&self.plain().await?).await?;
@@ -196,7 +196,7 @@ pub(crate) fn served_reads(db: &DatabaseConnection) -> BTreeMap<String, u64> {
     db.topology().members().map(|member| (member.name().to_owned(), member.node().served_reads())).collect()
 }
 
-/// What runs on each member now.
+/// The number of operations that run on each member now.
 pub(crate) fn in_flight(db: &DatabaseConnection) -> BTreeMap<String, u64> {
     db.topology().members().map(|member| (member.name().to_owned(), member.node().in_flight())).collect()
 }

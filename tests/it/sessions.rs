@@ -1,5 +1,5 @@
-//! Whose writes a read sees. No replica replays anything here: a read that goes to one of them
-//! misses every row.
+//! The writes that a read sees. No replica replays a write in these tests: a read that goes to a replica misses
+//! every row.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 
 const ROUNDS: i32 = 25;
 
-/// Sticks for so long that no pause of a busy machine outlasts it.
+/// Sticks longer than any pause of a busy machine.
 async fn with_paused_replay(servers: &Servers) -> Result<DatabaseConnection> {
     let sticky = servers.builder().primary_read_share(0.0).stick_after_write(Duration::from_secs(60));
     let db = servers.open(sticky).await?;
@@ -46,13 +46,13 @@ async fn insert_then_find(db: &DatabaseConnection) -> Result<()> {
     Ok(())
 }
 
-async fn finds_what_main_inserted(servers: Servers) -> Result<()> {
+async fn finds_the_row_of_main(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     assert!(tokio::task::try_id().is_none(), "the main future of a runtime is no task");
     insert_then_find(&db).await
 }
 
-async fn finds_what_a_task_inserted(servers: Servers) -> Result<()> {
+async fn finds_the_row_of_a_task(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
@@ -65,7 +65,7 @@ async fn finds_what_a_task_inserted(servers: Servers) -> Result<()> {
     Ok(())
 }
 
-async fn finds_what_a_session_or_scope_inserted(servers: Servers) -> Result<()> {
+async fn finds_the_row_of_a_session_or_scope(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     insert_then_find(&db.session()).await?;
     let session = db.session();
@@ -80,7 +80,7 @@ async fn finds_what_a_session_or_scope_inserted(servers: Servers) -> Result<()> 
         let found = tokio::spawn(async move { item::Entity::find_by_id(id).one(&reader).await }).await??;
         assert!(found.is_some(), "round {n}");
         assert!(db.scope(&session, item::Entity::find_by_id(id).one(&db)).await?.is_some(), "round {n}");
-        // And nobody else does: this proves that the replicas would have missed the row.
+        // Eventual reads do not find the row: this proves that the replicas would have missed it.
         let stranger = db.session();
         assert!(item::Entity::find_by_id(id).one(&stranger).await?.is_none(), "round {n}");
         assert!(db.scope(&stranger, item::Entity::find_by_id(id).one(&db)).await?.is_none(), "round {n}");
@@ -91,11 +91,11 @@ async fn finds_what_a_session_or_scope_inserted(servers: Servers) -> Result<()> 
     Ok(())
 }
 
-on_each_database!(finds_what_main_inserted, [postgres, mariadb], worker_threads = 2);
+on_each_database!(finds_the_row_of_main, [postgres, mariadb], worker_threads = 2);
 
-on_each_database!(finds_what_a_task_inserted, [postgres, mariadb, mysql], worker_threads = 2);
+on_each_database!(finds_the_row_of_a_task, [postgres, mariadb, mysql], worker_threads = 2);
 
-on_each_database!(finds_what_a_session_or_scope_inserted, [postgres, mariadb, mysql]);
+on_each_database!(finds_the_row_of_a_session_or_scope, [postgres, mariadb, mysql]);
 
 /// Every way to write counts: the first read afterwards goes to the primary.
 async fn every_write_raises_the_floor_of_its_session(servers: Servers) -> Result<()> {
@@ -143,7 +143,7 @@ async fn every_write_raises_the_floor_of_its_session(servers: Servers) -> Result
     session.read().begin().await?.commit().await?;
     session.execute_unprepared("SELECT 1").await?;
     assert_eq!(count(&session).await?, 0, "reads are no writes, wherever they run");
-    // A write whose end nobody saw may still happen.
+    // A write whose end the session did not see may still happen.
     let session = db.session();
     let write = session.execute_unprepared(insert);
     let _ = tokio::time::timeout(Duration::ZERO, write).await;
@@ -153,7 +153,7 @@ async fn every_write_raises_the_floor_of_its_session(servers: Servers) -> Result
 
 on_each_database!(every_write_raises_the_floor_of_its_session, [postgres, mariadb, mysql]);
 
-async fn each_consistency_sees_what_it_promises(servers: Servers) -> Result<()> {
+async fn each_consistency_keeps_its_promise(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?;
     let who = servers.who();
     let eventual = db.with_consistency(Consistency::Eventual);
@@ -163,7 +163,7 @@ async fn each_consistency_sees_what_it_promises(servers: Servers) -> Result<()> 
         let writer = db.clone();
         let id = tokio::spawn(async move { item::new("x", n).insert(&writer).await.map(|item| item.id) }).await??;
         let find = || item::Entity::find_by_id(id);
-        // Of this round: a session does not see less than it has seen.
+        // A session of this round: a session never sees less than it has seen.
         let session = db.session();
         let process = db.session().with_consistency(Consistency::Process);
         assert!(find().one(&db).await?.is_some(), "a plain read sees what another task wrote");
@@ -174,7 +174,7 @@ async fn each_consistency_sees_what_it_promises(servers: Servers) -> Result<()> 
         assert!(find().one(&process.read()).await?.is_some(), "process");
         assert!(find().one(&strong).await?.is_some(), "strong");
         assert_eq!(who.answers(&strong).await?, "primary");
-        // A write elsewhere, of which nothing here knows.
+        // A write of another process, of which this one knows nothing.
         let id = item::new("elsewhere", n).insert(&elsewhere).await?.id;
         assert!(item::Entity::find_by_id(id).one(&strong).await?.is_some(), "strong");
         assert!(item::Entity::find_by_id(id).one(&strong.session().read()).await?.is_some(), "strong");
@@ -182,9 +182,9 @@ async fn each_consistency_sees_what_it_promises(servers: Servers) -> Result<()> 
     Ok(())
 }
 
-on_each_database!(each_consistency_sees_what_it_promises, [postgres, mariadb, mysql]);
+on_each_database!(each_consistency_keeps_its_promise, [postgres, mariadb, mysql]);
 
-/// SeaORM reads back what it inserted where the database has no RETURNING.
+/// SeaORM reads back the row that it inserted where the database has no RETURNING.
 async fn an_eventual_insert_still_gives_its_row_back(servers: Servers) -> Result<()> {
     let db = with_paused_replay(&servers).await?.with_consistency(Consistency::Eventual);
     for n in 0..ROUNDS {

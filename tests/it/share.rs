@@ -37,7 +37,7 @@ fn seeded(builder: Builder) -> Builder {
     builder.primary_read_connections(READ_CONNECTIONS).seed(2026)
 }
 
-/// Asks `READS` times who answers.
+/// Asks `READS` times which node answers.
 async fn count(db: &DatabaseConnection, who: &Who, by: By, reads: u32) -> Result<Counts> {
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
@@ -100,7 +100,7 @@ async fn on_sqlite_a_tenth_of_20_000_reads_is_the_primarys() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_share_can_be_changed_while_reads_run_and_what_is_served_is_counted() -> Result<()> {
+async fn the_share_can_be_changed_while_reads_run_and_served_reads_are_counted() -> Result<()> {
     const FEWER: u32 = 4_000;
     let files = NamedFiles::new().await?;
     let db = seeded(files.builder()).connect().await?;

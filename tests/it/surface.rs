@@ -25,7 +25,7 @@ use crate::{
 
 type Places = BTreeMap<&'static str, String>;
 
-/// Asks through every method that returns rows who answers.
+/// Asks, through every method that returns rows, for the node that answers.
 async fn places<C: ConnectionTrait + StreamTrait>(db: &C, who: &Who) -> Result<Places> {
     let built = who.built();
     let raw = || who.raw();
@@ -51,7 +51,7 @@ fn everywhere(name: &str) -> Places {
         .into()
 }
 
-/// The share is 0, so that whatever is routed is seen on a replica.
+/// The share is 0, so that every routed statement shows up on a replica.
 async fn check_origins_of_rows(db: &DatabaseConnection, who: &Who) -> Result<()> {
     for (method, place) in places(db, who).await? {
         assert!(place.starts_with("replica"), "&db, {method}: {place}");
@@ -104,7 +104,7 @@ async fn sqlite_rows_come_from_where_they_belong() -> Result<()> {
     check_origins_of_rows(&db, &files.who()).await
 }
 
-/// What a shop is asked in all the ways SeaORM has.
+/// The questions to a shop, in all the ways SeaORM has.
 #[derive(Debug, PartialEq)]
 struct Answers {
     all: Vec<customer::Model>,
@@ -201,7 +201,7 @@ async fn sqlite_every_read_answers_as_seaorm_does() -> Result<()> {
     check_answers(&db).await
 }
 
-/// Everything that writes, through one handle; what SeaORM gives back must be what is there.
+/// Everything that writes, through one handle; SeaORM's results must equal the rows in the database.
 async fn write_everything<C: ConnectionTrait>(db: &C, name: &str) -> Result<(), DbErr> {
     let inserted = item::new(name, 1).insert(db).await?;
     assert_eq!((inserted.name.as_str(), inserted.amount), (name, 1));
@@ -397,8 +397,8 @@ fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, DbErr>) {
     }
 }
 
-/// Every server is frozen: what is refused although nobody answers was refused before the wire.
-async fn read_connections_refuse_what_is_no_plain_read_before_the_wire(servers: Servers) -> Result<()> {
+/// Every server is frozen: a statement that is refused without an answer was refused before the wire.
+async fn read_connections_refuse_all_but_plain_reads_before_the_wire(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
     item::Entity::insert(item::new("kept", 1)).exec(&db.primary()).await?;
     servers.wait_caught_up().await?;
@@ -463,7 +463,7 @@ async fn read_connections_refuse_what_is_no_plain_read_before_the_wire(servers: 
     Ok(())
 }
 
-on_each_database!(read_connections_refuse_what_is_no_plain_read_before_the_wire, [postgres, mariadb]);
+on_each_database!(read_connections_refuse_all_but_plain_reads_before_the_wire, [postgres, mariadb]);
 
 async fn a_read_transaction_is_read_only_in_the_database(servers: Servers) -> Result<()> {
     let db = servers.connect().await?;
@@ -479,7 +479,7 @@ async fn a_read_transaction_is_read_only_in_the_database(servers: Servers) -> Re
         assert!(std::error::Error::source(ours).is_some(), "the server refuses it, not we: {error}");
         transaction.rollback().await?;
     }
-    // What no standby can run goes to the primary.
+    // A statement that no standby can run goes to the primary.
     for transaction in [
         db.begin_with_config(Some(IsolationLevel::Serializable), Some(AccessMode::ReadOnly)).await?,
         db.read().begin_with_config(Some(IsolationLevel::Serializable), None).await?,
@@ -497,7 +497,7 @@ async fn a_read_transaction_is_read_only_in_the_database(servers: Servers) -> Re
 on_each_database!(a_read_transaction_is_read_only_in_the_database, [postgres, mariadb]);
 
 #[tokio::test]
-async fn the_inherent_methods_of_seaorm_are_there() -> Result<()> {
+async fn every_inherent_method_of_seaorm_exists() -> Result<()> {
     let servers = Servers::postgres().await?;
     let db = servers.connect().await?;
     db.ping().await?;

@@ -38,7 +38,7 @@ struct Load {
     tasks: JoinSet<()>,
 }
 
-/// What a task of the load does.
+/// The kinds of load of a task.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Statement,
@@ -49,7 +49,7 @@ enum Kind {
     WriteTransaction,
 }
 
-/// Runs once; says how many rows it found.
+/// Runs once; returns the number of rows that it found.
 async fn operate(kind: Kind, db: &DatabaseConnection, held: &ReadConn) -> Result<usize, DbErr> {
     match kind {
         Kind::Statement => Ok(item::Entity::find().all(db).await?.len()),
@@ -112,7 +112,7 @@ impl Load {
         });
     }
 
-    /// Ends it; fails when anything failed.
+    /// Ends the load; fails when an operation failed.
     async fn end(mut self) -> Result<u64> {
         self.stop.store(true, Relaxed);
         while let Some(task) = self.tasks.join_next().await {
@@ -141,7 +141,7 @@ async fn swap_200_times(db: &DatabaseConnection, replicas: [NodeConfig; 2]) -> R
             (vec![one.clone()], vec!["replica-0"]),
             (vec![one.clone(), two.clone()], vec!["replica-0", "replica-1"]),
             (vec![two.clone()], vec!["replica-1"]),
-            // Another pool size is another node of the same name; now and then there is none at all.
+            // Another pool size is another node of the same name; now and then the set of replicas is empty.
             if round % 5 == 0 { (vec![], vec![]) } else { (vec![one.clone().max_connections(7)], vec!["replica-0"]) },
         ] {
             db.swap_replicas(nodes).await?;
@@ -162,7 +162,7 @@ async fn nothing_fails_in_200_swaps_under_load(servers: Servers) -> Result<()> {
     servers.wait_caught_up().await?;
     let db = servers.builder().connect().await?;
     swap_200_times(&db, [servers.replica_node(0), servers.replica_node(1)]).await?;
-    // What was replaced has closed its connections: two pools and a probe at the most remain.
+    // Replaced nodes have closed their connections: two pools and a probe at the most remain.
     drop(db.swap_replicas([servers.replica_node(0)]).await?);
     wait_until("replica-1 is left alone", PATIENCE, async || Ok(servers.connections(servers.replica(1)).await? == 0))
         .await
@@ -262,7 +262,7 @@ async fn an_unchanged_node_keeps_its_pools_and_its_counts(servers: Servers) -> R
 
 on_each_database!(an_unchanged_node_keeps_its_pools_and_its_counts, [postgres, mariadb]);
 
-async fn a_removed_node_finishes_what_runs_and_is_closed(servers: Servers) -> Result<()> {
+async fn a_removed_node_finishes_its_operations_and_is_closed(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().primary_read_share(0.0).drain_timeout(PATIENCE)).await?;
     fill(&servers.plain().await?).await?;
     servers.wait_caught_up().await?;
@@ -273,7 +273,7 @@ async fn a_removed_node_finishes_what_runs_and_is_closed(servers: Servers) -> Re
     assert!(stream.try_next().await?.is_some());
     db.resume("replica-1")?;
     assert_eq!(in_flight(&db)["replica-0"], 2);
-    // Somebody who looks at an old snapshot keeps the node alive, and must not keep its pools open.
+    // A reader of an old snapshot keeps the node alive, and must not keep its pools open.
     let before = db.topology();
 
     let removing = db.clone();
@@ -300,7 +300,7 @@ async fn a_removed_node_finishes_what_runs_and_is_closed(servers: Servers) -> Re
     Ok(())
 }
 
-on_each_database!(a_removed_node_finishes_what_runs_and_is_closed, [postgres, mariadb]);
+on_each_database!(a_removed_node_finishes_its_operations_and_is_closed, [postgres, mariadb]);
 
 #[tokio::test]
 async fn a_node_whose_operations_do_not_end_says_so_and_lets_them_go_on() -> Result<()> {
@@ -389,13 +389,13 @@ async fn a_swap_that_is_dropped_before_it_is_ready_leaves_the_old_set() -> Resul
     tokio::time::timeout(Duration::from_millis(100), swap).await.expect_err("nobody answers");
     servers.replica(0).thaw()?;
     assert_eq!(db.topology().replicas().len(), before.replicas().len());
-    // It let the turn go, too.
+    // The dropped future let the turn go, too.
     db.swap_replicas([servers.replica_node(1)]).await?;
     assert_eq!(db.topology().replicas().len(), 1);
     Ok(())
 }
 
-/// Polls a future a number of times and drops it; says whether it was ready by then.
+/// Polls a future a number of times and drops it; returns whether it was ready by then.
 async fn dropped_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut polled = 0;
@@ -520,7 +520,7 @@ async fn the_last_handle_ends_the_monitor_and_closes_every_connection() -> Resul
         drop(held);
         wait_until("everything is closed", PATIENCE, async || Ok(all().await? == 0)).await?;
 
-        // `close` ends it although handles remain, and nothing they do opens anything again.
+        // `close` ends the connection although handles remain, and no call of theirs opens a pool again.
         let db = servers.builder().probe_interval(Duration::from_millis(50)).connect().await?;
         db.close_by_ref().await?;
         wait_until("everything is closed", PATIENCE, async || Ok(all().await? == 0)).await?;

@@ -97,7 +97,7 @@ impl Service<Req> for Handler {
     }
 }
 
-/// A client of one process, and what it remembers.
+/// A client of one process, and the tokens that it keeps.
 struct Client {
     service: CausalService<Handler>,
     sends: HeaderMap,
@@ -122,7 +122,7 @@ impl Client {
         self.service.call(request).await
     }
 
-    /// What a request answers that must set no token.
+    /// The answer to a request that must set no token.
     async fn ask_quietly(&mut self, what: &'static str) -> Result<String> {
         let response = self.ask(what).await?;
         assert!(token_in(&response).is_none() && cookie_in(&response).is_none(), "{what} sets a token");
@@ -134,14 +134,15 @@ fn token_in(response: &Res) -> Option<CausalToken> {
     response.headers().get(HEADER).map(|value| value.to_str().expect("text").parse().expect("a token"))
 }
 
-/// What a browser would send back.
+/// The cookie that a browser would send back.
 fn cookie_in(response: &Res) -> Option<String> {
     let lines = response.headers().get_all(SET_COOKIE).into_iter();
     let pairs = lines.filter_map(|line| line.to_str().ok()?.split(';').next());
     pairs.into_iter().find(|pair| pair.starts_with("causal_token=")).map(str::to_owned)
 }
 
-/// What is written by a request here is read by the next one there, with only the cookie or only the header passed.
+/// A request to one process writes; the next request to the other process reads the row, with only the cookie or
+/// only the header passed.
 async fn a_client_reads_its_writes_in_another_process(servers: Servers) -> Result<()> {
     let open = || servers.builder().primary_read_share(0.0).stick_after_write(Duration::from_secs(60));
     let (here, there) = (servers.open(open()).await?, open().connect().await?);
@@ -163,7 +164,8 @@ async fn a_client_reads_its_writes_in_another_process(servers: Servers) -> Resul
 
 on_each_database!(a_client_reads_its_writes_in_another_process, [postgres, mariadb]);
 
-/// A client that writes here and there by turns sees all of it: a new token covers the one it came with.
+/// A client that writes in two processes by turns sees all its writes: a new token covers the one that came with
+/// the request.
 #[tokio::test]
 async fn a_new_token_covers_the_one_that_came() -> Result<()> {
     let servers = Servers::postgres().await?;
@@ -187,8 +189,8 @@ async fn a_new_token_covers_the_one_that_came() -> Result<()> {
     Ok(())
 }
 
-/// A token of another cluster, alone or merged with one of this: its request reads from the primary and is given
-/// another, so that the client leaves the primary again.
+/// A token of another cluster, alone or merged with one of this cluster: its request reads from the primary and is
+/// given another token, so that the client leaves the primary again.
 #[tokio::test]
 async fn a_token_of_another_cluster_is_replaced() -> Result<()> {
     let (servers, others) = tokio::try_join!(Servers::postgres(), Servers::postgres())?;
@@ -213,7 +215,8 @@ async fn a_token_of_another_cluster_is_replaced() -> Result<()> {
     Ok(())
 }
 
-/// Where nobody says how far the primary is, the client is told to ask the primary, and not left with what it had.
+/// When the primary does not tell its position, the client is told to ask the primary, and does not keep its older
+/// token.
 #[tokio::test]
 async fn a_client_whose_write_has_no_position_reads_from_the_primary_until_it_has_one() -> Result<()> {
     let servers = Servers::postgres().await?;
@@ -347,7 +350,7 @@ async fn whatever_may_have_been_written_counts() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_token_is_ignored() -> Result<()> {
+async fn a_text_that_is_no_token_is_ignored() -> Result<()> {
     let nodes = Nodes::new();
     let db = nodes.connect().await?;
     let huge = "causal_token=".to_owned() + &"x".repeat(100_000);
@@ -361,7 +364,7 @@ async fn what_is_no_token_is_ignored() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_token_is_not_shown_to_who_reads_the_log() -> Result<()> {
+async fn a_text_that_is_no_token_is_not_shown_in_the_log() -> Result<()> {
     let nodes = Nodes::new();
     let db = nodes.connect().await?;
     let (recorded, _guard) = record();
@@ -377,7 +380,8 @@ async fn what_is_no_token_is_not_shown_to_who_reads_the_log() -> Result<()> {
     Ok(())
 }
 
-/// A token that asks for the primary for good would keep its client there; so it is given another one.
+/// A token that asks for the primary for good would keep its client on the primary, so the client is given another
+/// one.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_only_the_primary_satisfies_is_replaced() -> Result<()> {
     let nodes = Nodes::new();
@@ -419,7 +423,7 @@ async fn a_request_that_is_dropped_lets_go_of_all_it_ran() -> Result<()> {
     Ok(())
 }
 
-/// Counts who is asked whether it is ready, and who is called.
+/// Counts the services that are asked whether they are ready, and those that are called.
 #[derive(Debug)]
 struct Turnstile {
     is_ready: bool,

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use anyhow::{Result, ensure};
 use tokio::time::Instant;
 
-/// Asks again and again until the answer is yes; says what it waited for when it gives up.
+/// Asks again and again until the answer is yes; when the time is over, the panic names the condition.
 pub(crate) async fn wait_until<F, Fut>(what: &str, limit: Duration, mut asked: F) -> Result<()>
 where
     F: FnMut() -> Fut,

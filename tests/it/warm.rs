@@ -1,5 +1,5 @@
-//! Connections stay at hand: nobody waits for one that lies there, none answers another's question, and none is used
-//! that may be broken.
+//! Warm connections: no statement waits while a warm connection lies idle, no connection answers another
+//! statement's question, and no connection that may be broken is used.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Longer than any test: what happens is not the monitor's doing.
+/// Longer than any test, so that the monitor causes none of the effects.
 const SELDOM: Duration = Duration::from_secs(9);
 
 /// A question whose answer shows that it is its own.
@@ -42,7 +42,7 @@ fn on_replica(db: &DatabaseConnection) -> Result<ReadConn> {
     Ok(db.read())
 }
 
-/// How many connections ten reads of one task open on a replica that answers late.
+/// The number of connections that ten reads of one task open on a replica that answers late.
 async fn connections_of_one_task(servers: &Servers, keep_warm: Duration) -> Result<u64> {
     let proxy = ChaosProxy::start(servers.replica(0).port()).await?;
     let replica = NodeConfig::new(proxy.url(servers.replica(0))).keep_warm(keep_warm);
@@ -54,7 +54,7 @@ async fn connections_of_one_task(servers: &Servers, keep_warm: Duration) -> Resu
     wait_until("the monitor asks", PATIENCE, async || Ok(of_replica(&db) > 0)).await?;
     tokio::time::sleep(Duration::from_millis(100)).await; // and has its connection
     echoes(&read, 0).await?;
-    // With sqlx's ping on the way, a connection is not there for the next read.
+    // With sqlx's ping on the way, the connection is not ready for the next read.
     proxy.set_latency(Duration::from_millis(20));
     let before = proxy.connections();
     for number in 1..=10 {
@@ -74,7 +74,7 @@ async fn one_task_reads_on_one_connection(servers: Servers) -> Result<()> {
 
 on_each_database!(one_task_reads_on_one_connection, [postgres, mariadb]);
 
-/// How many connections ten writes and ten reads of one task open on a lone primary that answers late.
+/// The number of connections that ten writes and ten reads of one task open on a lone primary that answers late.
 async fn connections_of_a_writer(servers: &Servers, keep_warm: Duration) -> Result<u64> {
     let proxy = ChaosProxy::start(servers.primary().port()).await?;
     let primary = NodeConfig::new(proxy.url(servers.primary())).keep_warm(keep_warm);
@@ -116,7 +116,7 @@ async fn pings(servers: &Servers, replica: NodeConfig, ping_after_idle: Duration
     let before = count().await?;
     for number in 1..=10 {
         echoes(&read, number).await?;
-        // The ping that is sent when it is given back has come and gone by then.
+        // The ping of giving the connection back has come and gone by then.
         tokio::time::sleep(PAUSE).await;
     }
     tokio::time::sleep(PAUSE * 10).await;
@@ -223,7 +223,7 @@ async fn check_dropped_writes(db: &DatabaseConnection) -> Result<()> {
     while let Some(task) = tasks.join_next().await {
         answered.extend(task??);
     }
-    // What was dropped may still be on its way.
+    // A dropped write may still be on its way.
     let count = async || item::Entity::find().count(&db.write()).await;
     wait_until("nothing is on its way", PATIENCE, async || {
         let before = count().await?;
@@ -246,8 +246,8 @@ async fn no_write_is_lost_or_comes_twice(servers: Servers) -> Result<()> {
 
 on_each_database!(no_write_is_lost_or_comes_twice, [postgres, mariadb], worker_threads = 2);
 
-/// Reads, streams and transactions that share one connection: each waits for the one before, nobody for a connection
-/// that lies at hand.
+/// Reads, streams and transactions that share one connection: each waits for the one before, and none for a warm
+/// connection.
 async fn check_reads_on_one_connection(db: &DatabaseConnection) -> Result<()> {
     let reads = (0..6).map(async |kind| {
         let read = on_replica(db)?;
@@ -285,8 +285,8 @@ async fn one_connection_serves_all_kinds_of_reads(servers: Servers) -> Result<()
 
 on_each_database!(one_connection_serves_all_kinds_of_reads, [postgres, mariadb], worker_threads = 2);
 
-/// Writes, streams and transactions that share one connection with somebody who has SeaORM's own handle of it, now and
-/// then: nobody waits for what lies at hand.
+/// Writes, streams and transactions that share one connection, now and then with a user of SeaORM's own handle:
+/// none waits while a warm connection lies idle.
 async fn check_writes_on_one_connection(db: &DatabaseConnection) -> Result<()> {
     let writers = (0..8).map(async |kind| {
         for turn in 0..20 {
@@ -315,7 +315,7 @@ async fn check_writes_on_one_connection(db: &DatabaseConnection) -> Result<()> {
 }
 
 fn one_alone(servers: &Servers) -> sea_orm_resolver::Builder {
-    // Longer than a test may take: whoever waits for what lies at hand is seen.
+    // Longer than a test may take: a task that waits for a warm connection fails the test.
     let keep = PATIENCE * 5;
     let primary = servers.primary_node().max_connections(1).acquire_timeout(PATIENCE).keep_warm(keep);
     DatabaseConnection::builder().primary(primary).ping_after_idle(keep)
@@ -328,7 +328,7 @@ async fn one_connection_serves_all_kinds_of_writes(servers: Servers) -> Result<(
 
 on_each_database!(one_connection_serves_all_kinds_of_writes, [postgres, mariadb], worker_threads = 2);
 
-/// A refusal costs no connection for writes: what it holds, here all of the database, is meant to stay.
+/// A refusal costs no connection for writes: the state of its session, here all of the database, is meant to stay.
 #[tokio::test]
 async fn a_database_in_memory_survives_a_write_that_it_refuses() -> Result<()> {
     let db = DatabaseConnection::builder().primary(NodeConfig::new("sqlite::memory:")).connect().await?;
@@ -344,7 +344,7 @@ async fn a_database_in_memory_survives_a_write_that_it_refuses() -> Result<()> {
 
 /// The first of many rows is asked for, and the rest is on its way when the next read begins.
 #[tokio::test]
-async fn mariadb_rows_that_nobody_waits_for_are_in_nobodys_way() -> Result<()> {
+async fn mariadb_rows_that_no_task_waits_for_delay_no_other_read() -> Result<()> {
     let servers = Servers::mariadb().await?;
     let db = one(&servers).connect().await?;
     let read = on_replica(&db)?;
@@ -359,9 +359,9 @@ async fn mariadb_rows_that_nobody_waits_for_are_in_nobodys_way() -> Result<()> {
     Ok(())
 }
 
-/// What is at hand goes back to its pool, whose own rules then hold for it.
+/// A warm connection goes back to its pool, whose own rules then hold for the connection.
 #[tokio::test]
-async fn postgres_connections_that_nobody_uses_are_closed_as_the_pool_is_told() -> Result<()> {
+async fn postgres_idle_connections_are_closed_as_the_pool_is_told() -> Result<()> {
     let servers = Servers::postgres().await?;
     let replica = servers.replica_node(0).idle_timeout(Duration::from_secs(1)).keep_warm(Duration::from_millis(100));
     let db = DatabaseConnection::builder().primary(servers.primary_node()).replica(replica).connect().await?;
@@ -378,7 +378,7 @@ async fn postgres_connections_that_nobody_uses_are_closed_as_the_pool_is_told() 
     .await
 }
 
-/// A program that stands still between two reads: nothing of it runs, and meanwhile its connection is cut off.
+/// A program that stands still between two reads: none of its code runs, and meanwhile its connection is cut off.
 #[test]
 fn postgres_a_connection_that_broke_while_the_program_stood_still_is_not_used() -> Result<()> {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

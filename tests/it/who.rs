@@ -1,4 +1,4 @@
-//! Which node answers, by its own word.
+//! The node that answers, by its own answer.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ impl Who {
         self.question.clone()
     }
 
-    /// The question as a text that somebody wrote.
+    /// The question as a text.
     pub(crate) fn raw(&self) -> Statement {
         Statement::from_string(self.backend, self.backend.build(&self.question).sql)
     }

@@ -12,7 +12,7 @@ use crate::{telemetry, topology::CausalToken};
 
 const HEADER: HeaderName = HeaderName::from_static("x-causal-token");
 
-/// Where tokens travel.
+/// The header and the cookie in which tokens travel.
 #[derive(Clone, Debug)]
 pub(super) struct Carriers {
     pub(super) header: Option<HeaderName>,
@@ -26,10 +26,10 @@ impl Default for Carriers {
 }
 
 impl Carriers {
-    /// What the client must see at least: all its tokens together. Whatever is no token is ignored.
+    /// The merge of all tokens that the client sent. A text that is no token is ignored.
     pub(super) fn take(&self, headers: &HeaderMap) -> Option<CausalToken> {
         let in_header = self.header.iter().flat_map(|name| {
-            // A proxy may have made one line of several.
+            // A proxy may have joined several header lines into one.
             let texts = headers.get_all(name).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
             texts.filter_map(|text| read("header", text))
         });
@@ -51,7 +51,7 @@ impl Carriers {
         }
         if let Some(cookie) = &self.cookie {
             let line = cookie.line(&text, asks_for(token)).unwrap_or_else(|| {
-                // A browser drops what is too long for it, and would keep its older token.
+                // A browser drops a cookie that is too long, and would keep its older token.
                 cookie.with_value(&CausalToken::for_the_primary().to_string(), Duration::MAX)
             });
             if let Ok(line) = HeaderValue::try_from(line) {
@@ -61,12 +61,12 @@ impl Carriers {
     }
 }
 
-/// How long a token asks for anything.
+/// How long a token asks for anything at all.
 fn asks_for(token: &CausalToken) -> Duration {
     if token.position().is_some() || token.is_primary_only() {
         return Duration::MAX;
     }
-    // Its time would begin anew with each request that brings it.
+    // The time in a token would begin anew with each request that brings the token.
     token.open_for().max(token.sticks_for())
 }
 

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use crate::Error;
 
-/// What a browser is sure to keep of a cookie's name and value together.
+/// The length of a cookie's name and value together that every browser keeps.
 const MAX_LENGTH: usize = 4096;
 
 /// The cookie that carries a token.
@@ -23,15 +23,15 @@ pub struct CausalCookie {
     is_secure: bool,
 }
 
-/// With which requests of other sites a browser sends a cookie along.
+/// The requests of other sites with which a browser sends a cookie along.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameSite {
-    /// None.
+    /// No request of another site.
     Strict,
-    /// Links that are followed.
+    /// Navigation by links.
     #[default]
     Lax,
-    /// All; such a cookie is always `Secure`.
+    /// All requests; such a cookie is always `Secure`.
     None,
 }
 
@@ -74,7 +74,7 @@ impl CausalCookie {
         Ok(Self { path, ..self })
     }
 
-    /// The hosts below this domain share it. Default: only the host that set it.
+    /// The hosts below this domain share the cookie. Default: only the host that set it.
     ///
     /// # Errors
     /// A domain that holds what no attribute may.
@@ -86,28 +86,28 @@ impl CausalCookie {
         Ok(Self { domain: Some(domain), ..self })
     }
 
-    /// How long a client holds on to it. Default: 60 s, which is more than a write of unknown outcome may still
-    /// happen (`unknown_outcome_hold`, 30 s) and a replica in rotation may be behind (`max_lag`, 10 s) together.
-    /// Whole seconds, at least one; make it longer with those. A token of servers without positions asks for
-    /// nothing after a time (`stick_after_write`, 1 s), and its cookie goes then.
+    /// How long a client keeps the cookie. Default: 60 s, which is longer than `unknown_outcome_hold` (30 s, in
+    /// which a write of unknown outcome may still happen) and `max_lag` (10 s, by which a replica in rotation may
+    /// be behind) together. Whole seconds, at least one; make it longer with those. A token of servers without
+    /// positions asks for nothing after `stick_after_write` (1 s), and its cookie expires then.
     #[must_use]
     pub fn max_age(self, max_age: Duration) -> Self {
         Self { max_age, ..self }
     }
 
-    /// Only for connections with TLS. Default: no.
+    /// Restricts the cookie to connections with TLS. Default: no.
     #[must_use]
     pub fn secure(self, is_secure: bool) -> Self {
         Self { is_secure, ..self }
     }
 
-    /// With which requests of other sites it is sent along. Default: [`SameSite::Lax`].
+    /// The requests of other sites with which a browser sends the cookie along. Default: [`SameSite::Lax`].
     #[must_use]
     pub fn same_site(self, same_site: SameSite) -> Self {
         Self { same_site, ..self }
     }
 
-    /// The values that a `Cookie` line has for it. The line may hold anything, in any encoding.
+    /// The values of this cookie in a `Cookie` line. The line may hold anything, in any encoding.
     pub(super) fn values_in<'a>(&'a self, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         line.split(|byte| *byte == b';').filter_map(|pair| {
             let value = pair.trim_ascii().strip_prefix(self.name.as_bytes())?.strip_prefix(b"=")?;
@@ -116,12 +116,12 @@ impl CausalCookie {
         })
     }
 
-    /// What `Set-Cookie` says to a client; nothing when that would be too long for it.
+    /// The `Set-Cookie` line for a client; `None` when the line would be too long for a browser.
     pub(super) fn line(&self, value: &str, needed_for: Duration) -> Option<String> {
         (self.name.len() + value.len() <= MAX_LENGTH).then(|| self.with_value(value, needed_for))
     }
 
-    /// The same, however long.
+    /// The same line, of any length.
     pub(super) fn with_value(&self, value: &str, needed_for: Duration) -> String {
         let Self { name, path, domain, max_age, same_site, is_secure } = self;
         let seconds = needed_for.min(*max_age).as_nanos().div_ceil(1_000_000_000).max(1);

@@ -2,7 +2,7 @@
 //!
 //! Each request is a [session](crate::DatabaseConnection::session). When it has written, its response carries a
 //! [`CausalToken`] in a header and in a cookie, and the next request with it begins after those writes.
-//! Handlers use the facade as plain state and know nothing of it:
+//! Handlers use the facade as plain state and need to know nothing of the layer:
 //!
 //! ```no_run
 //! use axum::{Router, extract::State, routing::get};
@@ -53,9 +53,9 @@
 //!   [`RequestSession`], which the layer puts into the request's extensions, and they share the session; a write of theirs after the
 //!   response has begun is not in its token.
 //! * **Bodies** are polled after the head is ready, outside of the session: a body that reads takes
-//!   [`RequestSession`] along; what a body writes is in no token.
+//!   [`RequestSession`] along; the writes of a body are in no token.
 //! * **CORS**: a page of another origin reads the header only if `Access-Control-Expose-Headers` names it.
-//! * **Shared caches** must not keep a response with a token: it is one client's.
+//! * **Shared caches** must not keep a response with a token: the token belongs to one client.
 //! * **Requests of one client at the same time**: a cookie holds the token of the response that came last. A
 //!   client that keeps tokens itself, out of headers, [merges](CausalToken::merge) them.
 //! * **Programs that keep the header's token** drop it after a minute, as the cookie does by itself: the times in
@@ -65,8 +65,8 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping the future of a request drops the handler's. No token goes out then: the client knows as little of
-//! what was written as of any answer that it did not get.
+//! Dropping the future of a request drops the handler's future. No token goes out then: the client knows as little
+//! of the request's writes as after any answer that it did not get.
 
 mod carry;
 mod cookie;
@@ -86,8 +86,8 @@ use super::facade::DatabaseConnection;
 #[cfg(doc)]
 use crate::CausalToken;
 
-/// Makes each request a session of one connection, which begins after what the client wrote before. The
-/// [module](self) says what travels and where it belongs.
+/// Makes each request a session of one connection; the session begins after the client's earlier writes. The
+/// [module](self) describes what travels and where the layer belongs.
 ///
 /// Cheap to clone. It holds a handle of the connection.
 #[derive(Clone, Debug)]

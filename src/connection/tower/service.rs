@@ -1,4 +1,4 @@
-//! One request: its session, and what its response carries away.
+//! One request: its session, and the token that its response carries away.
 
 use std::{
     future::Future,
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{telemetry, topology::CausalToken};
 
-/// The session of a request, in its extensions: for what the handler starts and the session would otherwise not
-/// reach (a spawned task, a body that reads).
+/// The session of a request, in the request's extensions: for code that the handler starts and that the session
+/// would otherwise not reach (a spawned task, a body that reads).
 ///
 /// ```
 /// use axum::Extension;
@@ -37,7 +37,7 @@ use crate::{telemetry, topology::CausalToken};
 #[derive(Clone, Debug)]
 pub struct RequestSession(pub DatabaseConnection);
 
-/// What [`CausalLayer`](super::CausalLayer) makes of a service.
+/// The service that [`CausalLayer`](super::CausalLayer) makes of an inner service.
 #[derive(Clone, Debug)]
 pub struct CausalService<S> {
     inner: S,
@@ -78,7 +78,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that is ready is taken: its clone may not be.
+        // The ready service is taken, and its clone stays: a clone may not be ready.
         let clone = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, clone);
         let (db, carriers, joins) = (self.db.clone(), Arc::clone(&self.carriers), self.joins);
@@ -86,11 +86,11 @@ where
             let session = match (carriers.take(request.headers()), joins) {
                 (Some(token), JoinProcess::Never) => db.session_after(&token),
                 (Some(token), JoinProcess::Always) => db.session_after(&token).joining_process(),
-                // The client may have written in this process before, and has nothing to show for it.
+                // The client may have written in this process before, and brings no token that says so.
                 (None, _) => db.session().joining_process(),
             };
             request.extensions_mut().insert(RequestSession(session.clone()));
-            // Within the scope from its first step on: a service may begin to work when it is called.
+            // The call itself is within the scope, too: a service may begin to work when it is called.
             let mut response = db.scope(&session, async move { ready.call(request).await }).await?;
             if let Some(token) = token_after(&session).await {
                 carriers.put(&token, response.headers_mut());
@@ -100,7 +100,7 @@ where
     }
 }
 
-/// What the client must be told.
+/// The token that the client must be given, if any.
 async fn token_after(session: &DatabaseConnection) -> Option<CausalToken> {
     let SessionRef::Explicit(state) = session.own_context().session else { return None };
     if !state.has_written() && !state.is_for_the_primary() {
@@ -108,7 +108,7 @@ async fn token_after(session: &DatabaseConnection) -> Option<CausalToken> {
     }
     let token = session.causal_token().await.unwrap_or_else(|why| {
         telemetry::token_not_made(why);
-        // To say nothing would leave the client with a token from before its write, which any replica satisfies.
+        // No token at all would leave the client with a token from before its write, which any replica satisfies.
         CausalToken::for_the_primary()
     });
     Some(token)

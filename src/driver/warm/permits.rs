@@ -86,7 +86,7 @@ impl Permits {
         self.semaphore.available_permits()
     }
 
-    /// Nobody gets a permit any more.
+    /// Closes the permits: no user gets one any more.
     pub(super) fn close(&self) {
         self.semaphore.close();
     }

@@ -1,4 +1,4 @@
-//! How far a write has come, on real servers behind a slow wire.
+//! The progress of a write, on real servers behind a slow wire.
 
 use std::{
     ops::Deref,
@@ -19,7 +19,7 @@ use crate::driver::{Access, Driver, LaneOptions, Opener, SecretUrl, WriteProgres
 const PATIENCE: Duration = Duration::from_secs(30);
 const WARM: Option<Duration> = Some(Duration::from_secs(1));
 
-/// One server behind a slow wire, and what is the same on each.
+/// One server behind a slow wire, with the statements in its dialect.
 struct Slow<C> {
     cluster: C,
     proxy: ChaosProxy,
@@ -85,7 +85,7 @@ impl<C: Deref<Target = Cluster>> Slow<C> {
         }
     }
 
-    /// Sends the update by `send`, stops waiting while the server runs it, and checks what the progress says.
+    /// Sends the update by `send`, stops waiting while the server runs it, and checks the progress.
     async fn is_over_when_the_server_is_done(&self, send: impl AsyncFnOnce(WriteProgress)) {
         self.cluster.primary().execute("UPDATE slow SET a = 0").await.expect("it is free");
         let write = WriteProgress::queued();
@@ -143,7 +143,7 @@ impl<C: Deref<Target = Cluster>> Slow<C> {
                 let waiting = timeout(Duration::from_millis(50), pool.execute(self.statement(), Some(write.clone())));
                 waiting.await.expect_err("the connection is taken");
                 assert!(!write.is_sent());
-                // And it never is: dropping it took it out of the queue.
+                // The write is never over: dropping the waiting statement took it out of the queue.
                 let over = Arc::new(AtomicBool::new(false));
                 let noted = Arc::clone(&over);
                 write.when_over(move || noted.store(true, Ordering::SeqCst));

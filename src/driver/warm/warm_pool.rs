@@ -75,8 +75,8 @@ impl<DB: Database> IdleList<DB> {
     }
 }
 
-/// A connection of the pool. Dropping it gives it back by sqlx's own way: with a ping, which also reads the rest of an
-/// answer that its statement left unread.
+/// A connection of the pool. Dropping the value gives the connection back by sqlx's own way: with a ping, which also
+/// reads the rest of an answer that its statement left unread.
 struct WarmConnection<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,

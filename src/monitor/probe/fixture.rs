@@ -1,4 +1,4 @@
-//! Answers as servers gave them, and as none should.
+//! Answers as servers gave them, and answers that no server should give.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::topology::Role;
 /// The columns of an answer; a column that is `None` is NULL.
 pub(super) type Columns<'a> = &'a [(&'a str, Option<&'a str>)];
 
-/// What is understood of an answer by a node to which the configuration gives this role.
+/// Reads an answer for a node to which the configuration gives this role.
 pub(super) async fn understood(backend: DbBackend, configured: Role, columns: Columns<'_>) -> Result<Answer, DbErr> {
     super::read_answer(backend, configured, &row(backend, columns).await)
 }

@@ -1,4 +1,4 @@
-//! What each kind of database is asked, and how its answer is read. One round trip, no privileges.
+//! The question for each kind of database, and the reading of its answer. One round trip, no privileges.
 
 #[cfg(test)]
 mod fixture;
@@ -14,7 +14,7 @@ use crate::{
     topology::{Lsn, Reported, Role},
 };
 
-/// What a server said of itself.
+/// A server's answer about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Answer {
     pub(super) role: Role,
@@ -23,16 +23,16 @@ pub(super) struct Answer {
     pub(super) position: Reported,
 }
 
-/// How much a server is asked.
+/// The extent of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Who it is, and where.
+    /// The server's identity and position.
     Position,
-    /// Who it is: for servers that do not know the rest of the question.
+    /// The server's identity: for servers that do not know the rest of the question.
     Identity,
 }
 
-/// The question for a kind of database; `None` where there is no server to ask.
+/// The question for a kind of database; `None` for a database without a server.
 pub(super) fn question(backend: DbBackend, scope: Scope) -> Option<&'static str> {
     match (backend, scope) {
         (DbBackend::Postgres, Scope::Position) => Some(postgres::QUESTION),
@@ -51,13 +51,13 @@ pub(super) fn recovery_question(backend: DbBackend) -> Option<&'static str> {
     }
 }
 
-/// Where the last recovery of a server ended, if it says.
+/// The end of a server's last recovery, if the server tells it.
 pub(super) fn read_recovery(row: &QueryResult) -> Option<Lsn> {
     text(row, "recovered_to")?.parse().ok()
 }
 
-/// The question for the user functions of the database; `None` where the catalogue does not say what a
-/// function does.
+/// The question for the user functions of the database; `None` where the catalogue does not tell what a function
+/// does.
 pub(super) fn functions_question(backend: DbBackend) -> Option<&'static str> {
     match backend {
         DbBackend::Postgres => Some(postgres::FUNCTIONS),
@@ -70,7 +70,7 @@ pub(super) fn read_functions(row: &QueryResult) -> Result<String, DbErr> {
     row.try_get("", "functions")
 }
 
-/// Whether a node can be asked how it is. A file or a mock cannot, and is taken at its word.
+/// Whether a node can be probed. SQLite files and mocks cannot be probed; they count as up.
 pub(super) fn can_be_asked(driver: &dyn Driver) -> bool {
     question(driver.backend(), Scope::Identity).is_some() && driver.open_probe().is_some()
 }
@@ -83,12 +83,12 @@ pub(super) fn read_answer(backend: DbBackend, configured: Role, row: &QueryResul
     }
 }
 
-/// A column of an answer; `None` for NULL, and for what was not asked.
+/// A column of an answer; `None` for NULL, and for a column that was not asked for.
 fn text(row: &QueryResult, column: &str) -> Option<String> {
     row.try_get::<Option<String>>("", column).ok().flatten()
 }
 
-/// What a server said that makes no sense.
+/// The error for an answer that makes no sense.
 fn nonsense(column: &str, problem: impl fmt::Display) -> DbErr {
     DbErr::Type(format!("the server's `{column}` cannot be read: {problem}"))
 }

@@ -9,16 +9,16 @@ use crate::topology::{DomainPositions, GtidSet, Position, Reported, Role};
 
 /// `read_only` is the only sign of a replica that an ordinary user may read on both.
 ///
-/// One text for both: MySQL runs what stands in `/*!50708 */` and passes over `/*M! */`, MariaDB the other
-/// way round. Server id, host and port name the server (MariaDB has no `server_uuid`), the second it was
-/// started names one life of it: the statement's time less the uptime, which both servers compute from that
-/// same time, so that the difference does not waver. The binary log's position is the primary's, the
-/// replicated one the replica's; MySQL has one set for both.
+/// One text for both: MySQL runs the text in `/*!50708 */` and skips `/*M! */`, MariaDB the other way round. Server
+/// id, host and port name the server (MariaDB has no `server_uuid`). The second in which the server was started
+/// names one life of it: the statement's time less the uptime, which both servers compute from that same time, so
+/// that the difference does not waver. The binary log's position is the primary's, the replicated one the
+/// replica's; MySQL has one set for both.
 ///
-/// A MySQL server that gives its transactions no GTIDs still has the set of those that came with one. It stands
-/// still, so replicas would seem to have everything for ever. So the set is not told without GTIDs; nor by a
-/// server that takes writes without a binary log, for those have none. (A replica needs no log.) Without a
-/// binary log MariaDB has no position either.
+/// A MySQL server that gives its transactions no GTIDs still has the set of the transactions that came with one.
+/// That set stands still, so replicas would seem to have everything for ever. So the question reports no set
+/// without GTIDs, and none for a server that takes writes without a binary log, because such writes have no GTIDs.
+/// (A replica needs no log.) Without a binary log MariaDB has no position either.
 pub(super) const QUESTION: &str = "SELECT CAST(@@global.read_only AS CHAR) AS read_only, \
      CONCAT(@@global.server_id, '@', @@global.hostname, ':', @@global.port, '@', UNIX_TIMESTAMP() - (\
      /*!50708 SELECT VARIABLE_VALUE FROM performance_schema.global_status */\
@@ -31,7 +31,8 @@ pub(super) const QUESTION: &str = "SELECT CAST(@@global.read_only AS CHAR) AS re
      CAST(/*!50708 NULL */ /*M!100000 @@global.gtid_binlog_state */ AS CHAR) AS gtid_binlog_state, \
      CAST(/*!50708 NULL */ /*M!100000 @@global.gtid_slave_pos */ AS CHAR) AS gtid_slave_pos";
 
-/// Without what proxies and look-alikes do not know. A restart shows as a broken probe connection.
+/// The question without the parts that proxies and look-alikes do not know. A restart shows as a broken probe
+/// connection.
 pub(super) const IDENTITY: &str = "SELECT CAST(@@global.read_only AS CHAR) AS read_only, \
      CONCAT(@@global.server_id, '@', @@global.hostname, ':', @@global.port) AS incarnation";
 
@@ -47,9 +48,9 @@ pub(super) fn read_answer(configured: Role, row: &QueryResult) -> Result<Answer,
     })
 }
 
-/// An empty position is one: nothing yet. The first transaction changes that before anybody asks again, and until
-/// a replica has repeated it, it is behind. Only what takes writes and is not replicated to by GTID, such as a
-/// node of a Galera cluster, has none.
+/// An empty position is a position, too: the server has no transaction yet. The first transaction changes that
+/// before the next question, and a replica is behind until it has replayed that transaction. Only a server that
+/// takes writes and is not replicated to by GTID, such as a node of a Galera cluster, has no position.
 fn position(configured: Role, role: Role, row: &QueryResult) -> Result<Option<Position>, DbErr> {
     if let Some(executed) = text(row, "gtid_executed") {
         let set: GtidSet = executed.parse().map_err(|problem| nonsense("gtid_executed", problem))?;
@@ -64,7 +65,7 @@ fn position(configured: Role, role: Role, row: &QueryResult) -> Result<Option<Po
     if domains.is_empty() && configured == Role::Replica && role == Role::Primary {
         return Ok(None);
     }
-    // A replica writes its binary log before it commits, so its log says nothing of what can be read there.
+    // A replica writes its binary log before it commits, so its log does not tell which rows can be read.
     match text(row, "gtid_binlog_state").filter(|_| configured == Role::Primary) {
         Some(state) => {
             let logged = domains.with_history(&state).map_err(|problem| nonsense("gtid_binlog_state", problem))?;
@@ -76,7 +77,7 @@ fn position(configured: Role, role: Role, row: &QueryResult) -> Result<Option<Po
     .map(|domains| Some(Position::Domains(domains)))
 }
 
-/// What servers answered to the question, on the day this was written.
+/// Answers of servers to the question, on the day this was written.
 #[cfg(test)]
 mod tests {
     use sea_orm::DbBackend;
@@ -108,7 +109,7 @@ mod tests {
         ("gtid_slave_pos", None),
     ];
 
-    /// With `gtid_mode=OFF_PERMISSIVE`, with `OFF`, and with `ON` and `disable_log_bin`: all still had a set.
+    /// With `gtid_mode=OFF_PERMISSIVE`, with `OFF`, and with `ON` and `disable_log_bin`: all three still had a set.
     const MYSQL_WITHOUT_GTIDS: Columns<'_> = &[
         ("read_only", Some("0")),
         ("incarnation", Some("33500@vm:33500@1795321178")),
@@ -136,7 +137,7 @@ mod tests {
         ("gtid_slave_pos", Some("0-14256-1")),
     ];
 
-    /// With `skip_log_bin`.
+    /// A server with `skip_log_bin`.
     const MARIADB_WITHOUT_A_LOG: Columns<'_> = &[
         ("read_only", Some("OFF")),
         ("incarnation", Some("24578@vm:24578@1795321492")),
@@ -174,7 +175,7 @@ mod tests {
             (MARIADB_PRIMARY, Role::Primary, "14256@vm:14256@1795321492"),
             (MARIADB_REPLICA, Role::Replica, "24578@vm:24578@1795321492"),
         ] {
-            // Whatever the configuration thinks.
+            // The configured role changes nothing.
             for configured in [Role::Primary, Role::Replica] {
                 let answer = answer(configured, columns).await;
                 assert_eq!((answer.role, &*answer.incarnation), (role, incarnation));

@@ -7,13 +7,14 @@ use sea_orm::{DbErr, QueryResult};
 use super::{Answer, nonsense, text};
 use crate::topology::{Lsn, Position, Reported, Role, WalPosition};
 
-/// The system identifier names the cluster, the start time one life of one of its servers; an ordinary role
-/// may read both.
+/// The system identifier names the cluster, the start time one life of one of its servers; an ordinary role may
+/// read both.
 ///
-/// A primary says where the next record will be inserted, because with `synchronous_commit = off` what is
-/// written and flushed trails a commit. A replica says what it has replayed. The primary's timeline is that
-/// of the file it writes; a replica's is that of its receiver, which it tells only to members of
-/// `pg_read_all_stats`, else that of its last restart point, which can lag after a failover.
+/// A primary reports where the next record will be inserted, because with `synchronous_commit = off` the written
+/// and flushed positions trail a commit. A replica reports the position that it has replayed. The primary's
+/// timeline is that of the file it writes. A replica's timeline is that of its receiver, which the server tells
+/// only to members of `pg_read_all_stats`; for other roles it is that of the last restart point, which can lag
+/// after a failover.
 pub(super) const QUESTION: &str = "SELECT s.in_recovery::text AS in_recovery, \
      c.system_identifier::text AS system, \
      c.system_identifier::text || '@' || extract(epoch FROM pg_postmaster_start_time())::text AS incarnation, \
@@ -25,22 +26,22 @@ pub(super) const QUESTION: &str = "SELECT s.in_recovery::text AS in_recovery, \
      pg_size_bytes(current_setting('wal_segment_size'))::text AS segment_size \
      FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS s, pg_control_system() AS c";
 
-/// Without what servers do not know that only speak PostgreSQL's protocol.
+/// The question without the parts that servers do not know which only speak PostgreSQL's protocol.
 pub(super) const IDENTITY: &str = "SELECT pg_is_in_recovery()::text AS in_recovery, \
      (SELECT system_identifier FROM pg_control_system())::text || '@' || \
      extract(epoch FROM pg_postmaster_start_time())::text AS incarnation";
 
-/// Until the next restart, a promoted server says where the log of the primary before ended for it.
+/// Until its next restart, a promoted server tells where the log of the earlier primary ended for it.
 pub(super) const RECOVERY: &str = "SELECT pg_last_wal_replay_lsn()::text AS recovered_to";
 
-/// Every name of a function in every schema but the system's, with `r` if all functions of that name
-/// there only read, else `w`.
+/// Every name of a function in every schema but the system's, with `r` if all functions of that name in that schema
+/// only read, else `w`.
 ///
-/// An immutable or stable function cannot write by itself; it can call one that does, and the server
+/// An immutable or stable function cannot write by itself. Such a function can call one that writes; the server
 /// refuses that in a read-only session. It can also take an advisory lock, change a setting, run a text, or end
-/// another session, which no server refuses: one whose body speaks of a built-in that needs the primary counts as `w`,
-/// and so does one whose body names a function that counts as `w`. An aggregate is what its support functions are (its
-/// own mark says nothing). Names that a line cannot hold are left out, and unknown.
+/// another session, which no server refuses. So a function whose body names a built-in that needs the primary
+/// counts as `w`, and so does a function whose body names a function that counts as `w`. An aggregate counts as its
+/// support functions do (its own mark says nothing). Names that a line cannot hold are left out, and unknown.
 ///
 /// Compiling the question to machine code takes a hundred times as long as answering it, and is switched off.
 pub(super) const FUNCTIONS: &str = r"
@@ -93,7 +94,7 @@ pub(super) fn read_answer(configured: Role, row: &QueryResult) -> Result<Answer,
         _ => return Err(nonsense("in_recovery", "it is neither true nor false")),
     };
     let position = match (text(row, "system"), configured, role) {
-        // It was not asked; or it takes writes of its own, in a log of its own.
+        // The position was not asked for; or the server takes writes of its own, in a log of its own.
         (None, ..) | (_, Role::Replica, Role::Primary) => Reported::Nothing,
         (Some(system), ..) => position(&system, row)?.map_or(Reported::Unknown, |at| Reported::At(Arc::new(at))),
     };
@@ -112,7 +113,7 @@ fn position(system: &str, row: &QueryResult) -> Result<Option<Position>, DbErr> 
     })))
 }
 
-/// What PostgreSQL 15 answered to the question.
+/// Answers of PostgreSQL 15 to the question.
 #[cfg(test)]
 mod tests {
     use sea_orm::DbBackend;
@@ -152,9 +153,9 @@ mod tests {
         Reported::At(Arc::new(Position::Wal(WalPosition { system: 7_710_847_098_105_289_192, timeline, lsn })))
     }
 
-    /// Does `pattern`, made of literals, groups, `|`, `\m` and `\M`, match some beginning of `text`?
+    /// Whether `pattern`, made of literals, groups, `|`, `\m` and `\M`, matches some beginning of `text`.
     ///
-    /// The remaining pattern behind the alternatives and the ends of the matches go back.
+    /// Returns the remaining pattern behind the alternatives, and the ends of the matches.
     fn matches<'pattern>(mut pattern: &'pattern str, text: &str) -> (&'pattern str, Vec<usize>) {
         let (mut ends, mut now) = (Vec::new(), vec![0]);
         while let Some(first) = pattern.chars().next() {
@@ -188,7 +189,7 @@ mod tests {
     fn a_body_that_speaks_of_a_denied_built_in_counts_as_writing() {
         let pattern = FUNCTIONS.split_once("(?x)").and_then(|(_, rest)| rest.split_once('\'')).expect("a pattern").0;
         let speaks = |name: &str| {
-            // Only these need not begin a word.
+            // Only these parts need not begin a word.
             let anywhere = ["advisory", "dblink", "_xml"].iter().any(|part| name.contains(part));
             anywhere || !matches(pattern, name).1.is_empty()
         };
@@ -227,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_replica_that_takes_writes_of_its_own_has_no_position_of_its_primary() {
         assert_eq!(answer(Role::Replica, PRIMARY).await.position, Reported::Nothing);
-        // A primary that was demoted still has one; that it has the wrong role is another matter.
+        // A primary that was demoted still has a position; its wrong role is another matter.
         assert_eq!(answer(Role::Primary, REPLICA).await.position, at(1, "0/A36EC8"));
     }
 

@@ -8,11 +8,10 @@ use std::{
 
 use super::{PositionError, PositionOrder, excerpt, number};
 
-/// The last GTID of every domain, and what is known of the transactions before them.
+/// The last GTID of every domain, and the known part of the transactions before them.
 ///
-/// A sequence number belongs to the server that wrote it. After a failover the new primary counts
-/// on, so `0-2-110` may or may not have the lost primary's `0-1-107` before it; only the history
-/// tells.
+/// A sequence number belongs to the server that wrote it. After a failover the new primary counts on, so `0-2-110`
+/// may or may not have the lost primary's `0-1-107` before it; only the history tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DomainPositions {
     last: BTreeMap<u32, Last>,
@@ -34,8 +33,8 @@ impl DomainPositions {
         Ok(self)
     }
 
-    /// Adds to the history the transactions that a server had replicated before it was promoted. The binary log lacks
-    /// them where the server did not log what it replicated.
+    /// Adds to the history the transactions that a server had replicated before it was promoted. The binary log
+    /// lacks these transactions where the server did not log replicated transactions.
     pub(crate) fn with_replicated(mut self, text: &str) -> Result<Self, PositionError> {
         for (domain, last) in text.parse::<Self>()?.last {
             let sequence = self.history.entry((domain, last.server)).or_insert(last.sequence);
@@ -44,7 +43,7 @@ impl DomainPositions {
         Ok(self)
     }
 
-    /// Whether a server has written in both histories: so at least one transaction is in both.
+    /// Whether a server has written in both histories: then at least one transaction is in both.
     pub(super) fn shares_one_with(&self, other: &Self) -> bool {
         self.has_written_in(other) || other.has_written_in(self)
     }
@@ -56,7 +55,7 @@ impl DomainPositions {
         })
     }
 
-    /// The last GTIDs alone: all that a target needs.
+    /// The last GTIDs alone: a target needs no history.
     pub(crate) fn without_history(self) -> Self {
         Self { history: BTreeMap::new(), ..self }
     }
@@ -65,7 +64,7 @@ impl DomainPositions {
         self.last.is_empty()
     }
 
-    /// The worst of what `target` asks in each of its domains.
+    /// The worst order among the domains of `target`.
     pub(super) fn compared_to(&self, target: &Self) -> PositionOrder {
         let reaches = target.last.iter().map(|(domain, target)| self.reach_in(*domain, *target));
         reaches.max().unwrap_or(PositionOrder::Unrelated)
@@ -83,8 +82,8 @@ impl DomainPositions {
         }
     }
 
-    /// In each domain the later GTID; nothing when two servers wrote them, for the higher number
-    /// need not have the lower one before it. The history stays behind.
+    /// In each domain the later GTID; `None` when two servers wrote the two, for the higher number need not have
+    /// the lower one before it. The result has no history.
     pub(super) fn join(&self, other: &Self) -> Option<Self> {
         let mut last = self.last.clone();
         for (domain, theirs) in &other.last {
@@ -107,7 +106,7 @@ impl FromStr for DomainPositions {
     }
 }
 
-/// A list of GTIDs by what may be in it only once.
+/// A list of GTIDs in a map whose key may occur only once.
 fn once_each<K: Ord, V>(text: &str, by: impl Fn(u32, Last) -> (K, V)) -> Result<BTreeMap<K, V>, PositionError> {
     let mut all = BTreeMap::new();
     if text.trim_ascii().is_empty() {
@@ -130,7 +129,7 @@ fn gtid(item: &str) -> Option<(u32, Last)> {
 }
 
 impl fmt::Display for DomainPositions {
-    /// The last GTIDs; the history is not part of it.
+    /// The last GTIDs; the history is not printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (domain, Last { server, sequence })) in self.last.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "," })?;
@@ -204,7 +203,7 @@ mod tests {
         assert_eq!(last("0-2-107").compared_to(&target), PositionOrder::Unrelated);
         assert_eq!(with("0-2-110", "0-1-105,0-2-110").compared_to(&target), PositionOrder::Unrelated);
         assert_eq!(with("0-2-110", "1-1-107,0-2-110").compared_to(&target), PositionOrder::Unrelated);
-        // One domain is enough, whatever the others say.
+        // One domain is enough, whatever the other domains say.
         assert_eq!(last("0-2-110,1-1-1").compared_to(&last("0-1-107,1-1-5")), PositionOrder::Unrelated);
         assert_eq!(last("0-2-110,1-1-9").compared_to(&last("0-1-107,1-1-5")), PositionOrder::Unrelated);
         assert_eq!(last("0-1-107").join(&last("0-2-110")), None);
@@ -227,7 +226,7 @@ mod tests {
             prop_assert_eq!(reach, if at >= target { PositionOrder::Covers } else { PositionOrder::Behind });
         }
 
-        /// What the lost primary wrote after the failover is in no other log, however long.
+        /// The lost primary's writes after the failover are in no other log, however long.
         #[test]
         fn a_lost_tail_is_never_covered(
             shared in prop::collection::vec(1..4_u32, 0..6), lost in 1..6_usize,

@@ -1,8 +1,8 @@
-//! Why a text is no position.
+//! The reasons why a text is no position.
 
 use std::fmt;
 
-/// What was wrong with a text that should be a position, and the beginning of the wrong part.
+/// The mistake in a text that should be a position, and the beginning of the wrong part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PositionError {
     /// No log position of PostgreSQL.
@@ -39,7 +39,7 @@ impl fmt::Display for PositionError {
 
 impl std::error::Error for PositionError {}
 
-/// The beginning of `text`, fit for one line of a log whatever it holds.
+/// The beginning of `text`, made fit for one line of a log.
 pub(crate) fn excerpt(text: &str) -> String {
     const CHARS: usize = 24;
     match text.char_indices().nth(CHARS) {

@@ -19,10 +19,10 @@ pub(crate) fn wal_positions() -> impl Strategy<Value = WalPosition> {
         .prop_map(|(system, timeline, lsn)| WalPosition { system, timeline, lsn: Lsn(lsn) })
 }
 
-/// A server, a tag or none, and a range, both ends in it.
+/// A server, a tag or none, and a range that includes both ends.
 pub(crate) type Transactions = (u128, &'static str, u64, u64);
 
-/// In any order, overlapping and touching.
+/// Transactions in any order, overlapping and touching.
 pub(crate) fn transactions() -> impl Strategy<Value = Vec<Transactions>> {
     let uuid = prop_oneof![Just(0), Just(0x3e11_fa47_71ca_11e1_9e33_c80a_a942_9562), Just(u128::MAX)];
     let tag = prop_oneof![Just(""), Just(""), Just("a"), Just("b_2")];

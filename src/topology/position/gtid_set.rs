@@ -8,22 +8,22 @@ const MAX_TAG: usize = 32;
 
 /// Transactions by the server that made them, as `gtid_executed` of MySQL 5.7 to 9 lists them.
 ///
-/// Equal sets are equal values: ranges are sorted and neither touch nor overlap, and no source is
-/// without any. Its size and the time to read it grow with the text, never with the numbers in it.
+/// Equal sets are equal values: ranges are sorted and neither touch nor overlap, and every source has transactions.
+/// The size of the set and the time to read it grow with the text, never with the numbers in it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct GtidSet {
-    sources: BTreeMap<Source, Vec<Range>>,
+    sources: BTreeMap<TransactionSource, Vec<Range>>,
 }
 
-/// Who counted the transactions: since 8.3 a server counts those of each tag for themselves.
+/// The counter of the transactions: since 8.3 a server counts the transactions of each tag separately.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Source {
+struct TransactionSource {
     uuid: u128,
     /// In lower case; empty for transactions without a tag.
     tag: Box<str>,
 }
 
-/// From `first` to `last`, both in it. Neither is above `i64::MAX`.
+/// From `first` to `last`, both included. Neither is above `i64::MAX`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Range {
     first: u64,
@@ -54,8 +54,8 @@ impl GtidSet {
         })
     }
 
-    /// A set that lacks something can always get it, so two sets are never unrelated: even a
-    /// replica that has repeated nothing yet may hold transactions of its own.
+    /// A set that lacks a transaction can always get it, so two sets are never unrelated: even a replica that has
+    /// replayed nothing yet may hold transactions of its own.
     pub(super) fn compared_to(&self, target: &Self) -> PositionOrder {
         if self.covers(target) { PositionOrder::Covers } else { PositionOrder::Behind }
     }
@@ -71,7 +71,7 @@ impl GtidSet {
     }
 }
 
-/// Ranges of a set do not touch, so one of them must hold the whole of it.
+/// Ranges of a set do not touch, so one of them must contain the whole range.
 fn is_within(range: Range, ranges: &[Range]) -> bool {
     let candidate = ranges.partition_point(|candidate| candidate.last < range.first);
     ranges.get(candidate).is_some_and(|candidate| candidate.first <= range.first && range.last <= candidate.last)
@@ -114,7 +114,7 @@ impl GtidSet {
             let tag = items.next_if(|item| is_tag(item)).unwrap_or_default().to_ascii_lowercase().into();
             let first = items.next_if(|item| !is_tag(item));
             let first = first.ok_or_else(|| PositionError::NoTransactions(excerpt(part.trim_ascii())))?;
-            let ranges = self.sources.entry(Source { uuid, tag }).or_default();
+            let ranges = self.sources.entry(TransactionSource { uuid, tag }).or_default();
             ranges.push(range(first)?);
             while let Some(item) = items.next_if(|item| !is_tag(item)) {
                 ranges.push(range(item)?);
@@ -158,10 +158,10 @@ fn transaction(text: &str) -> Option<u64> {
 }
 
 impl fmt::Display for GtidSet {
-    /// As MySQL prints it, without the line ends.
+    /// The form that MySQL prints, without the line ends.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut printed = None;
-        for (Source { uuid, tag }, ranges) in &self.sources {
+        for (TransactionSource { uuid, tag }, ranges) in &self.sources {
             if printed != Some(uuid) {
                 f.write_str(if printed.is_some() { "," } else { "" })?;
                 write_uuid(f, *uuid)?;
@@ -269,7 +269,7 @@ mod tests {
 
     /// Every number of a set, one by one.
     fn members(set: &GtidSet) -> BTreeSet<(u128, String, u64)> {
-        let of_source = |(source, ranges): (&Source, &Vec<Range>)| {
+        let of_source = |(source, ranges): (&TransactionSource, &Vec<Range>)| {
             let source = source.clone();
             let numbers = ranges.clone().into_iter().flat_map(|Range { first, last }| first..=last);
             numbers.map(move |number| (source.uuid, source.tag.to_string(), number)).collect::<Vec<_>>()

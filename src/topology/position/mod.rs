@@ -1,7 +1,7 @@
-//! Where a server is in the history of its cluster.
+//! The position of a server in the history of its cluster.
 //!
 //! Positions are only partly ordered: two servers may each have what the other lacks, and after a
-//! failover a higher number can belong to another history. So nothing here is `Ord`.
+//! failover a higher number can belong to another history. So no type here is `Ord`.
 
 mod domains;
 mod error;
@@ -20,15 +20,15 @@ pub(crate) use wal::{Lsn, WalPosition};
 /// How far a server has come towards a position of the primary. Ordered from the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PositionOrder {
-    /// Everything up to the position is there.
+    /// The server has everything up to the position.
     Covers,
-    /// Something is missing, and may still arrive.
+    /// A part is missing, and may still arrive.
     Behind,
-    /// Nothing shows that both are of one history: waiting need not help.
+    /// Nothing shows that both positions are of one history: waiting need not help.
     Unrelated,
 }
 
-/// What a server has executed, in the words of its database.
+/// The transactions that a server has executed, in the terms of its database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     /// PostgreSQL.
@@ -42,7 +42,7 @@ pub(crate) enum Position {
 impl Position {
     /// How far a server at this position has come towards `target`.
     ///
-    /// An empty `target` is what a server without a binary log reports. It proves nothing, so it is
+    /// An empty `target` is the report of a server without a binary log. An empty position proves nothing, so it is
     /// unrelated to every position, itself included.
     pub(crate) fn compared_to(&self, target: &Self) -> PositionOrder {
         if target.is_empty() {
@@ -56,7 +56,7 @@ impl Position {
         }
     }
 
-    /// The bytes of log a server here has yet to repeat; only the log of one history is counted.
+    /// The bytes of log that a server at this position has yet to replay; only the log of one history is counted.
     pub(crate) fn bytes_behind(&self, target: &Self) -> Option<u64> {
         match (self, target) {
             (Self::Wal(at), Self::Wal(target)) => at.bytes_behind(*target),
@@ -64,7 +64,7 @@ impl Position {
         }
     }
 
-    /// The least position that covers both; `None` when no single position is known to.
+    /// The least position that covers both; `None` when no single position is known to cover both.
     pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Wal(one), Self::Wal(other)) => one.join(*other).map(Self::Wal),
@@ -74,8 +74,8 @@ impl Position {
         }
     }
 
-    /// Whether a server at this position belongs to another cluster than one at `other`. MySQL and MariaDB have no
-    /// name for a cluster: two servers of one share at least one transaction, once both have any.
+    /// Whether a server at this position belongs to another cluster than a server at `other`. MySQL and MariaDB
+    /// have no name for a cluster: two servers of one cluster share at least one transaction, once both have any.
     pub(crate) fn is_foreign_to(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Wal(at), Self::Wal(other)) => at.system != other.system,
@@ -90,8 +90,8 @@ impl Position {
         }
     }
 
-    /// Whether a server at this position has everything up to `target`; `None` where nothing tells. `recovered_to` is
-    /// where the server's last recovery ended, for a promoted PostgreSQL server.
+    /// Whether a server at this position has everything up to `target`; `None` where the positions do not tell.
+    /// `recovered_to` is the end of the server's last recovery, for a promoted PostgreSQL server.
     pub(crate) fn has(&self, target: &Self, recovered_to: Option<Lsn>) -> Option<bool> {
         if let (Self::Wal(at), Self::Wal(target)) = (self, target) {
             return at.has(*target, recovered_to);
@@ -106,8 +106,7 @@ impl Position {
         }
     }
 
-    /// Names the history that the position belongs to, for a message: in full where it has a name, else by its
-    /// beginning.
+    /// Names the history that the position belongs to, for a message: its full name, or else its beginning.
     pub(crate) fn history(&self) -> String {
         match self {
             Self::Wal(at) => format!("system {}", at.system),
@@ -236,7 +235,7 @@ mod tests {
             (set(""), set(&format!("{A}:1-9")), false),
             (set(&format!("{B}:1-5")), set(""), false),
             (domains("0-1-5", ""), domains("0-1-9", "0-1-9"), false),
-            // The primary has not said yet that it came so far; and it was promoted.
+            // The primary has not told yet that it came so far; and it was promoted.
             (domains("0-1-10", ""), domains("0-1-9", "0-1-9"), false),
             (domains("0-1-5", ""), domains("0-2-9", "0-1-7,0-2-9"), false),
             (domains("0-3-5", ""), domains("0-2-9", "0-1-7,0-2-9"), true),

@@ -1,15 +1,15 @@
-//! PostgreSQL: how much of the write-ahead log a server has.
+//! PostgreSQL: a position in the write-ahead log.
 
 use std::{fmt, str::FromStr};
 
 use super::{PositionError, PositionOrder, excerpt};
 
-/// What a page header takes at the start of a page.
+/// The length of a page header at the start of a page.
 const PAGE_HEADER: u64 = 24;
-/// What it takes at the start of a segment, where it also describes the file.
+/// The length of the header at the start of a segment, which also describes the file.
 const SEGMENT_HEADER: u64 = 40;
 
-/// A place in the log of one cluster.
+/// A position in the log of one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WalPosition {
     /// The system identifier, drawn when the cluster was made.
@@ -40,8 +40,9 @@ impl WalPosition {
         self.is_history_of(other).then(|| Self { lsn: self.lsn.max(other.lsn), ..self })
     }
 
-    /// Whether a server that takes writes here has everything up to `target`; `None` where nothing tells. A promoted
-    /// server has of the timelines before its own what it replayed in its last recovery.
+    /// Whether a server that takes writes at this position has everything up to `target`; `None` where the
+    /// positions do not tell. Of the timelines before its own, a promoted server has the part that it replayed in
+    /// its last recovery.
     pub(super) fn has(self, target: Self, recovered_to: Option<Lsn>) -> Option<bool> {
         if self.system != target.system || self.timeline < target.timeline || self.lsn < target.lsn {
             return Some(false);
@@ -173,10 +174,10 @@ mod tests {
         let normalised = |lsn| Lsn(lsn).normalised(BLOCK, SEGMENT).0;
         assert_eq!(normalised(SEGMENT + 3 * BLOCK + 24), SEGMENT + 3 * BLOCK);
         assert_eq!(normalised(5 * SEGMENT + 40), 5 * SEGMENT);
-        // Each header has its own length, and is not the other's.
+        // Each header has its own length; the other header's length is not stepped over.
         assert_eq!(normalised(5 * SEGMENT + 24), 5 * SEGMENT + 24);
         assert_eq!(normalised(SEGMENT + 3 * BLOCK + 40), SEGMENT + 3 * BLOCK + 40);
-        // A record ends elsewhere.
+        // A record ends elsewhere, so no header precedes these positions.
         for beside in [0, 8, 16, 23, 25, 32, 39, 41, 48] {
             assert_eq!(normalised(SEGMENT + BLOCK + beside), SEGMENT + BLOCK + beside);
             assert_eq!(normalised(SEGMENT + beside), SEGMENT + beside);

@@ -4,12 +4,12 @@ use std::fmt;
 
 pub(super) const CHECKSUM_LENGTH: usize = 7;
 
-/// Also takes what [`Base36`] does not write: a sign, capitals, zeros in front.
+/// Also accepts texts that [`Base36`] does not write: a sign, capitals, leading zeros.
 pub(super) fn base36(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 36).ok()
 }
 
-/// A number in digits and small letters: the same to those who do not tell letters' cases apart.
+/// A number in digits and small letters, so that readers that ignore the case of letters read the same number.
 pub(super) struct Base36(pub(super) u64);
 
 impl fmt::Display for Base36 {
@@ -29,10 +29,10 @@ impl fmt::Display for Base36 {
 
 /// The CRC-32 of a text.
 ///
-/// It sees every change of one character and every swap of two neighbours (a burst of up to 32
-/// bits), and misses one in four thousand million other accidents. A token that was cut short is
-/// seen by its length alone: it has one `~`, with this many characters after it. Against forging it
-/// does nothing, and nothing is to be gained by that (see `CausalToken`).
+/// The checksum detects every change of one character and every swap of two neighbours (a burst of up to 32 bits),
+/// and misses one in four thousand million other accidents. The length alone detects a token that was cut short: a
+/// token has one `~`, with this many characters after it. The checksum is no protection against forging; a forger
+/// gains nothing (see `CausalToken`).
 pub(super) fn checksum(body: &str) -> String {
     format!("{:0width$}", Base36(crc32(body.as_bytes()).into()), width = CHECKSUM_LENGTH)
 }

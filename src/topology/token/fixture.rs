@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{super::position::fixture::positions, CausalToken};
 
-/// Of every kind: also those that merging alone makes.
+/// Tokens of every kind, also of the kinds that only a merge makes.
 pub(super) fn tokens() -> impl Strategy<Value = CausalToken> {
     let millis = || prop_oneof![Just(0), 0..10_u64, Just(u64::MAX)].prop_map(Duration::from_millis);
     let one = (prop::option::of(positions()), millis(), millis())

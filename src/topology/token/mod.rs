@@ -1,4 +1,4 @@
-//! What one process tells another about a session's writes.
+//! The token that tells another process of a session's writes.
 
 mod digits;
 #[cfg(test)]
@@ -9,8 +9,8 @@ use std::{fmt, time::Duration};
 
 use super::position::Position;
 
-/// What a session must see after its writes, as a short text for a header or a cookie: the next
-/// request then reads them, whichever process serves it.
+/// The floor of a session after its writes, as a short text for a header or a cookie: the next request then reads
+/// the writes, whichever process serves it.
 ///
 /// `Display` and `FromStr` convert to the text and back, and serde uses the same text:
 ///
@@ -18,14 +18,14 @@ use super::position::Position;
 /// 1w0.0.1l606bayd1sbc.1.18sh0nk8~0u41a4u
 /// ```
 ///
-/// It has letters, digits, `.`, `-`, `_`, `:` and `~` only, so it needs no quoting in a header, in a
-/// cookie or in the query of a URL. It is about 40 characters for PostgreSQL; for MySQL and MariaDB
-/// it grows with the servers that have ever been the primary, up to 8 KiB. What is inside may change
-/// with a new version of this crate, which then names itself in the first character.
+/// The text has letters, digits, `.`, `-`, `_`, `:` and `~` only, so it needs no quoting in a header, in a cookie
+/// or in the query of a URL. Its length is about 40 characters for PostgreSQL; for MySQL and MariaDB the length
+/// grows with the servers that have ever been the primary, up to 8 KiB. The format may change with a new version of
+/// this crate; the first character names the version.
 ///
-/// A checksum refuses a text that was cut short or mistyped. It is no signature: a client can make
-/// up a token. One that asks for too much sends that client's reads to the primary, one that asks
-/// for too little lets it read old rows; it gives no access to anything.
+/// A checksum refuses a text that was cut short or mistyped. The checksum is no signature: a client can make up a
+/// token. A token that asks for too much sends that client's reads to the primary, and a token that asks for too
+/// little lets the client read old rows; no token gives access to anything.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CausalToken {
     target: Target,
@@ -33,22 +33,22 @@ pub struct CausalToken {
     sticks_for: Duration,
 }
 
-/// What shows that a node has the session's writes.
+/// The proof that a node has the session's writes.
 #[derive(Clone, PartialEq, Eq)]
 enum Target {
     /// Time alone.
     Time,
-    /// A position that it covers. Never an empty one.
+    /// A position that the node covers. Never an empty one.
     Position(Position),
-    /// Nothing: there is no one position that a replica could cover.
+    /// No proof: no one position exists that a replica could cover.
     Primary,
 }
 
 impl CausalToken {
     /// The token of a session.
     ///
-    /// * `position`: where the primary was after the writes; `None`, or an empty set, where
-    ///   positions are not known.
+    /// * `position`: the primary's position after the writes; `None`, or an empty set, where positions are not
+    ///   known.
     /// * `open_for`: how long a write of unknown outcome may still happen.
     /// * `sticks_for`: how long the session stays away from replicas without known positions.
     ///
@@ -65,7 +65,7 @@ impl CausalToken {
         Self { target, open_for: round_up(open_for), sticks_for: round_up(sticks_for) }.that_fits()
     }
 
-    /// What is told where nothing better can be: whatever there is, the primary has it.
+    /// The token for a session whose floor cannot be told: the primary has every write.
     #[cfg(feature = "tower")]
     pub(crate) fn for_the_primary() -> Self {
         Self { target: Target::Primary, open_for: Duration::ZERO, sticks_for: Duration::ZERO }
@@ -96,8 +96,7 @@ impl CausalToken {
         self.sticks_for
     }
 
-    /// The least token that asks for at least what both ask: of two sessions' writes, the reader
-    /// sees all.
+    /// The least token that includes both: the reader sees the writes of both sessions.
     ///
     /// Where no one position stands for both (other clusters, a promotion between them, a text that
     /// would be too long), the merged token asks for the primary.
@@ -118,8 +117,8 @@ impl CausalToken {
         merged.that_fits()
     }
 
-    /// A write without a position, held to the side of one with: when it has happened for sure is
-    /// all that is known of it, as with a write of unknown outcome.
+    /// How long a token without a position is open, beside one with a position: like a write of unknown outcome,
+    /// its write has happened for sure only after that time.
     fn open_towards(&self, target: &Target) -> Duration {
         if self.target == Target::Time && *target != Target::Time {
             self.open_for.max(self.sticks_for)
@@ -133,7 +132,7 @@ impl CausalToken {
     }
 }
 
-/// Up to the next millisecond, and to no more of them than the text can hold.
+/// Rounds up to the next millisecond, at most to the largest number that the text can hold.
 fn round_up(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
@@ -243,7 +242,7 @@ mod tests {
             let (merged, after) = (a.merge(&b), Duration::from_millis(after));
             let both = is_fit(&a, at.as_ref(), after) && is_fit(&b, at.as_ref(), after);
             if merged.is_primary_only() {
-                // Then no position is fit for both; a replica without positions might have been.
+                // Then no position is fit for both tokens; a replica without positions might have been.
                 prop_assert!(at.is_none() || !both);
             } else {
                 prop_assert_eq!(is_fit(&merged, at.as_ref(), after), both);

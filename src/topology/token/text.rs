@@ -6,8 +6,8 @@
 //!   base 36; lists of GTIDs are as their server prints them, with `.` where it has a comma.
 //! * The checksum of all before the `~` has seven characters.
 //!
-//! A token has one text: what differs from how it would be written is refused, so two texts are
-//! equal exactly when their tokens are.
+//! A token has exactly one text: a text that differs from the token's own is refused, so two texts are equal
+//! exactly when their tokens are.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -21,24 +21,24 @@ use super::{
     digits::{Base36, CHECKSUM_LENGTH, base36, checksum},
 };
 
-/// Longer than this is no token: what servers and proxies take for all headers together.
+/// A longer text is no token: servers and proxies take this length for all headers together.
 const MAX_LENGTH: usize = 8 * 1024;
 const VERSION: char = '1';
 
 /// Why a text is no causal token of this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TokenError {
-    /// It has this many bytes.
+    /// The text has this many bytes.
     TooLong(usize),
-    /// It does not begin as a token; this is its beginning.
+    /// The text does not begin as a token; this is its beginning.
     NotAToken(String),
     /// Another version of this crate wrote it.
     Version(char),
-    /// Its end is missing.
+    /// The end of the text is missing.
     Incomplete,
     /// The checksum is that of another text.
     Checksum,
-    /// It says something that no token says.
+    /// The text has a content that no token has.
     Content,
 }
 
@@ -92,7 +92,7 @@ fn read(text: &str) -> Result<CausalToken, TokenError> {
     if found != checksum(body) {
         return Err(TokenError::Checksum);
     }
-    // Numbers may be written in several ways, sets in any order: one of them is a token.
+    // Numbers may be written in several ways, sets in any order: only one of these texts is a token.
     parse(body).filter(|token| self::body(token) == body).ok_or(TokenError::Content)
 }
 
@@ -101,7 +101,7 @@ pub(super) fn fits(token: &CausalToken) -> bool {
     body(token).len() + 1 + CHECKSUM_LENGTH <= MAX_LENGTH
 }
 
-/// All but the checksum.
+/// The text without the checksum.
 fn body(token: &CausalToken) -> String {
     let (open, sticks) = (millis(token.open_for), millis(token.sticks_for));
     let times = format!("{open}.{sticks}");
@@ -117,7 +117,7 @@ fn body(token: &CausalToken) -> String {
     }
 }
 
-/// The inverse of [`body`], which also takes other ways to write the same.
+/// The inverse of [`body`], which also accepts other ways to write the same token.
 fn parse(body: &str) -> Option<CausalToken> {
     let mut parts = body.get(2..)?.splitn(3, '.');
     let (open_for, sticks_for) = (parts.next().and_then(time)?, parts.next().and_then(time)?);
@@ -180,7 +180,7 @@ mod tests {
         read(text)
     }
 
-    /// A text with a checksum that is right.
+    /// A text with the right checksum.
     fn sealed(body: &str) -> String {
         format!("{body}~{}", checksum(body))
     }
@@ -218,7 +218,7 @@ mod tests {
             let open_for = Duration::from_millis(36_u64.pow(open_digits - 1));
             CausalToken::new(Some(Position::GtidSet(set)), open_for, Duration::ZERO)
         };
-        // So many that the digits of the time decide.
+        // With so many transactions that the digits of the time decide.
         let counts: Vec<_> = (1..4000).collect();
         let is_shorter = |token: &CausalToken| !token.is_primary_only() && token.to_string().len() <= MAX_LENGTH - 8;
         let most = counts[counts.partition_point(|holes| is_shorter(&token(*holes, 1)))];

@@ -28,12 +28,12 @@ use super::{
     script::Script,
 };
 
-/// The fake server. Everything that changes is in [`State`].
+/// The fake server. All changing state is in [`State`].
 pub(super) struct Server {
     name: Arc<str>,
     backend: DbBackend,
     state: Mutex<State>,
-    /// Wakes whoever waits for the journal to grow.
+    /// Wakes the tasks that wait for the journal to grow.
     grown: Notify,
 }
 
@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// Writes a step into the journal and does what the script says.
+    /// Writes a step into the journal and acts as the script says.
     async fn pass(&self, step: Step, sql: &str, transaction: Option<u64>) -> Result<(), DbErr> {
         let (running, behaviour) = {
             let mut state = self.state();
@@ -185,7 +185,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A step that has begun; says in the journal how it ended.
+/// A step that has begun; records in the journal how the step ended.
 struct Running<'a> {
     server: &'a Server,
     entry: EntryId,
@@ -204,14 +204,14 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A stream of rows on its way.
+/// A stream of rows that is being sent.
 struct Sending {
     server: Arc<Server>,
     sql: String,
     transaction: Option<u64>,
-    /// Of a statement that writes.
+    /// The progress of a statement that writes.
     write: Option<WriteProgress>,
-    /// What is left to send; `None` before the first row.
+    /// The rows that are left to send; `None` before the first row.
     rows: Option<std::vec::IntoIter<QueryResult>>,
 }
 
@@ -236,7 +236,7 @@ impl Sending {
         };
         match sent.await {
             Ok(row) => row.map(|row| (Ok(row), self)),
-            // As with sqlx, nothing comes after an error.
+            // As with sqlx, a stream yields nothing after an error.
             Err(error) => {
                 self.rows = Some(Vec::new().into_iter());
                 Some((Err(error), self))
@@ -365,7 +365,7 @@ struct Transaction {
 }
 
 impl Transaction {
-    /// From here on, nobody rolls it back but the server.
+    /// From here on only the server rolls the transaction back.
     async fn end(mut self, step: Step, sql: &str) -> Result<(), DbErr> {
         self.is_open = false;
         let server = Arc::clone(&self.server);

@@ -15,7 +15,7 @@ pub fn reset() -> DbErr {
     DbErr::Query(io(ErrorKind::ConnectionReset))
 }
 
-/// Nothing listens there: not executed.
+/// No process listens at the address: not executed.
 pub fn refused() -> DbErr {
     DbErr::Conn(io(ErrorKind::ConnectionRefused))
 }
@@ -30,8 +30,8 @@ pub fn pool_closed() -> DbErr {
     DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
 }
 
-/// The server answered with an error of this code. It is not the error type of a real driver, so
-/// the codes that say something about the server itself (57P01, …) are read as any other.
+/// The server answered with an error of this code. The error type is not that of a real driver, so the codes that
+/// say something about the server itself (57P01, …) are read as any other.
 pub fn server(code: &'static str) -> DbErr {
     let error = sqlx::Error::Database(Box::new(ServerError { code }));
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(error)))

@@ -1,4 +1,4 @@
-//! What a node was asked, and how it ended.
+//! The steps that a node was asked for, and their outcomes.
 
 use tokio::time::Instant;
 
@@ -7,28 +7,28 @@ use super::Step;
 /// One step that was begun.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// When, by tokio's clock.
+    /// The instant of the start, by tokio's clock.
     pub at: Instant,
-    /// What was asked.
+    /// The step.
     pub step: Step,
-    /// The text, where there is one.
+    /// The text, if the step has one.
     pub sql: String,
-    /// The number of the transaction it belongs to; the transactions of a node count from 1.
+    /// The number of the step's transaction; the transactions of a node count from 1.
     pub transaction: Option<u64>,
-    /// How it ended.
+    /// The outcome of the step.
     pub outcome: Outcome,
 }
 
-/// How a step ended.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has not.
+    /// The step has not ended.
     Running,
-    /// It succeeded.
+    /// The step succeeded.
     Done,
-    /// It failed, as it was told to.
+    /// The step failed, as the script says.
     Failed,
-    /// The future was dropped, or panicked: a real server may have done it or not.
+    /// The future was dropped, or panicked: a real server may have executed the step or not.
     Dropped,
 }
 

@@ -1,5 +1,5 @@
-//! Servers that do what a test tells them: for faults that no real server can be asked for, under
-//! tokio's paused clock.
+//! Servers that behave as a test tells them: for faults that no real server can be asked for, under tokio's paused
+//! clock.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -40,24 +40,24 @@ pub use journal::{Entry, Outcome};
 use position::Position;
 pub use script::{Behaviour, Step};
 
-/// How long tests wait for something that has to happen.
+/// How long tests wait for an event that has to happen.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The columns of one row that a node answers with.
+/// The columns of one row in a node's answers.
 pub type Row = BTreeMap<String, Value>;
 
-/// A server with a name that answers every query with its rows, by default one that has its name
-/// in the column `node`.
+/// A server with a name that answers every query with its rows, by default one row with the node's name in the
+/// column `node`.
 ///
-/// Every [`Step`] does as its [`Behaviour`] says, and stands in the [journal](Self::journal). All
-/// state is in one place behind one lock that is never held across an `.await`; time is tokio's.
-/// One node is both pools of a member, so the journal cannot tell them apart.
+/// Every [`Step`] behaves as its [`Behaviour`] says, and is recorded in the [journal](Self::journal). All state is
+/// in one place behind one lock that is never held across an `.await`; time is tokio's. One node is both pools of a
+/// member, so the journal cannot tell them apart.
 pub struct ScriptedNode {
     server: Arc<Server>,
 }
 
 impl ScriptedNode {
-    /// A node of the given dialect that says it has this role.
+    /// A node of the given dialect that reports this role.
     pub fn new(name: &str, role: Role, backend: DbBackend) -> Arc<Self> {
         Arc::new(Self { server: Arc::new(Server::new(name, role, backend)) })
     }
@@ -82,30 +82,30 @@ impl ScriptedNode {
         NodeConfig::from_driver(Arc::<Self>::clone(self)).name(self.server.name())
     }
 
-    /// What the step does from now on. What waits in it already goes on waiting.
+    /// Sets the behaviour of a step from now on. Operations that wait in the step already go on waiting.
     pub fn on(&self, step: Step, behaviour: Behaviour) {
         self.server.state().script.stand(step, behaviour);
     }
 
-    /// What the step does the next time only; several calls queue up.
+    /// Sets the behaviour of the step's next run only; several calls queue up.
     pub fn once(&self, step: Step, behaviour: Behaviour) {
         self.server.state().script.queue(step, behaviour);
     }
 
-    /// What every step does from now on.
+    /// Sets the behaviour of every step from now on.
     pub fn on_all(&self, behaviour: &Behaviour) {
         for step in Step::ALL {
             self.on(step, behaviour.clone());
         }
     }
 
-    /// Nothing listens any more: every step is refused, and probe connections are broken.
+    /// Closes the node's port: every step is refused, and probe connections are broken.
     pub fn kill(&self) {
         self.on_all(&Behaviour::Fail(fault::refused()));
         self.server.state().begin_another_life();
     }
 
-    /// Alive, and silent.
+    /// Lets the node live, and answer nothing.
     pub fn freeze(&self) {
         self.on_all(&Behaviour::Never);
     }
@@ -130,7 +130,7 @@ impl ScriptedNode {
 
     /// The position in a write-ahead log that a PostgreSQL node tells probes from now on: its system identifier,
     /// its timeline, and an LSN as the server writes it (`0/306EE20`). Pages of 8 KiB, segments of 16 MiB. By
-    /// default, and after [`set_no_position`](Self::set_no_position), a node says nothing of positions.
+    /// default, and after [`set_no_position`](Self::set_no_position), a node reports no position.
     pub fn set_wal(&self, system: u64, timeline: u32, lsn: &str) {
         self.server.state().position = Position::wal(system, timeline, lsn);
     }
@@ -140,13 +140,13 @@ impl ScriptedNode {
         self.server.state().position = Position::gtid_set(set);
     }
 
-    /// What a MariaDB node tells probes of its transactions from now on: the variables `gtid_binlog_pos`,
+    /// The positions that a MariaDB node reports to probes from now on: the variables `gtid_binlog_pos`,
     /// `gtid_binlog_state` and `gtid_slave_pos`.
     pub fn set_gtid_positions(&self, binlog_pos: &str, binlog_state: &str, replayed: &str) {
         self.server.state().position = Position::gtid_domains(binlog_pos, binlog_state, replayed);
     }
 
-    /// The node says nothing of positions any more.
+    /// The node reports no position any more.
     pub fn set_no_position(&self) {
         self.server.state().position = Position::default();
     }
@@ -164,13 +164,12 @@ impl ScriptedNode {
         self.server.state().functions = functions.iter().map(line).collect();
     }
 
-    /// The number of sessions each pool says it opens at the most; read when the node is
-    /// connected. Default: unknown.
+    /// The largest number of sessions that each pool reports; read when the node is connected. Default: unknown.
     pub fn set_max_connections(&self, connections: u32) {
         self.server.state().max_connections = Some(connections);
     }
 
-    /// Everything that was begun since the last [`forget`](Self::forget), oldest first.
+    /// Every step that was begun since the last [`forget`](Self::forget), oldest first.
     pub fn journal(&self) -> Vec<Entry> {
         self.server.state().journal.entries().to_vec()
     }
@@ -192,20 +191,20 @@ impl ScriptedNode {
         sent.map(|entry| entry.sql.clone()).collect()
     }
 
-    /// How many steps run now.
+    /// The number of steps that run now.
     pub fn running(&self) -> usize {
         let state = self.server.state();
         state.journal.entries().iter().filter(|entry| entry.outcome == Outcome::Running).count()
     }
 
-    /// Waits until a step was begun this many times since the last [`forget`](Self::forget). Under
-    /// a paused clock this lets the time pass that it takes.
+    /// Waits until a step was begun this many times since the last [`forget`](Self::forget). Under a paused clock
+    /// this advances the time until then.
     ///
     /// # Panics
     /// After ten minutes of tokio's clock, so that a test fails and does not hang.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Dropping the future changes nothing.
     pub async fn reached(&self, step: Step, times: usize) {
         let reached = self.server.wait_until(|| self.count(step) >= times);
         if tokio::time::timeout(PATIENCE, reached).await.is_err() {

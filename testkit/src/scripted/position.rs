@@ -1,4 +1,4 @@
-//! What a node says of its position when a prober asks.
+//! The position that a node reports to the prober's question.
 
 use super::Row;
 

@@ -1,4 +1,4 @@
-//! The answers of nodes that are no servers. Only SeaORM can make them, and its mock makes any.
+//! The answers of nodes without a server. Only SeaORM can make such answers, and its mock makes any.
 
 use futures_util::FutureExt;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, MockDatabase, MockExecResult, QueryResult, Statement};
@@ -12,7 +12,7 @@ pub(crate) fn queried(backend: DbBackend, row: Row) -> Result<QueryResult, DbErr
     Ok(answer.expect("a mock answers at once")?.expect("one row was put in"))
 }
 
-/// A statement changed one row.
+/// The answer to a statement that changed one row.
 pub(crate) fn executed(backend: DbBackend) -> Result<ExecResult, DbErr> {
     let result = MockExecResult { last_insert_id: 1, rows_affected: 1 };
     let mock = MockDatabase::new(backend).append_exec_results([result]).into_connection();

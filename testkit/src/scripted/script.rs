@@ -1,4 +1,4 @@
-//! What a node is told to do.
+//! The script of a node: the behaviour of each step.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,7 +7,7 @@ use std::{
 
 use sea_orm::DbErr;
 
-/// One thing that is asked of a node.
+/// One step that a node is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// A statement for its effect, prepared or as text.
@@ -41,7 +41,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them.
+    /// All steps.
     pub const ALL: [Self; 14] = [
         Self::Execute,
         Self::QueryOne,
@@ -65,7 +65,7 @@ impl Step {
     }
 }
 
-/// What a step does.
+/// The behaviour of a step.
 #[derive(Clone, Debug, Default)]
 pub enum Behaviour {
     /// Succeeds at once.

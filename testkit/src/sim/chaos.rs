@@ -1,4 +1,4 @@
-//! What a test lets befall the servers of a cluster.
+//! The troubles that a test gives the servers of a cluster.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use super::{
     state::State,
 };
 
-/// Which operations may fail, judging by what befell the servers while they ran.
+/// The operations that may fail, judging by the servers' troubles while they ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weather {
-    /// Something befell the primary.
+    /// Whether the primary had a trouble.
     pub on_primary: bool,
-    /// How often something befell a server.
+    /// The number of troubles of any server.
     pub troubles: usize,
 }
 
-/// How a replica is started again.
+/// The ways in which a replica is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// The server, which is another incarnation from then on.
+    /// The server restarts and has another incarnation from then on.
     Server,
-    /// Its processes only: it keeps its name, and yet goes back in time.
+    /// Only the processes of the server restart: its incarnation stays, and yet it goes back in time.
     Processes,
 }
 
 impl Cluster {
-    /// Does something to a server, and has everybody look again who waits for one.
+    /// Changes a server, and wakes every task that waits for a change.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let changed = change(&mut self.shared.state());
         self.shared.changed.notify_waiters();
@@ -46,10 +46,10 @@ impl Cluster {
         self.shared.state().addresses.iter().map(|address| address.name.clone()).collect()
     }
 
-    /// How many servers stand behind an address.
+    /// The number of servers behind an address.
     ///
     /// # Panics
-    /// When there is no such address.
+    /// The cluster has no such address.
     pub fn faces(&self, address: &str) -> usize {
         let state = self.shared.state();
         state.addresses[state.address(address)].servers.len()
@@ -58,7 +58,7 @@ impl Cluster {
     /// The address of the server with a number, as reads return it.
     ///
     /// # Panics
-    /// When no server has this number.
+    /// No server has this number.
     pub fn address_of(&self, number: i64) -> String {
         let state = self.shared.state();
         let is_it = |server: &usize| i64::from(state.servers[*server].number) == number;
@@ -75,7 +75,7 @@ impl Cluster {
         self.address_of(number)
     }
 
-    /// From now on a replica takes from, and up to, so many milliseconds to replay a record.
+    /// Sets the time, between `from` and `to` milliseconds, that a replica takes to replay a record from now on.
     pub fn set_delay(&self, address: &str, from: u64, to: u64) {
         let server = self.server(address);
         self.change(|state| {
@@ -85,7 +85,7 @@ impl Cluster {
         });
     }
 
-    /// A replica replays nothing for a while.
+    /// Pauses a replica's replay for a while.
     pub fn pause_replay(&self, address: &str, duration: Duration) {
         let server = self.server(address);
         self.change(|state| {
@@ -95,7 +95,7 @@ impl Cluster {
         });
     }
 
-    /// The primary writes something that belongs to no commit.
+    /// Lets the primary write a record that belongs to no commit.
     pub fn leave_tail(&self) {
         self.change(|state| {
             let primary = state.primary();
@@ -105,7 +105,7 @@ impl Cluster {
         });
     }
 
-    /// A server is alive, and silent, until it is [thawed](Self::thaw).
+    /// Freezes a server, which lives and answers nothing until it is [thawed](Self::thaw).
     pub fn freeze(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -115,7 +115,7 @@ impl Cluster {
         });
     }
 
-    /// A frozen server goes on.
+    /// Lets a frozen server go on.
     pub fn thaw(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -129,7 +129,7 @@ impl Cluster {
         });
     }
 
-    /// Every connection to a server breaks, and it does not care.
+    /// Breaks every connection to a server, which keeps running.
     pub fn cut(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -139,7 +139,7 @@ impl Cluster {
         });
     }
 
-    /// A replica is started again, and goes back in time for a while.
+    /// Restarts a replica, which goes back in time for a while.
     pub fn restart_replica(&self, address: &str, how: Restart) {
         let server = self.server(address);
         self.change(|state| {
@@ -148,7 +148,7 @@ impl Cluster {
         });
     }
 
-    /// A server goes down. What a primary has not flushed is lost.
+    /// Stops a server. Records that a primary has not flushed are lost.
     pub fn stop(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -158,7 +158,7 @@ impl Cluster {
         });
     }
 
-    /// A stopped server comes back as another incarnation, in the role it had.
+    /// Starts a stopped server as another incarnation, in its former role.
     pub fn start(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -168,9 +168,9 @@ impl Cluster {
         });
     }
 
-    /// A replica becomes the primary, on a timeline of its own: what it has not replayed is lost. The
-    /// primary there was has to be stopped. Until [`failover_is_over`](Self::failover_is_over), the
-    /// primary counts as in trouble.
+    /// Makes a replica the primary, on a timeline of its own: records that it has not replayed are lost. The former
+    /// primary has to be stopped. Until [`failover_is_over`](Self::failover_is_over), the primary counts as in
+    /// trouble.
     pub fn promote(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -179,13 +179,13 @@ impl Cluster {
         });
     }
 
-    /// Everybody knows the new primary.
+    /// Declares that every process knows the new primary.
     pub fn failover_is_over(&self) {
         self.change(State::end_troubles_of_primaries);
     }
 
-    /// A replica goes on with the log of the present primary; when it has something that the primary has
-    /// not, it is started again without it.
+    /// Lets a replica go on with the log of the present primary. A replica with records that the primary lacks is
+    /// started again without them.
     pub fn follow(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -194,7 +194,7 @@ impl Cluster {
         });
     }
 
-    /// A stopped server, a former primary for example, comes back as a replica.
+    /// Lets a stopped server, for example a former primary, come back as a replica.
     pub fn rejoin(&self, address: &str) {
         let server = self.server(address);
         self.change(|state| {
@@ -221,7 +221,7 @@ impl Cluster {
         server.process == Process::Running && server.timeline == timeline
     }
 
-    /// Every frozen server goes on, and replay is fast everywhere.
+    /// Thaws every frozen server, and makes replay fast everywhere.
     pub fn calm(&self) {
         for address in self.addresses() {
             self.thaw(&address);
@@ -229,7 +229,7 @@ impl Cluster {
         self.change(State::calm);
     }
 
-    /// Whether, since `from`, a server at an address went back in time without saying so.
+    /// Whether, since `from`, a server at an address went back in time and kept its incarnation.
     pub fn went_back_silently(&self, address: &str, from: Instant) -> bool {
         let state = self.shared.state();
         let servers = &state.addresses[state.address(address)].servers;
@@ -239,7 +239,7 @@ impl Cluster {
             .any(|trouble| trouble.goes_back && trouble.from >= from && servers.contains(&trouble.server))
     }
 
-    /// What befell servers between two instants, or lasts until then.
+    /// The troubles of servers between two instants, or that last until then.
     pub fn weather(&self, from: Instant, to: Instant) -> Weather {
         let state = self.shared.state();
         let between = state

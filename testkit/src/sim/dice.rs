@@ -1,4 +1,4 @@
-//! Chance, all of it from one seed.
+//! The random numbers of a simulation, all from one seed.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Dice {
         &of[self.index(of.len())]
     }
 
-    /// The place of one of `len` things.
+    /// The index of one of `len` items.
     ///
     /// # Panics
     /// When there are none.

@@ -1,4 +1,4 @@
-//! The log of a cluster: what was written where, and how servers name a place in it.
+//! The log of a cluster: its records, and the positions that servers report.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// How the log is cut into pages, each of which begins with a header that is nobody's record.
+/// The division of the log into pages, each of which begins with a header that is no record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) block: u64,
@@ -32,7 +32,7 @@ impl Layout {
         Self { block, segment: *dice.pick(&[1 << 20, 16 << 20]) }
     }
 
-    /// Where the next record begins after one that ended at `end`: what a primary calls its insert position.
+    /// The position where the next record begins after a record that ended at `end`: a primary's insert position.
     pub(super) fn insert_position(self, end: Lsn) -> Lsn {
         Lsn(match end.0 {
             end if end % self.segment == 0 => end + Self::SEGMENT_HEADER,
@@ -41,7 +41,7 @@ impl Layout {
         })
     }
 
-    /// Where a record ends that begins after `end`: now and then exactly at the end of a page.
+    /// The end of a record that begins after `end`: now and then exactly at the end of a page.
     fn next_end(self, end: Lsn, dice: &mut Dice) -> Lsn {
         let begin = self.insert_position(end).0;
         let page_end = (begin / self.block + 1) * self.block;
@@ -63,12 +63,12 @@ impl Lsn {
     }
 }
 
-/// What a record is about.
+/// The content of a record.
 #[derive(Clone, Debug)]
 pub(super) enum What {
     /// A transaction became visible.
     Commit(Vec<(usize, WriteId)>),
-    /// Something of a transaction that is still open, or that nobody sees.
+    /// A part of an open transaction, or a change that no read sees.
     Other,
 }
 
@@ -83,25 +83,25 @@ pub(super) struct Gtid {
     pub(super) of_domain: u64,
 }
 
-/// One entry of the log.
+/// One record of the log.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     /// Different for every record of every timeline.
     id: u64,
     pub(super) end: Lsn,
     pub(super) what: What,
-    /// Before that it is in the primary's memory only: no replica has it, and a crash loses it.
+    /// Before this instant the record is in the primary's memory only: no replica has it, and a crash loses it.
     pub(super) flushed_at: Instant,
     pub(super) gtid: Option<Gtid>,
 }
 
-/// Everything that happened from the point of view of one primary, its predecessors' part included.
+/// The history as one primary has it, its predecessors' part included.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     pub(super) number: u32,
     /// The server whose GTIDs new commits get.
     pub(super) origin: u32,
-    /// Where the log begins.
+    /// The begin of the log.
     pub(super) base: Lsn,
     pub(super) records: Vec<Record>,
 }
@@ -111,12 +111,12 @@ impl Timeline {
         Self { number: 1, origin, base, records: Vec::new() }
     }
 
-    /// A primary goes on after the first `applied` records of this one.
+    /// The timeline of a primary that goes on after the first `applied` records of this one.
     pub(super) fn fork(&self, applied: usize, number: u32, origin: u32) -> Self {
         Self { number, origin, base: self.base, records: self.records[..applied].to_vec() }
     }
 
-    /// Where the first `applied` records end.
+    /// The end of the first `applied` records.
     pub(super) fn end(&self, applied: usize) -> Lsn {
         applied.checked_sub(1).map_or(self.base, |last| self.records[last].end)
     }
@@ -144,7 +144,7 @@ impl Timeline {
         Gtid { origin: self.origin, of_origin: of_origin + 1, of_domain: of_domain + 1 }
     }
 
-    /// Takes back what a crash at `now` loses; says which records remain.
+    /// Removes the records that a crash at `now` loses; returns how many remain.
     pub(super) fn crash(&mut self, now: Instant) -> usize {
         let kept = self.records.iter().position(|record| record.flushed_at > now).unwrap_or(self.records.len());
         self.records.truncate(kept);

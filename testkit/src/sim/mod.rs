@@ -1,11 +1,10 @@
 //! A cluster that exists only as a model, for simulations under tokio's paused clock: one primary and
 //! replicas with delays, pauses, crashes and promotions, behind drivers that the real resolver runs on.
 //!
-//! Everything follows from one seed. What a statement sees is what its server has replayed in the
-//! instant at which the statement runs there, which lies somewhere between its being sent and its
-//! answer; a commit happens somewhere between the COMMIT and its acknowledgement, or, when nobody waits
-//! for it any more, later or never. The model knows of every write when it was committed and whether it
-//! was lost, so that a test can say of every answer whether it may be.
+//! Everything follows from one seed. A statement sees the records that its server has replayed in the instant at
+//! which the statement runs, which lies somewhere between sending the statement and its answer. A commit happens
+//! somewhere between the COMMIT and its acknowledgement, or later or never when its caller has stopped waiting. The
+//! model knows of every write when it was committed and whether it was lost, so that a test can judge every answer.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -50,21 +49,21 @@ pub use pool::Process;
 pub use position::Dialect;
 use state::State;
 
-/// How many keys the one table has.
+/// The number of keys in the one table.
 pub const KEYS: usize = 3;
 
-/// The longest time after which a write that nobody waits for can still be committed.
+/// The longest time after which a write whose caller has stopped waiting can still be committed.
 pub const LATEST_COMMIT: std::time::Duration = std::time::Duration::from_millis(1_500);
 
-/// Names a write. 0 is what was there before the first one.
+/// Names a write. 0 is the state before the first write.
 pub type WriteId = u32;
 
-/// What a cluster is made of.
+/// The parts of a cluster.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// The kind of database.
     pub dialect: Dialect,
-    /// For each replica how many servers stand behind its address.
+    /// For each replica the number of servers behind its address.
     pub replicas: Vec<usize>,
 }
 
@@ -78,7 +77,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Something befell a server.
+    /// Raised when a server has a trouble.
     changed: Notify,
 }
 
@@ -95,7 +94,7 @@ impl Cluster {
         Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
     }
 
-    /// Somebody who opens pools to the cluster.
+    /// A process that opens pools to the cluster.
     pub fn process(&self) -> Process {
         Process::new(Arc::clone(&self.shared))
     }
@@ -110,18 +109,18 @@ impl Cluster {
         statement::update(self.backend(), key, write)
     }
 
-    /// The same, as one that returns a row.
+    /// The same write, as a statement that returns a row.
     pub fn update_returning(&self, key: usize, write: WriteId) -> Statement {
         statement::update_returning(self.backend(), key, write)
     }
 
-    /// The same, as a text without parameters.
+    /// The same write, as a text without parameters.
     pub fn update_text(&self, key: usize, write: WriteId) -> String {
         statement::update_text(key, write)
     }
 
-    /// The statement that reads one row: the last write of each key in the columns `k0`, `k1`, …, and
-    /// in `server` which server ran it.
+    /// The statement that reads one row: the last write of each key in the columns `k0`, `k1`, …, and in `server`
+    /// the number of the server that ran the statement.
     pub fn select(&self) -> Statement {
         statement::select(self.backend())
     }
@@ -130,8 +129,8 @@ impl Cluster {
         self.shared.state().kind.dialect.backend()
     }
 
-    /// The place of a write among all commits, from 1; 0 for what was there before. `None` for one that
-    /// did not happen, not yet, or was lost.
+    /// The place of a write among all commits, from 1; 0 for the state before the first write. `None` for a write
+    /// that was not committed yet, or was lost.
     pub fn order(&self, write: WriteId) -> Option<u64> {
         if write == 0 {
             return Some(0);
@@ -139,7 +138,7 @@ impl Cluster {
         self.shared.state().commit_of(write).filter(|commit| !commit.lost).map(|commit| commit.order)
     }
 
-    /// As [`order`](Self::order), of lost ones too.
+    /// As [`order`](Self::order), for lost writes too.
     pub fn order_even_if_lost(&self, write: WriteId) -> u64 {
         self.shared.state().commit_of(write).map_or(0, |commit| commit.order)
     }
@@ -149,17 +148,17 @@ impl Cluster {
         self.shared.state().newest_before(key, instant).unwrap_or_default()
     }
 
-    /// Puts something into the record of what happened.
+    /// Adds an event to the trace.
     pub fn note(&self, show: impl Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result + Send + 'static) {
         self.shared.state().trace.note(show);
     }
 
-    /// From now on the record has what servers say to probers, too.
+    /// Adds the servers' answers to probers to the trace from now on.
     pub fn note_probes(&self) {
         self.shared.state().notes_probes = true;
     }
 
-    /// What happened, a line each, with the seconds since the start.
+    /// The trace, one line for each event, with the seconds since the start.
     pub fn trace(&self) -> String {
         self.shared.state().trace.to_string()
     }

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::scripted::{Row, fault, rows};
 
-/// Idle connections are pinged after this long, as the resolver has real pools do.
+/// Idle connections are pinged after this time, as in the real pools of the resolver.
 const PING_AFTER: Duration = Duration::from_secs(5);
 
 /// A process with pools of its own to the servers of a cluster.
@@ -45,11 +45,11 @@ impl Process {
         Self { shared, pools: Mutex::default() }
     }
 
-    /// The node at an address, with the pool that this process has there. Equal for every call until the
-    /// pool is closed.
+    /// The node at an address, with this process's pool to that address. Equal for every call until the pool is
+    /// closed.
     ///
     /// # Panics
-    /// When the cluster has no such address.
+    /// The cluster has no such address.
     pub fn node(&self, address: &str) -> NodeConfig {
         let known = self.pools().get(address).filter(|pool| !pool.is_closed()).cloned();
         known.map_or_else(|| self.another_pool(address), |pool| config(&pool, address))
@@ -58,7 +58,7 @@ impl Process {
     /// The node at an address, with a new pool in the place of the old one.
     ///
     /// # Panics
-    /// When the cluster has no such address.
+    /// The cluster has no such address.
     pub fn another_pool(&self, address: &str) -> NodeConfig {
         let number = self.shared.state().address(address);
         let pool = Arc::new(Pool {
@@ -139,7 +139,7 @@ impl Pool {
         Ok(connection)
     }
 
-    /// Tells the resolver who answers on a new connection, if it wants to know.
+    /// Tells the resolver which server answers on a new connection, if the resolver asks.
     async fn greet(&self, connection: &Connection) -> Result<(), DbErr> {
         let asked =
             self.connect_probe.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(ConnectProbe::ask);
@@ -150,7 +150,7 @@ impl Pool {
         Ok(())
     }
 
-    /// A connection is free again.
+    /// Takes back a connection that is free again.
     pub(super) fn give_back(&self, connection: Connection) {
         if !self.is_closed() {
             self.idle().push((connection, Instant::now()));
@@ -264,7 +264,7 @@ impl Driver for Pool {
         }))
     }
 
-    /// Leaves the pool open: it is the pool for writes too.
+    /// Leaves the pool open, because it is the pool for writes too.
     fn close_retired(&self) -> BoxFuture<'_, ()> {
         self.idle().clear();
         async {}.boxed()

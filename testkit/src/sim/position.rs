@@ -1,4 +1,4 @@
-//! What servers of each kind say of their position when a prober asks.
+//! The positions that servers of each kind report to the prober's question.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -22,7 +22,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// SeaORM's word for it.
+    /// SeaORM's name for the dialect.
     pub fn backend(self) -> DbBackend {
         match self {
             Self::Postgres => DbBackend::Postgres,
@@ -31,13 +31,13 @@ impl Dialect {
     }
 }
 
-/// What all servers of a cluster have in common.
+/// The common properties of all servers of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub(super) dialect: Dialect,
     pub(super) layout: Layout,
     pub(super) system: u64,
-    /// Whether a MariaDB replica writes what it replays into a log of its own.
+    /// Whether a MariaDB replica writes the transactions that it replays into a log of its own.
     pub(super) logs_replay: bool,
 }
 
@@ -114,7 +114,7 @@ fn name(gtid: Gtid) -> String {
     format!("0-{}-{}", gtid.origin, gtid.of_domain)
 }
 
-/// The last of each server, the very last one last.
+/// The last GTID of each server, the very last one last.
 fn state(gtids: impl Iterator<Item = Gtid>) -> String {
     let mut last: Vec<Gtid> = Vec::new();
     for gtid in gtids {

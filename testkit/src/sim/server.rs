@@ -1,4 +1,4 @@
-//! One model server: what it has replayed, and whether it answers.
+//! One model server: the records that it has replayed, and whether it answers.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,13 +13,13 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Process {
     Running,
-    /// Alive, and silent.
+    /// The process lives and answers nothing.
     Frozen,
-    /// Nothing listens.
+    /// No process listens.
     Stopped,
 }
 
-/// How long a replica takes to replay a record: from, and up to, so many milliseconds.
+/// The time that a replica takes to replay a record, between so many milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delay(pub(super) u64, pub(super) u64);
 
@@ -27,24 +27,24 @@ pub(super) struct Delay(pub(super) u64, pub(super) u64);
 pub(super) struct Server {
     pub(super) name: String,
     pub(super) number: u32,
-    /// Named by the incarnation.
+    /// The incarnation names the life.
     pub(super) life: u64,
     /// Connections of an earlier epoch are broken.
     pub(super) epoch: u64,
     pub(super) process: Process,
     pub(super) is_primary: bool,
-    /// The index of the timeline it is on.
+    /// The index of the server's timeline.
     pub(super) timeline: usize,
-    /// How many of its records are replayed.
+    /// The number of the timeline's records that are replayed.
     pub(super) applied: usize,
     /// For each key the write that a read sees.
     pub(super) visible: [WriteId; KEYS],
-    /// When each of the records after that is replayed, if nothing holds it up.
+    /// The instant at which each of the records after those is replayed, if nothing delays it.
     due: VecDeque<Instant>,
     /// Replay is paused until then.
     held_until: Instant,
     pub(super) delay: Delay,
-    /// It says it is on this timeline until then, though it is on a later one.
+    /// The server reports this timeline until then, though it is on a later one.
     pub(super) says: Option<(u32, Instant)>,
 }
 
@@ -72,13 +72,13 @@ impl Server {
         format!("{}@{}", self.number, self.life)
     }
 
-    /// A record was appended to the timeline the server is on, and reaches it when it is flushed.
+    /// Receives a record that was appended to the server's timeline, when the record is flushed.
     pub(super) fn receive(&mut self, flushed_at: Instant, dice: &mut Dice) {
         let due = flushed_at + dice.millis(self.delay.0, self.delay.1.max(self.delay.0 + 1));
         self.due.push_back(due);
     }
 
-    /// Replays what is due.
+    /// Replays the records that are due.
     pub(super) fn settle(&mut self, timeline: &Timeline, now: Instant) {
         if self.is_primary {
             self.replay_to(timeline, timeline.records.len());
@@ -103,18 +103,18 @@ impl Server {
         self.applied = applied;
     }
 
-    /// Nothing more is replayed until `until`.
+    /// Pauses replay until `until`.
     pub(super) fn hold(&mut self, until: Instant) {
         self.held_until = self.held_until.max(until);
     }
 
-    /// Whatever held replay up is gone.
+    /// Ends every pause of replay.
     pub(super) fn release(&mut self, now: Instant) {
         self.held_until = now;
     }
 
-    /// Puts the server at the place after the first `applied` records of a timeline, from where it
-    /// replays the rest, one record after the other, `after` so long.
+    /// Puts the server at the place after the first `applied` records of a timeline. From there the server replays
+    /// the rest, one record after the other, after the time `after`.
     pub(super) fn put(&mut self, timeline: &Timeline, applied: usize, after: Duration, now: Instant) {
         self.applied = 0;
         self.visible = [0; KEYS];
@@ -129,7 +129,7 @@ impl Server {
         }
     }
 
-    /// Records after the first `kept` of its timeline never were.
+    /// Forgets the records after the first `kept` of the server's timeline.
     pub(super) fn forget_after(&mut self, kept: usize) {
         self.due.truncate(kept - self.applied);
     }

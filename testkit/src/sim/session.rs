@@ -1,4 +1,4 @@
-//! How statements run on a connection: they travel, run in one instant, and their answers travel back.
+//! Runs statements on a connection: they travel, run in one instant, and their answers travel back.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::scripted::{Row, fault, rows};
 
-/// Lets something travel.
+/// Waits as long as a message travels.
 pub(super) async fn latency(shared: &Shared) {
     let (chance, dice_throw) = {
         let dice = &mut shared.state().dice;
@@ -38,7 +38,7 @@ pub(super) async fn latency(shared: &Shared) {
     time::sleep(Duration::from_millis(millis)).await;
 }
 
-/// In the same instant, and yet later.
+/// Lets other tasks of the same instant run first.
 async fn others_first(times: u64) {
     for _ in 0..times {
         tokio::task::yield_now().await;
@@ -62,7 +62,7 @@ pub(super) async fn reach(shared: &Shared, connection: &Connection) -> Result<()
     }
 }
 
-/// Opens a connection to whatever server an address leads to now.
+/// Opens a connection to the server to which an address leads now.
 pub(super) async fn connect(shared: &Shared, address: usize) -> Result<Connection, DbErr> {
     latency(shared).await;
     let server = shared.state().next_server(address);
@@ -90,7 +90,7 @@ pub(super) async fn ask(shared: &Shared, connection: &Connection) -> Result<Row,
     Ok(row)
 }
 
-/// Runs a statement: in a transaction, or committed by itself.
+/// Runs a statement, in a transaction or committed by itself.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     connection: &Connection,
@@ -130,7 +130,7 @@ pub(super) async fn run(
     Ok(written)
 }
 
-/// What a read sees now.
+/// The row that a read sees now.
 fn read(state: &mut State, connection: &Connection, transaction: Option<&Open>) -> Row {
     let server = state.server(connection.server);
     let mut visible = server.visible;
@@ -147,7 +147,7 @@ fn read(state: &mut State, connection: &Connection, transaction: Option<&Open>) 
     row
 }
 
-/// Commits: at some instant before it is acknowledged.
+/// Commits at some instant before the acknowledgement.
 async fn commit(
     shared: &Arc<Shared>,
     connection: &Connection,
@@ -168,12 +168,12 @@ async fn commit(
     reach(shared, connection).await
 }
 
-/// Writes that were sent and are not committed. Nobody may be waiting for them any more.
+/// Writes that were sent and are not committed. Their caller may have stopped waiting.
 struct Underway<'a> {
     shared: &'a Arc<Shared>,
     connection: &'a Connection,
     writes: Vec<(usize, WriteId)>,
-    /// Of a statement that commits by itself.
+    /// The progress of a statement that commits by itself.
     progress: Option<WriteProgress>,
 }
 
@@ -226,7 +226,7 @@ pub(super) struct Transaction {
     backend: DbBackend,
     connection: Connection,
     open: Arc<Open>,
-    /// For a savepoint how much had been written before it.
+    /// For a savepoint, the number of writes before it.
     savepoint: Option<usize>,
 }
 

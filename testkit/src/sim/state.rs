@@ -1,5 +1,5 @@
-//! The cluster itself: its servers, its log, and what befell them. All of it behind one lock that is
-//! never held across an `.await`.
+//! The cluster itself: its servers, its log, and their troubles. All of the state is behind one lock that is never
+//! held across an `.await`.
 
 use std::time::Duration;
 
@@ -24,19 +24,19 @@ pub(super) struct Commit {
     pub(super) lost: bool,
 }
 
-/// Something that can make an operation fail.
+/// A trouble that can make an operation fail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trouble {
     pub(super) server: usize,
     pub(super) of_primary: bool,
     pub(super) from: Instant,
-    /// `None` while it lasts.
+    /// `None` while the trouble lasts.
     pub(super) until: Option<Instant>,
-    /// It goes back in time, and calls itself as before.
+    /// The server goes back in time, and keeps its incarnation.
     pub(super) goes_back: bool,
 }
 
-/// One or more servers that are reached in turn.
+/// One or more servers, which connections to the address reach in turn.
 #[derive(Debug)]
 pub(super) struct Address {
     pub(super) name: String,
@@ -53,14 +53,14 @@ pub(super) struct State {
     pub(super) servers: Vec<Server>,
     pub(super) addresses: Vec<Address>,
     timelines: Vec<Timeline>,
-    /// By [`WriteId`].
+    /// The commits, by [`WriteId`].
     writes: Vec<Option<Commit>>,
-    /// Of each key, in the order of their commits.
+    /// The writes of each key, in the order of their commits.
     of_key: [Vec<WriteId>; KEYS],
     commits: u64,
     pub(super) troubles: Vec<Trouble>,
     pub(super) trace: Trace,
-    /// Whether what servers say to probers stands in it.
+    /// Whether the servers' answers to probers are part of the trace.
     pub(super) notes_probes: bool,
 }
 
@@ -68,9 +68,9 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
     pub(super) server: usize,
-    /// In which epoch of the server it was opened.
+    /// The epoch of the server in which the connection was opened.
     epoch: u64,
-    /// The server's life, and how often it went down in it.
+    /// The server's life, and the number of its stops in that life.
     life: u64,
 }
 
@@ -85,7 +85,7 @@ impl State {
         };
         let base = match dice.below(3) {
             0 => 0x0306_EE20,
-            1 => 0xFFFF_E000, // it crosses 32 bits soon
+            1 => 0xFFFF_E000, // the position crosses 32 bits soon
             _ => 0xA_1234_5678,
         };
         let mut state = Self {
@@ -114,7 +114,7 @@ impl State {
             let servers = servers.collect();
             state.addresses.push(Address { name, servers, turn: 0 });
         }
-        // Servers to which nothing ever happened have no GTIDs.
+        // A server without any transaction has no GTIDs.
         state.append(0, What::Commit(Vec::new()), now);
         for index in 0..state.servers.len() {
             state.move_to(index, 0, 1, Duration::ZERO);
@@ -124,7 +124,7 @@ impl State {
 
     // --- servers -------------------------------------------------------------------------------
 
-    /// The server, with everything replayed that is due.
+    /// The server, after it replayed every record that is due.
     pub(super) fn server(&mut self, index: usize) -> &mut Server {
         let timeline = &self.timelines[self.servers[index].timeline];
         self.servers[index].settle(timeline, Instant::now());
@@ -138,7 +138,7 @@ impl State {
     /// The address with this name.
     ///
     /// # Panics
-    /// When there is none.
+    /// The cluster has no such address.
     pub(super) fn address(&self, name: &str) -> usize {
         self.addresses.iter().position(|address| address.name == name).expect("the simulation has such an address")
     }
@@ -159,13 +159,13 @@ impl State {
         self.servers[connection.server].epoch != connection.epoch
     }
 
-    /// Whether what was sent over a connection can still happen though the connection broke.
+    /// Whether a statement that was sent over a connection can still run though the connection broke.
     pub(super) fn still_runs(&self, connection: &Connection) -> bool {
         let server = &self.servers[connection.server];
         server.life == connection.life && server.process == Process::Running && server.is_primary
     }
 
-    /// What a server says when the prober asks.
+    /// The server's answer to the prober's question.
     pub(super) fn answer(&mut self, index: usize) -> Row {
         let now = Instant::now();
         self.server(index);
@@ -208,7 +208,7 @@ impl State {
         self.trace.note(move |f| write!(f, "{name} commits {shown:?}"));
     }
 
-    /// Writes into the log what belongs to no commit, and reaches the replicas later.
+    /// Writes a record into the log that belongs to no commit, and that reaches the replicas later.
     pub(super) fn leave_tail(&mut self, server: usize) {
         let flushed_at = Instant::now() + self.dice.millis(0, 200);
         self.append(server, What::Other, flushed_at);
@@ -231,7 +231,7 @@ impl State {
         self.of_key[key].iter().rev().copied().find(|write| self.commit_of(*write).is_some_and(is_before))
     }
 
-    // --- what befalls servers ------------------------------------------------------------------
+    // --- troubles of servers --------------------------------------------------------------------
 
     pub(super) fn begin_trouble(&mut self, server: usize, until: Option<Instant>) {
         let of_primary = self.servers[server].is_primary;
@@ -245,7 +245,8 @@ impl State {
         }
     }
 
-    /// The present primary answers, and its predecessor concerns nobody any more.
+    /// Ends the troubles of the primaries: the present primary answers, and its predecessor concerns no operation
+    /// any more.
     pub(super) fn end_troubles_of_primaries(&mut self) {
         let now = Instant::now();
         for trouble in self.troubles.iter_mut().filter(|trouble| trouble.of_primary && trouble.until.is_none()) {
@@ -263,7 +264,7 @@ impl State {
         self.servers[server].epoch += 1;
     }
 
-    /// A server goes down with its connections. What it had not flushed is lost.
+    /// Stops a server and breaks its connections. Records that were not flushed are lost.
     pub(super) fn stop(&mut self, index: usize) {
         self.server(index);
         self.servers[index].process = Process::Stopped;
@@ -297,14 +298,14 @@ impl State {
         }
     }
 
-    /// A stopped server comes back as another life, and says what it was.
+    /// Starts a stopped server as another life, in its former role.
     pub(super) fn start(&mut self, index: usize) {
         self.servers[index].process = Process::Running;
         self.servers[index].life += 1;
     }
 
-    /// A replica goes back to a restart point, and replays from there after a while. `goes_on_as` says
-    /// whether its incarnation stays the same.
+    /// Sets a replica back to a restart point, from which it replays after a while. `same_life` says whether its
+    /// incarnation stays the same.
     pub(super) fn go_back(&mut self, index: usize, same_life: bool) {
         self.server(index);
         self.cut(index);
@@ -332,7 +333,7 @@ impl State {
         server.put(&self.timelines[timeline], applied, after, Instant::now());
     }
 
-    /// A replica becomes the primary of a timeline of its own, without what it had not replayed.
+    /// Makes a replica the primary of a timeline of its own, without the records that it had not replayed.
     pub(super) fn promote(&mut self, index: usize) {
         self.server(index);
         let Server { timeline: old, applied, .. } = self.servers[index];
@@ -341,7 +342,7 @@ impl State {
             self.lose(&record.what);
         }
         let highest = self.timelines.iter().map(|timeline| timeline.number).max().unwrap_or(1);
-        // Nobody gives a number twice, a server that was the primary before neither.
+        // No server gives a number twice, not even one that was the primary before.
         let fork = self.timelines[old].fork(applied, highest + 1, highest + 1);
         self.timelines.push(fork);
         let timeline = self.timelines.len() - 1;
@@ -355,8 +356,8 @@ impl State {
         self.note(index, "is promoted");
     }
 
-    /// A replica goes on with the log of the present primary; as another life and without what is only
-    /// its own, if there is such.
+    /// Lets a replica go on with the log of the present primary. A replica that has records of its own loses them
+    /// and becomes another life.
     pub(super) fn follow(&mut self, index: usize) {
         self.server(index);
         let primary = self.primary();
@@ -381,7 +382,7 @@ impl State {
         self.servers.iter().position(|server| server.is_primary).expect("a cluster has a primary")
     }
 
-    /// Nothing holds any replica of the present timeline up.
+    /// Ends every delay of replicas of the present timeline.
     pub(super) fn calm(&mut self) {
         let now = Instant::now();
         for index in 0..self.servers.len() {

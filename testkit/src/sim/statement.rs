@@ -4,11 +4,11 @@ use sea_orm::{DbBackend, Statement, Value};
 
 use super::{KEYS, WriteId};
 
-/// What a statement is.
+/// A statement of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Read,
-    /// The prober's question: it comes through a pool where nobody probes.
+    /// The prober's question, which comes through a pool when the nodes are not probed.
     Ask,
     Write {
         key: usize,
@@ -45,7 +45,7 @@ pub(super) fn update_text(key: usize, write: WriteId) -> String {
 /// Reads a statement with its values, or a text.
 ///
 /// # Panics
-/// On a statement that none of the functions above made.
+/// The statement was made by none of the functions above.
 pub(super) fn command(sql: &str, values: &[Value]) -> Command {
     if sql == SELECT {
         return Command::Read;

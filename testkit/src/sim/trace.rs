@@ -1,10 +1,10 @@
-//! What happened in a simulation, for the reader of one that failed.
+//! The events of a simulation, for the reader of one that failed.
 
 use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-/// The last things that happened, oldest first. Kept as data, and made to text only when somebody reads it.
+/// The last events, oldest first. Kept as data, and made to text only when a reader asks.
 pub(super) struct Trace {
     start: Instant,
     notes: Vec<(Duration, Show)>,
@@ -17,7 +17,7 @@ impl Trace {
         Self { start: Instant::now(), notes: Vec::new() }
     }
 
-    /// Notes something, in a way that costs one allocation.
+    /// Notes an event, at the cost of one allocation.
     pub(super) fn note(&mut self, show: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result + Send + 'static) {
         self.notes.push((self.start.elapsed(), Box::new(show)));
     }

@@ -9,7 +9,7 @@ use std::{
 
 use testkit::{Cluster, MariaDbCluster, PostgresCluster, Server};
 
-/// What a cluster could leave behind.
+/// The processes, folders and segments that a cluster could leave behind.
 #[derive(Clone, Debug, Default)]
 struct Traces {
     folders: Vec<PathBuf>,

@@ -187,7 +187,7 @@ async fn held_answers_are_to_requests_that_arrived() -> anyhow::Result<()> {
         assert_eq!(timeout(PATIENCE, told.recv()).await?.as_deref(), Some(text.as_bytes()));
         caller.hears_nothing().await;
         if is_again {
-            proxy.hold_requests(); // what was said last counts
+            proxy.hold_requests(); // the last call counts
         } else {
             proxy.restore();
         }

@@ -103,7 +103,7 @@ async fn replicas_are_late(cluster: &Cluster) -> anyhow::Result<()> {
         assert!(asked.elapsed() >= LATE, "after {:?}", asked.elapsed());
         assert_eq!(items(cluster.replica(0)).await?, id);
     }
-    cluster.replica(0).restart().await?; // it follows through the same proxy
+    cluster.replica(0).restart().await?; // the replica follows through the same proxy
     insert(cluster.primary(), 5).await?;
     cluster.wait_caught_up().await?;
     drop(lag);

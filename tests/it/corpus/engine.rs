@@ -10,7 +10,7 @@ pub(crate) struct Engine {
     pub(crate) read_only: &'static str,
     /// The codes of "this is a write" and "not on a replica".
     pub(crate) writes: &'static [&'static str],
-    /// The code of a syntax error, which is one whatever the tables are.
+    /// The code of a syntax error: such a statement is wrong whatever the tables are.
     pub(crate) syntax_error: &'static str,
     /// The codes of missing privileges.
     pub(crate) not_allowed: &'static [&'static str],
@@ -29,8 +29,8 @@ pub(crate) struct Engine {
 /// One set of tables.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    /// Makes it.
+    /// Creates the tables.
     pub(crate) make: String,
-    /// Makes a session look there first.
+    /// Makes a session look for its tables among these first.
     pub(crate) enter: String,
 }

@@ -44,7 +44,7 @@ impl Link {
         })
     }
 
-    /// Runs a text and throws its rows away.
+    /// Runs a text and discards its rows.
     pub(crate) async fn run(&mut self, sql: &str) -> Result<(), Refusal> {
         match tokio::time::timeout(LIMIT, self.execute(sql)).await {
             Ok(answer) => answer.map_err(|error| refusal(&error)),

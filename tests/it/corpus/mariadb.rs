@@ -101,7 +101,7 @@ pub(crate) const UNDER_OTHER_RULES: [Engine; 3] = [
     Engine { scripts: || under("NO_BACKSLASH_ESCAPES,ANSI_QUOTES"), ..MARIADB },
 ];
 
-/// Of every kind one.
+/// One of every kind.
 pub(crate) const EFFECTS: &[&str] = &[
     "INSERT INTO t (id) VALUES (77)",
     "UPDATE t SET a = a + 1 WHERE id = 1",

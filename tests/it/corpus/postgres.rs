@@ -16,7 +16,7 @@ pub(crate) const POSTGRES: Engine = Engine {
         not_in_transaction: "25001",
     },
     read_only: "SET default_transaction_read_only = on",
-    // Read-only transaction; not on a standby: unlogged tables, and what asks for the primary's state.
+    // Read-only transaction; not on a standby: unlogged tables, and statements that ask for the primary's state.
     writes: &["25006", "0A000", "55000"],
     syntax_error: "42601",
     not_allowed: &["42501"],
@@ -28,7 +28,7 @@ pub(crate) const POSTGRES: Engine = Engine {
              ALTER DATABASE shop SET my.setting = 'unset'; ALTER DATABASE shop SET a.b = 'unset'",
 };
 
-/// A plain read holds its virtual transaction id and looks at tables under the weakest lock there is.
+/// A plain read holds its virtual transaction id and opens tables under the weakest lock.
 const HELD: &str = "
 SELECT 'the transaction id ' || pg_current_xact_id_if_assigned() WHERE pg_current_xact_id_if_assigned() IS NOT NULL
 UNION ALL
@@ -68,7 +68,7 @@ SELECT format('lock: %s %s %s/%s', locktype, mode, classid, objid) FROM pg_locks
 WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid' AND NOT (locktype = 'relation' AND mode = 'AccessShareLock')
 ";
 
-/// A text for every table with what is in it, and one for every large object.
+/// A text for every table with its content, and one for every large object.
 const CONTENTS: &str = "
 SELECT table_schema || '.' || table_name || ': ' ||
        md5(query_to_xml(format('SELECT x::text FROM %I.%I AS x ORDER BY 1', table_schema, table_name), true, false, '')::text)
@@ -112,7 +112,7 @@ fn with_escapes() -> Vec<Script> {
 /// As [`POSTGRES`], under the other set of rules for literals.
 pub(crate) const UNDER_OTHER_RULES: Engine = Engine { scripts: with_escapes, ..POSTGRES };
 
-/// Of every kind one.
+/// One of every kind.
 pub(crate) const EFFECTS: &[&str] = &[
     "INSERT INTO t (id) VALUES (77)",
     "UPDATE t SET a = a WHERE false",

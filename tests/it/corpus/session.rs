@@ -16,7 +16,7 @@ pub(crate) struct Questions {
     /// Asked outside of transactions, as one column `fact`: whatever differs between two answers was changed in
     /// between.
     pub(crate) state: &'static str,
-    /// The same in one short text, of a table `state`.
+    /// The same in one short text, for a table `state`.
     pub(crate) digest: &'static str,
     /// The id of the session.
     pub(crate) id: &'static str,
@@ -66,7 +66,7 @@ impl Session {
         let was_sure = self.is_sure;
         let outcome = self.attempt_once(sql).await?;
         match outcome {
-            // Something is left: of this statement, or of one before that was refused?
+            // A change is left: of this statement, or of an earlier one that was refused?
             Outcome::Ran(left) if !left.is_empty() && !was_sure => {
                 self.reopen().await?;
                 self.attempt_once(sql).await

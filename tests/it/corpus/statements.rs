@@ -19,7 +19,7 @@ pub(crate) fn of(backend: DbBackend) -> Vec<String> {
     let axes = [generated::places_without_clauses(), generated::hidden_keywords(), generated::stacked()];
     let axes = axes.into_iter().flatten().filter(|case| case.backend == backend);
     let mut seen = HashSet::new();
-    // A protocol that ends texts with NUL cannot carry one inside.
+    // A protocol that ends texts with NUL cannot carry a NUL inside.
     spec.chain(axes.chain(refused).map(|case| case.sql))
         .map(|sql| with_values(&sql, backend))
         .filter(|sql| sql.len() <= LONGEST && !sql.contains('\0'))

@@ -136,7 +136,8 @@ impl<'cluster> Trial<'cluster> {
         Ok(())
     }
 
-    /// Runs a write on the replica: it must be refused, leave something there, or be known as over-cautious.
+    /// Runs a write on the replica: the replica must refuse the write, the write must leave a change, or the case
+    /// must be known as over-cautious.
     async fn write(&mut self, sql: &str) -> Result<()> {
         let mut why = String::new();
         for world in &mut self.worlds {
@@ -181,7 +182,7 @@ impl<'cluster> Trial<'cluster> {
     async fn contents(&self) -> Result<Vec<String>> {
         let mut link = Link::open(&self.cluster.primary().admin_url()).await?;
         let mut all = link.texts(self.engine.contents).await?;
-        // Where the first answer is another question.
+        // When the first answer is another question.
         if self.engine.contents_are_asked_for {
             all = link.texts(&all.concat()).await?;
         }

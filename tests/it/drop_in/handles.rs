@@ -1,4 +1,4 @@
-//! Where somebody asks for a type of SeaORM's by name, and what our handles make of it.
+//! Functions that take a type of SeaORM's by name, and the handles that this crate converts into it.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     item::Entity::find().count(db).await
 }
 
-/// Reads go to the replicas but for what the session wrote.
+/// Reads go to the replicas, except for the writes of the session.
 fn told_apart(files: &NamedFiles) -> Builder {
     files.builder().primary_read_share(0.0).unknown_outcome_hold(HOLD)
 }
@@ -51,7 +51,7 @@ async fn helpers_that_take_seaorms_types_can_be_called() -> Result<()> {
     Ok(())
 }
 
-/// SeaORM's handles of the primary, however a session gives one away.
+/// SeaORM's handles of the primary, in every way a session gives one away.
 fn lent_by(session: &DatabaseConnection) -> [(&'static str, sea_orm::DatabaseConnection); 4] {
     let of_write = session.write();
     let executor = |executor: DatabaseExecutor<'_>| match executor {
@@ -90,14 +90,14 @@ async fn a_write_that_a_lent_handle_tells_is_seen_by_its_session_and_by_plain_re
             assert!(who.answers(&other).await?.starts_with("replica"), "{name}: another session is not concerned");
         }
     }
-    // Nobody is bound for longer than a write binds.
+    // No session is bound for longer than a write binds.
     tokio::time::sleep(stick * 2).await;
     assert!(who.answers(&db.session()).await?.starts_with("replica"));
     wait_until("plain reads are back on the replicas", stick * 20, async || {
         Ok(who.answers(&db).await?.starts_with("replica"))
     })
     .await?;
-    // SeaORM's handle outlives ours, and then has no connection to tell.
+    // SeaORM's handle outlives this crate's, and then has no connection to tell.
     let lent = db.primary();
     drop(db);
     third_party_insert(&lent, "late").await?;
@@ -105,7 +105,7 @@ async fn a_write_that_a_lent_handle_tells_is_seen_by_its_session_and_by_plain_re
 }
 
 #[tokio::test]
-async fn what_is_lent_is_the_primary_of_the_moment_and_stays_it() -> Result<()> {
+async fn a_lent_handle_is_of_the_primary_of_the_moment_and_stays_so() -> Result<()> {
     let files = NamedFiles::new().await?;
     let db = DatabaseConnection::builder().primary(files.node("primary")).connect().await?;
     let who = files.who();
@@ -114,7 +114,7 @@ async fn what_is_lent_is_the_primary_of_the_moment_and_stays_it() -> Result<()> 
     assert!(std::ptr::eq(before, AsRef::<sea_orm::DatabaseConnection>::as_ref(&db)), "made once");
     assert_eq!(who.answers(before).await?, "primary");
 
-    // One whose pool is not ours is not closed when it leaves.
+    // A node whose pool was given open is not closed when it leaves.
     let open = sea_orm::Database::connect(files.url("replica-0")).await?;
     db.swap_primary(NodeConfig::from(&open).name("replica-0")).await?;
     assert_eq!(who.answers(AsRef::<sea_orm::DatabaseConnection>::as_ref(&db)).await?, "replica-0");

@@ -1,5 +1,5 @@
-//! Nothing of SeaORM's surface is forgotten: what its sources have on connections and transactions is
-//! used by `program.rs`, which compiles with either import, and stands in the documentation.
+//! Checks that nothing of SeaORM's surface is forgotten: `program.rs`, which compiles with either import, uses
+//! every method of SeaORM's connections and transactions, and the documentation lists it.
 
 use std::{
     collections::BTreeSet,
@@ -12,18 +12,18 @@ use anyhow::{Context, Result, ensure};
 
 const PROGRAM: &str = include_str!("program.rs");
 const DOCUMENTATION: &str = include_str!("../../../src/connection/drop_in.md");
-/// Where our handles forward the methods of SeaORM's traits by hand, the provided ones too.
+/// The files in which the handles forward the methods of SeaORM's traits by hand, the provided ones too.
 const FORWARDED: &str = include_str!("../../../src/connection/surface.rs");
 
-/// What an application holds.
+/// The handles that an application holds.
 const TYPES: &[&str] = &["Database", "DatabaseConnection", "DatabaseTransaction"];
 const TRAITS: &[&str] = &["ConnectionTrait", "StreamTrait", "TransactionTrait", "TransactionSession"];
 
-/// Methods that ours have not; the documentation says so, with the reason.
+/// Methods that this crate's types lack; the documentation says so, with the reason.
 const MISSING: &[&str] = &["connect_proxy", "as_proxy_connection"];
 
-/// Every implementation that names one of the types. One more in SeaORM fails the test: give ours the
-/// same, use it in `program.rs`, and add it here.
+/// Every implementation that names one of the types. A new one in SeaORM fails the test: implement the same here,
+/// use it in `program.rs`, and add it to this list.
 const IMPLEMENTATIONS: &[&str] = &[
     "ConnectionTrait for DatabaseConnection",
     "ConnectionTrait for DatabaseTransaction",
@@ -82,7 +82,7 @@ fn read_all(folder: &PathBuf, texts: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// What stands at the top level of a file: its head on one line, and the lines of its body.
+/// The items at the top level of a file: the head on one line, and the lines of the body.
 fn blocks<'a>(text: &'a str, keyword: &str) -> Vec<(String, Vec<&'a str>)> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();

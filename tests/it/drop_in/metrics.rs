@@ -1,4 +1,4 @@
-//! A metric callback hears every node: those there are, and those to come.
+//! A metric callback is told of every node: the present ones, and those to come.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use sea_orm_resolver::{DatabaseConnection, NodeConfig};
 
 use crate::{files::NamedFiles, item, servers::served_reads, who::Who};
 
-/// What a callback was told, in order.
+/// The statements that a callback was told, in order.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<String>>>);
 
@@ -26,7 +26,7 @@ impl Told {
         told
     }
 
-    /// What was told since it was asked last.
+    /// The statements since the last call.
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -90,7 +90,7 @@ async fn a_callback_hears_the_nodes_to_come() -> Result<()> {
     db.add_replica(files.node("replica-0")).await?;
     reads_of_every_member_are_told(&db, &files.who(), &told).await?;
 
-    // One that is open already, and was told to somebody else.
+    // A handle that is open already, and whose statements another callback was told.
     let mut open = sea_orm::Database::connect(files.url("replica-1")).await?;
     open.set_metric_callback(|_| panic!("the facade's callback takes its place"));
     db.swap_replicas([files.node("replica-0"), NodeConfig::from(&open).name("replica-1")]).await?;
@@ -104,7 +104,7 @@ async fn a_callback_hears_the_nodes_to_come() -> Result<()> {
     reads_of_every_member_are_told(&db, &files.who(), &told).await
 }
 
-/// Nodes join while callbacks are set: whoever is published is heard.
+/// Nodes join while callbacks are set: the callback is told of each published node's statements.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_node_is_missed_when_callbacks_are_set_meanwhile() -> Result<()> {
     let files = NamedFiles::new().await?;

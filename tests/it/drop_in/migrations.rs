@@ -73,8 +73,8 @@ impl MigrationTrait for FillItems {
     }
 }
 
-/// Reads go to the replicas, where nothing ever arrives, but for what a session has to see: for longer
-/// than any test runs.
+/// Reads go to the replicas, where no write ever arrives. The exception is a session's floor, which lasts longer
+/// than any test.
 async fn reads_on_replicas(builder: Builder) -> Result<DatabaseConnection, DbErr> {
     const LONG: Duration = Duration::from_secs(3_600);
     builder.primary_read_share(0.0).stick_after_write(LONG).unknown_outcome_hold(LONG).connect().await
@@ -124,10 +124,10 @@ async fn migrations_run(servers: Servers) -> Result<()> {
 
 on_each_database!(migrations_run, [postgres, mariadb]);
 
-/// The replicas do not know the tables that are there, and a session that has written nothing
-/// could be sent to them.
+/// The replicas lack the primary's tables, and reads of a session that has written nothing could go to the
+/// replicas.
 async fn the_schema_is_compared_with_the_primarys(db: &DatabaseConnection) -> Result<()> {
-    // By somebody else.
+    // Created over another connection.
     let plain = db.primary();
     plain.get_schema_builder().register(customer::Entity).register(order::Entity).apply(&plain).await?;
     for connection in [db.session(), db.session()] {
@@ -158,13 +158,13 @@ async fn schema_sync_compares_with_the_primary(servers: Servers) -> Result<()> {
 
 on_each_database!(schema_sync_compares_with_the_primary, [postgres, mariadb]);
 
-/// What schema discovery asks; the text names a table.
+/// The questions of schema discovery; the text names a table.
 async fn discovered(db: &impl sea_schema::Connection, table: &str) -> Result<usize, String> {
     let rows = db.query_all_raw(format!("SELECT * FROM {table}")).await;
     rows.map(|rows| rows.len()).map_err(|error| error.to_string())
 }
 
-/// SeaORM's own way to read an error takes it apart, which panics when somebody keeps a copy.
+/// SeaORM's own way to read an error takes it apart, which panics when another owner keeps a copy.
 #[tokio::test]
 async fn an_error_of_schema_discovery_comes_through() -> Result<()> {
     let files = NamedFiles::new().await?;

@@ -236,7 +236,7 @@ async fn mocks_of_a_primary_and_a_replica_show_where_statements_go() -> Result<(
 
 #[test]
 #[should_panic(expected = "Not mock connection")]
-fn what_is_no_mock_has_no_log() {
+fn a_node_that_is_no_mock_has_no_log() {
     let pool = sea_orm::sqlx::sqlite::SqlitePoolOptions::new();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _inside = runtime.enter();

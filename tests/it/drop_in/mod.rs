@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::servers::served_reads;
 
-/// The program as it was.
+/// The program before the change.
 #[expect(clippy::useless_conversion, reason = "with the other import it is one")]
 mod with_seaorm {
     use sea_orm as imported;

@@ -1,6 +1,6 @@
-// A program that uses everything that SeaORM has on its connections and transactions. It is compiled
-// twice, with SeaORM's types and with ours, and has to see the same; `listed.rs` checks that nothing
-// is missing from it. `imported` is the one import that changes.
+// A program that uses all of SeaORM's functions on connections and transactions. The program is compiled twice,
+// with SeaORM's types and with this crate's, and must give the same results; `listed.rs` checks that the program is
+// complete. `imported` is the one import that changes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ use crate::item;
 
 type Seen = Vec<String>;
 
-/// What an application keeps in its state.
+/// The state of an application.
 #[derive(Clone, Debug, Default)]
 struct AppState {
     db: DatabaseConnection,
@@ -43,7 +43,7 @@ pub(super) async fn connect(url: &str) -> Result<DbConn, DbErr> {
     Database::connect(options).await
 }
 
-/// Runs the program on an empty database, and returns what it saw.
+/// Runs the program on an empty database, and returns its results.
 pub(super) async fn run(db: DbConn, url: &str) -> Result<Seen, DbErr> {
     let mut seen = Seen::new();
     connection(&db, &mut seen).await?;
@@ -111,7 +111,7 @@ async fn schema(db: &DatabaseConnection, seen: &mut Seen) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// What `SchemaBuilder::sync` asks of a connection.
+/// The schema questions of `SchemaBuilder::sync`.
 async fn sea_schema_of(db: &impl sea_schema::Connection) -> String {
     let select = sea_orm::sea_query::Query::select().column("name").from("sqlite_schema").to_owned();
     let rows = db.query_all(select).await.map(|rows| rows.len());
@@ -179,7 +179,7 @@ async fn transaction(outer: DatabaseTransaction, seen: &mut Seen) -> Result<(), 
     Ok(())
 }
 
-/// A helper that takes whatever an executor can be made of.
+/// A helper that takes every type that converts into an executor.
 async fn count<'c>(db: impl IntoDatabaseExecutor<'c>) -> Result<u64, DbErr> {
     item::Entity::find().count(&db.into_database_executor()).await
 }

@@ -1,4 +1,4 @@
-//! Active models that do things when they are saved, and nested ones that save each other.
+//! Active models with hooks that run when they are saved, and nested ones that save each other.
 
 use entity::{
     card, card::Tier, category, customer, journal, order, order::Status, order_line, pairing, product, review, tag,
@@ -49,7 +49,7 @@ async fn hooks_of_an_insert<C: Conn>(db: &C) -> Seen {
         stock: Set(1),
         ..Default::default()
     };
-    // The hook reads the product, which is there for no longer than this statement.
+    // The hook reads the product, which exists only for this statement.
     let product = product.insert(db).await?;
     seen![
         review(product.id, 5, 4).insert(db).await?,
@@ -196,7 +196,7 @@ async fn nested_of_the_same_entity<C: Conn>(db: &C) -> Seen {
     ]
 }
 
-/// What is nested is saved as a whole or not at all.
+/// Nested models are saved as a whole or not at all.
 async fn nested_failure<C: Conn>(db: &C) -> Seen {
     let taken = customer::ActiveModel::builder().set_name("Taken").set_email("tony.5@example.com").set_city("x");
     let order = order::ActiveModel::builder().set_status(Status::Placed).set_customer(taken);

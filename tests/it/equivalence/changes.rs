@@ -23,7 +23,7 @@ pub(super) fn writes<C: Conn>() -> Vec<Scenario<C>> {
         delete_one,
         delete_many,
         delete_returning,
-        delete_what_others_need,
+        delete_rows_that_others_reference,
         hand_built,
         read_change_read,
     ]
@@ -47,7 +47,7 @@ async fn update_a_model<C: Conn>(db: &C) -> Seen {
     ]
 }
 
-/// Nothing changed, or nobody there.
+/// Updates that change nothing, or match no row.
 async fn update_of_nothing<C: Conn>(db: &C) -> Seen {
     let unchanged = customer::Entity::find_by_id(3).require_one(db).await?.into_active_model();
     let nobody = customer::ActiveModel { id: Unchanged(987_654), city: Set("x".to_owned()), ..Default::default() };
@@ -189,7 +189,7 @@ async fn delete_returning<C: Conn>(db: &C) -> Seen {
 }
 
 /// Foreign keys: one refuses, one cascades.
-async fn delete_what_others_need<C: Conn>(db: &C) -> Seen {
+async fn delete_rows_that_others_reference<C: Conn>(db: &C) -> Seen {
     let buyer = customer::Entity::find_by_id(2).require_one(db).await?;
     let orders = buyer.find_related(order::Entity).order_by_id_asc().all(db).await?;
     seen![

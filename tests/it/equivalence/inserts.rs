@@ -1,4 +1,4 @@
-//! Inserts: one, many, upserts, and what comes back.
+//! Inserts: one, many, upserts, and the returned rows.
 
 use entity::{card, card::Tier, category, customer, journal, order, order::Status, order_line, product, tag};
 use sea_orm::{
@@ -279,7 +279,7 @@ async fn refused<C: Conn>(db: &C) -> Seen {
         told(of_nobody.insert(db).await),
         told(again.insert(db).await.map(|_| "the seed has no such line")),
         told(nameless.insert(db).await),
-        // What came before the error is there, or not, as the database has it.
+        // The rows before the error are kept, or not, as the database decides.
         customer::Entity::find_by_email("new.61@example.com").one(db).await?,
     ]
 }

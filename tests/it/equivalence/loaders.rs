@@ -64,7 +64,7 @@ async fn of_the_same_entity<C: Conn>(db: &C) -> Seen {
     ]
 }
 
-/// Without rows there is nothing to ask.
+/// Without rows no question is asked.
 async fn of_nothing<C: Conn>(db: &C) -> Seen {
     let nobody: Vec<customer::Model> = Vec::new();
     seen![nobody.load_many(order::Entity, db).await?, nobody.load_one(card::Entity, db).await?]

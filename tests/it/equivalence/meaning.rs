@@ -1,5 +1,4 @@
-//! What a program means stays what it means, also in a session that has written nothing and could read
-//! anywhere.
+//! A program keeps its meaning, also in a session that has written nothing and whose reads could go to any node.
 
 use anyhow::{Context, Result};
 use entity::product;
@@ -16,8 +15,7 @@ use sea_orm_resolver::DatabaseConnection;
 use super::{play::Served, stage::Stage};
 use crate::servers::on_each_database;
 
-/// Texts about a session, with an effect beyond rows, or of several statements. Each ends what it
-/// begins.
+/// Texts about a session, with an effect beyond rows, or of several statements. Each text ends what it begins.
 fn texts(backend: DbBackend) -> &'static [&'static str] {
     match backend {
         DbBackend::Postgres => &[
@@ -103,7 +101,7 @@ fn questions(backend: DbBackend) -> &'static [&'static str] {
 
 const ONE_ON_THE_PRIMARY: Served = Served { replica_reads: 0, replica_writes: 0, primary_reads: 0, primary_writes: 1 };
 
-async fn what_is_no_read_goes_to_the_primary(stage: &Stage) -> Result<()> {
+async fn a_statement_that_is_no_read_goes_to_the_primary(stage: &Stage) -> Result<()> {
     stage.reset().await?;
     let db = stage.resolver().await?;
     let raw = |sql: &str| Statement::from_string(db.get_database_backend(), sql);
@@ -129,7 +127,7 @@ async fn what_is_no_read_goes_to_the_primary(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-on_each_database!(what_is_no_read_goes_to_the_primary, Stage: [postgres, mariadb, sqlite]);
+on_each_database!(a_statement_that_is_no_read_goes_to_the_primary, Stage: [postgres, mariadb, sqlite]);
 
 /// SeaORM's own locking selects, where SQLite has none.
 async fn locking_selects_go_to_the_primary(stage: &Stage) -> Result<()> {
@@ -172,7 +170,7 @@ async fn a_transaction_sees_the_present(stage: &Stage) -> Result<()> {
         if let Stage::Servers(_) = stage {
             assert_eq!(stock(&session).await?, 100, "a read alone may be as old as a replica");
         }
-        // It begins with a read, which has to see what others committed, and then writes by it.
+        // The procedure begins with a read, which has to see the commits of others, and then writes by its result.
         let before = Served::by(&db);
         let tx = session.begin().await?;
         let product = product::Entity::find_by_id(1).require_one(&tx).await?;

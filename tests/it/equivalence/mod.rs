@@ -1,4 +1,4 @@
-//! SeaORM, method by method: through our handles it gives what SeaORM alone gives on the primary.
+//! SeaORM, method by method: this crate's handles give the same as SeaORM alone on the primary.
 //!
 //! A [scenario](scenario::Scenario) is a function over any connection that says what it saw; errors are seen too,
 //! by kind, text and `sql_err`. [`play`] runs each of them with SeaORM alone and through `&db`, `db.session()`,
@@ -27,9 +27,9 @@
 //!
 //! `transaction_async` and `transaction_with_config_async` are no trait's methods; `surface.rs` has them.
 //!
-//! What differs, and has to: SQLite says of an executed SELECT how many rows *its connection* changed last, and
+//! The necessary differences: SQLite says of an executed SELECT how many rows *its connection* changed last, and
 //! which connection that is depends on the handle. And SeaORM's pool of a SQLite file has one connection, so that a
-//! read beside an open transaction waits in vain there, while ours has a second pool and reads.
+//! read beside an open transaction waits in vain, while this crate has a second pool and reads.
 
 mod behaviour;
 mod changes;

@@ -65,7 +65,7 @@ async fn pages_one_after_the_other<C: Conn>(db: &C) -> Seen {
     seen![sizes, by_hand.fetch().await?]
 }
 
-/// SeaORM's stream of pages is not `Send`, so that it is no scenario like the others.
+/// SeaORM's stream of pages is not `Send`, so this function is no scenario like the others.
 pub(super) async fn stream_of_pages<C: Conn>(db: &C) -> Seen {
     let pages = customer::Entity::find().order_by_id_asc().paginate(db, 4).into_stream();
     seen![pages.try_collect::<Vec<_>>().await?]

@@ -12,14 +12,14 @@ use super::{
     stage::{Alone, Stage, state},
 };
 
-/// What SeaORM alone makes of a scenario.
+/// SeaORM's own result of a scenario.
 struct Expected {
     seen: String,
     /// Statements that ended without an error.
     statements: u64,
 }
 
-/// What the nodes have answered.
+/// The answers of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Served {
     pub(super) replica_reads: u64,
@@ -77,7 +77,7 @@ pub(super) async fn reads(stage: &Stage) -> Result<()> {
     none(&differences)
 }
 
-/// What became of a write: what was seen, and what the tables hold afterwards.
+/// The outcome of a write: its result, and the content of the tables afterwards.
 struct Done {
     name: &'static str,
     seen: Result<String, DbErr>,
@@ -131,7 +131,7 @@ async fn through<C: Conn + Send + Sync + 'static>(
             differences.push(format!("{name} through {handle} left something else:\n{difference}"));
         }
     }
-    // Every door to one file shows all that is written; elsewhere the replicas stand still here.
+    // Every pool of one file shows all writes; elsewhere the replicas stand still here.
     let elsewhere = if stage.is_one_file() { 0 } else { served.replica_reads };
     if elsewhere + served.replica_writes > 0 || served.primary_writes == 0 {
         differences.push(format!("the writes through {handle} were served by {served:?}"));
@@ -221,7 +221,7 @@ fn none(differences: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The first lines that are not the same, with what stands before them.
+/// The first lines that differ, with the lines before them.
 fn first_difference(expected: &str, seen: &str) -> String {
     let (expected, seen): (Vec<_>, Vec<_>) = (expected.lines().collect(), seen.lines().collect());
     let same = expected.iter().zip(&seen).take_while(|(expected, seen)| expected == seen).count();

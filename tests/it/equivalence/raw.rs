@@ -1,4 +1,4 @@
-//! Statements that somebody wrote.
+//! Statements as text.
 
 use entity::customer;
 use sea_orm::{DbBackend, DbErr, EntityTrait, FromQueryResult, JsonValue, QueryResult, SelectExt, Statement, raw_sql};
@@ -173,7 +173,7 @@ async fn rows_by_hand<C: Conn>(db: &C) -> Seen {
     ]
 }
 
-/// What a program asks about the database.
+/// The questions of a program about the database.
 async fn descriptions<C: Conn>(db: &C) -> Seen {
     let (explain, columns) = match backend(db) {
         DbBackend::Postgres => (
@@ -194,7 +194,7 @@ async fn descriptions<C: Conn>(db: &C) -> Seen {
     ]
 }
 
-/// `execute` says nothing of what a statement is.
+/// `execute` says nothing of the kind of a statement.
 async fn execute<C: Conn>(db: &C) -> Seen {
     let sql = "SELECT name FROM customers ORDER BY id";
     seen![

@@ -1,4 +1,4 @@
-//! Without RETURNING, SeaORM writes and then reads back what it wrote. That it finds it must not depend on
+//! Without RETURNING, SeaORM writes and then reads its row back. Whether SeaORM finds the row must not depend on
 //! how far the replicas are, nor on the consistency that a program chose for its own reads.
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ enum Behind {
     ASecond,
 }
 
-/// Everything in SeaORM that gives back a row it wrote.
+/// Every call of SeaORM that gives back a written row.
 async fn write_and_get_back<C: Conn>(db: &C, writer: &str, n: i32) -> Result<(), DbErr> {
     let name = |what: &str| format!("{writer}: {what} {n}");
     let tag = |what: &str| tag::ActiveModel { name: Set(name(what)), ..Default::default() };
@@ -76,7 +76,7 @@ async fn rounds<C: Conn>(db: &C, writer: &str) -> Result<()> {
     Ok(())
 }
 
-async fn what_is_written_comes_back(stage: &Stage, behind: Behind) -> Result<()> {
+async fn a_written_row_comes_back(stage: &Stage, behind: Behind) -> Result<()> {
     stage.reset().await?;
     let db = stage.resolver().await?;
     match behind {
@@ -95,21 +95,21 @@ async fn what_is_written_comes_back(stage: &Stage, behind: Behind) -> Result<()>
     let customers = customer::Entity::find().count(&plain).await?;
     assert_eq!(customers, u64::from(CUSTOMERS) + 6 * u64::from(ROUNDS), "all six wrote the same");
     if behind == Behind::ForEver {
-        // The program's own reads are eventual all the same: the replicas know of nobody new.
+        // The program's own reads are eventual all the same: the replicas have no new row.
         assert_eq!(customer::Entity::find().count(&eventual.session()).await?, u64::from(CUSTOMERS));
     }
     Ok(())
 }
 
-async fn what_is_written_comes_back_though_no_replica_has_it(stage: &Stage) -> Result<()> {
-    what_is_written_comes_back(stage, Behind::ForEver).await
+async fn a_written_row_comes_back_though_no_replica_has_it(stage: &Stage) -> Result<()> {
+    a_written_row_comes_back(stage, Behind::ForEver).await
 }
 
-on_each_database!(what_is_written_comes_back_though_no_replica_has_it, Stage: [postgres, mariadb]);
+on_each_database!(a_written_row_comes_back_though_no_replica_has_it, Stage: [postgres, mariadb]);
 
 #[tokio::test]
-async fn mariadb_what_is_written_comes_back_though_replicas_lag() -> Result<()> {
-    what_is_written_comes_back(&Stage::mariadb().await?, Behind::ASecond).await
+async fn mariadb_a_written_row_comes_back_though_replicas_lag() -> Result<()> {
+    a_written_row_comes_back(&Stage::mariadb().await?, Behind::ASecond).await
 }
 
 /// Writes and reads of one session at the same time, as a session shared by tasks makes them: each write reads

@@ -1,24 +1,24 @@
-//! A scenario: something a SeaORM program does, on any connection, and what it gets to see.
+//! A scenario: a task of a SeaORM program, on any connection, and its results.
 
 use std::fmt::{Debug, Write};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, StreamTrait, TransactionError, TransactionTrait};
 
-/// What a program may ask of a connection: SeaORM's own, or one of ours.
+/// The calls that a program may make on a connection: SeaORM's own, or one of this crate's.
 pub(super) trait Conn: ConnectionTrait + StreamTrait + TransactionTrait<Transaction: StreamTrait> {}
 
 impl<C: ConnectionTrait + StreamTrait + TransactionTrait<Transaction: StreamTrait>> Conn for C {}
 
-/// What a scenario saw, as text that can be compared. An error is a scenario that went wrong; one
-/// that is meant to be seen is [`told`].
+/// The results of a scenario, as text that can be compared. An error means a scenario that went wrong; an error
+/// that is part of the results is [`told`].
 pub(super) type Seen = Result<String, DbErr>;
 
-/// A name, what kind of thing it is, and how it is done.
+/// The name of a scenario, its kind, and its function.
 pub(super) struct Scenario<C> {
     pub(super) name: &'static str,
     pub(super) run: for<'c> fn(&'c C) -> BoxFuture<'c, Seen>,
-    /// How often it calls `execute_unprepared`, of which SeaORM's metrics do not hear.
+    /// How often the scenario calls `execute_unprepared`, which SeaORM's metrics do not tell.
     pub(super) unprepared: u64,
 }
 
@@ -33,7 +33,7 @@ macro_rules! scenarios {
     };
 }
 
-/// Ends a scenario: each expression, as it stands here, and what it was.
+/// Ends a scenario: the text of each expression, and its value.
 macro_rules! seen {
     ($($what:expr),+ $(,)?) => {{
         let mut seen = String::new();
@@ -44,16 +44,17 @@ macro_rules! seen {
 
 pub(super) use {scenarios, seen};
 
-/// Writes down what an expression was.
+/// Records the value of an expression.
 pub(super) fn note(seen: &mut String, expression: &str, value: &dyn Debug) {
     let expression = expression.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(seen, "{expression}\n{value:#?}");
 }
 
-/// An outcome that may be an error: its kind, its text, and what SeaORM recognises in it.
+/// An outcome that may be an error: its kind, its text, and SeaORM's classification of it.
 pub(super) fn told<T>(outcome: Result<T, DbErr>) -> Result<T, String> {
     outcome.map_err(|error| {
-        // A write inside a READ ONLY transaction: ours says so by its type, and its source is the server's.
+        // A write inside a READ ONLY transaction: this crate's error has a type for that, and its source is the
+        // server's.
         let ours = sea_orm_resolver::Error::from_db_err(&error).and_then(std::error::Error::source);
         let error = ours.and_then(|source| source.downcast_ref()).cloned().unwrap_or(error);
         let kind = format!("{error:?}");

@@ -1,4 +1,4 @@
-//! Query methods of `Select` and what they are made into.
+//! Query methods of `Select` and their results.
 
 use entity::{
     card::{self, Tier},
@@ -37,7 +37,7 @@ pub(super) fn reads<C: Conn>() -> Vec<Scenario<C>> {
         unusual_columns,
         dynamic_models,
         errors,
-        what_the_connection_is,
+        the_kind_of_connection,
     ]
 }
 
@@ -404,6 +404,6 @@ async fn errors<C: Conn>(db: &C) -> Seen {
     ]
 }
 
-async fn what_the_connection_is<C: Conn>(db: &C) -> Seen {
+async fn the_kind_of_connection<C: Conn>(db: &C) -> Seen {
     seen![backend(db), sea_orm::StreamTrait::get_database_backend(db), db.support_returning(), db.is_mock_connection(),]
 }

@@ -1,4 +1,4 @@
-//! Where scenarios are played: a database with the shop in it, the same at every start.
+//! The stage of the scenarios: a database with the shop in it, the same at every start.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ const TABLES: [&str; 11] = [
     "customers",
 ];
 
-/// How many there are at the start.
+/// The number of rows at the start.
 pub(super) const CUSTOMERS: u16 = 9;
 
 pub(super) enum Stage {
@@ -89,8 +89,8 @@ impl Stage {
         Ok(Alone { db, statements })
     }
 
-    /// All nodes. No read is drawn to the primary, who wrote sticks to it for longer than any test lasts, and a
-    /// busy machine is no reason to think that a replica is down.
+    /// All nodes. No read is drawn to the primary, a session that wrote sticks to the primary for longer than any
+    /// test lasts, and a busy machine is no reason to think that a replica is down.
     pub(super) async fn resolver(&self) -> Result<DatabaseConnection> {
         Ok(self.builder().connect().await?)
     }
@@ -111,7 +111,7 @@ impl Stage {
             .probe_timeout(Duration::from_secs(20))
     }
 
-    /// Makes the database what it was at the first start, counters included, on every node.
+    /// Resets the database to its state at the first start, counters included, on every node.
     pub(super) async fn reset(&self) -> Result<()> {
         let db = self.plain().await?;
         for statement in self.emptying() {
@@ -142,7 +142,7 @@ impl Stage {
         }
     }
 
-    /// Waits until the replicas have what the primary has.
+    /// Waits until the replicas have the primary's position.
     pub(super) async fn catch_up(&self) -> Result<()> {
         match self {
             Self::Servers(servers) => servers.wait_caught_up().await,

@@ -92,7 +92,7 @@ async fn data_definition<C: Conn>(db: &C) -> Seen {
         "DROP TABLE scratch",
         "SELECT * FROM scratch",
     ] {
-        // SQLite counts a SELECT as what the connection wrote last, and which connection that is, is open.
+        // SQLite counts a SELECT as the connection's last write, and which connection that is, is open.
         let is_read = sql.starts_with("SELECT");
         let count = |done: sea_orm::ExecResult| if is_read { 0 } else { done.rows_affected() };
         seen.push((sql, told(db.execute_unprepared(sql).await.map(count))));
@@ -100,8 +100,8 @@ async fn data_definition<C: Conn>(db: &C) -> Seen {
     seen![seen]
 }
 
-/// Statements about a session, each of which cleans up after itself: over a pool nobody knows which
-/// session it is, with SeaORM as with us.
+/// Statements about a session, each of which cleans up after itself: over a pool the session of a statement is not
+/// known, with SeaORM as with this crate.
 async fn of_one_session<C: Conn>(db: &C) -> Seen {
     let texts: &[&str] = match backend(db) {
         DbBackend::Postgres => &[
@@ -134,7 +134,7 @@ async fn of_one_session<C: Conn>(db: &C) -> Seen {
     seen![seen]
 }
 
-/// Inside a transaction there is one session, and what is asked of it is answered by it.
+/// A transaction has one session, and that session answers each question about it.
 async fn in_one_session<C: Conn>(db: &C) -> Seen {
     let tx = db.begin().await?;
     tx.execute_unprepared("INSERT INTO tags (name) VALUES ('one session')").await?;

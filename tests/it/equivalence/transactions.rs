@@ -1,4 +1,4 @@
-//! Every way to begin and end a transaction, and what is seen inside of it and outside.
+//! Every way to begin and end a transaction, and the rows that are seen inside of it and outside.
 
 use entity::{customer, order, order_line, product, tag};
 use futures_util::TryStreamExt;
@@ -105,7 +105,7 @@ async fn nested<C: Conn>(db: &C) -> Seen {
 async fn levels_and_modes<C: Conn>(db: &C) -> Seen {
     let mut all = Vec::new();
     if backend(db) == DbBackend::Sqlite {
-        // It has neither; SeaORM says so in the log and goes on.
+        // SQLite has neither; SeaORM says so in the log and goes on.
         return seen![all];
     }
     let levels = [
@@ -133,7 +133,7 @@ async fn levels_and_modes<C: Conn>(db: &C) -> Seen {
     seen![all, inside]
 }
 
-/// What the server says of the transaction.
+/// The server's answer about the transaction.
 async fn session<T: ConnectionTrait>(tx: &T) -> Result<Vec<String>, DbErr> {
     let sql = match tx.get_database_backend() {
         DbBackend::Postgres => {
@@ -230,7 +230,7 @@ async fn locks<C: Conn>(db: &C) -> Seen {
         all.push(products().lock(LockType::NoKeyUpdate).all(&tx).await?);
         all.push(products().lock(LockType::KeyShare).all(&tx).await?);
     }
-    // Who comes second, over another connection, skips the rows or hears that they are taken.
+    // A second session, over another connection, skips the rows or is told that they are locked.
     let others = if backend(db) == DbBackend::Sqlite {
         None
     } else {

@@ -1,5 +1,5 @@
-//! A session that reads without a pause. There is never a moment in which the primary could be asked where
-//! it is after the session's last read and before its next one.
+//! A session that reads without a pause. At no moment could the primary be asked for its position after the
+//! session's last read and before its next one.
 
 use anyhow::Result;
 use sea_orm::ActiveModelTrait;

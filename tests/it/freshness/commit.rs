@@ -17,18 +17,18 @@ use crate::{
     wait::wait_until,
 };
 
-/// How long the commit may still happen, as the connection is told. It is released much sooner.
+/// How long the connection believes that the commit may still happen. The commit is released much sooner.
 const HOLD: Duration = Duration::from_secs(6);
 const READS: u32 = 50;
 
-/// Where the commit is held.
+/// The direction in which the commit is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
     OnItsWay,
     OnItsWayBack,
 }
 
-/// A session that looks for its row, and remembers that it saw it.
+/// A session that looks for its row, and remembers that it saw the row.
 struct Looker {
     db: DatabaseConnection,
     has_seen: AtomicBool,

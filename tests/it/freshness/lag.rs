@@ -17,12 +17,12 @@ use crate::{
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_LAG: Duration = Duration::from_secs(1);
-/// How much later than it has to be a replica may be out: the machine that plays all servers is busy.
+/// How much later than necessary a replica may be out: the machine that runs all servers is busy.
 const SLACK: Duration = Duration::from_secs(5);
 /// So many reads without one for a replica that takes half of them are no accident.
 const READS: usize = 40;
 
-/// What makes a replica fall behind.
+/// Makes a replica fall behind.
 enum Fault<'a> {
     ReceiverDead(&'a ChaosProxy),
     ReplayPaused,
@@ -73,7 +73,7 @@ async fn leaves_and_comes_back(servers: &Servers, db: &DatabaseConnection, fault
     });
     let began = Instant::now();
     if matches!(fault, Fault::ProcessStopped) {
-        // A read that is on it when it stops waits for it; here none is.
+        // A read that runs on the replica when it stops waits for it; here no read does.
         wait_until("it is known to be silent", PATIENCE, async || {
             tokio::time::sleep(PROBE_INTERVAL).await;
             Ok(db.topology().member("replica-1").is_some_and(|member| member.last_failure().is_some()))

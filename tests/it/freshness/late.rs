@@ -1,5 +1,5 @@
-//! Replicas that join or return behind what was written when they were away, and when no session is
-//! remembered any more.
+//! Replicas that join or return without the writes of their absence, when the floors of these writes have passed by
+//! time.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::{
     wait::wait_until,
 };
 
-/// Longer than anything of a session that wrote, and whose replicas are past it, is remembered.
-const FORGOTTEN_AFTER: Duration = Duration::from_millis(2_500);
+/// Longer than any write binds a session.
+const FLOOR_PASSED_AFTER: Duration = Duration::from_millis(2_500);
 const READS: u32 = 200;
 
 async fn becomes(db: &DatabaseConnection, name: &str, wanted: Health) -> Result<()> {
@@ -24,7 +24,7 @@ async fn becomes(db: &DatabaseConnection, name: &str, wanted: Health) -> Result<
     wait_until(&format!("{name} to be {wanted:?}"), PATIENCE, async || Ok(health() == Some(wanted))).await
 }
 
-/// One who wrote a row, and lets everybody forget it. Its session is the task it runs in.
+/// A session that wrote a row and whose floor has passed. The session is the task that runs this.
 struct Writer {
     db: DatabaseConnection,
     session: DatabaseConnection,
@@ -40,7 +40,7 @@ impl Writer {
         comes_back_to_a_replica(&db, &servers.who()).await?;
         comes_back_to_a_replica(&session, &servers.who()).await?;
         let writer = Self { db, session, in_task, in_session };
-        tokio::time::sleep(FORGOTTEN_AFTER).await;
+        tokio::time::sleep(FLOOR_PASSED_AFTER).await;
         writer.reads().await?;
         Ok(writer)
     }
@@ -90,7 +90,7 @@ async fn a_replica_that_was_frozen_is_not_trusted_early(servers: Servers) -> Res
     let watchful = servers.builder().primary_read_share(0.0).probe_interval(Duration::from_millis(200));
     let db = servers.open(watchful.probe_timeout(Duration::from_millis(200))).await?;
     let frozen = servers.replica(1);
-    // It does not catch up in the moment it wakes.
+    // The replica does not catch up in the moment in which it is thawed.
     frozen.pause_replay().await?;
     frozen.freeze()?;
     becomes(&db, "replica-1", Health::Down).await?;
@@ -108,7 +108,7 @@ async fn a_replica_that_was_frozen_is_not_trusted_early(servers: Servers) -> Res
 
 on_each_database!(a_replica_that_was_frozen_is_not_trusted_early, [postgres, mariadb]);
 
-/// It is told to be late by an hour, which it still is when it is back.
+/// The replica is told to be late by an hour, and still is when it is back.
 #[tokio::test]
 async fn mariadb_a_replica_that_was_restarted_is_not_trusted_early() -> Result<()> {
     let servers = Servers::mariadb().await?;
@@ -130,8 +130,8 @@ async fn mariadb_a_replica_that_was_restarted_is_not_trusted_early() -> Result<(
     .await?
 }
 
-/// What a killed standby had replayed but not written to its files it replays again, from its last
-/// restart point on; and here it takes its time.
+/// A killed standby replays again the records that it had not written to its files, from its last restart point on;
+/// in this test the standby does so slowly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_a_standby_that_went_back_in_time_is_not_trusted_early() -> Result<()> {
     let cluster = PostgresCluster::start_with(2, &[("bgwriter_lru_maxpages", "0")]).await?;
@@ -151,7 +151,7 @@ async fn postgres_a_standby_that_went_back_in_time_is_not_trusted_early() -> Res
         standby.kill().await?;
         standby.delay_replay(Duration::from_secs(3_600)).await?;
         let starting = standby.clone();
-        // It does not stream before it has replayed what it has, so this ends late.
+        // The replica does not stream before it has replayed its own log, so this call ends late.
         let starting = tokio::spawn(async move { starting.start().await });
         wait_until("it answers, and is back in time", PATIENCE, async || {
             writer.reads().await?;

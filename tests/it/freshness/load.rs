@@ -27,7 +27,7 @@ const THINKS: Duration = Duration::from_millis(8);
 /// all of them write: their reads go to the primary, whose connections are not busy enough for them to wait.
 const SHARE: f64 = 0.25;
 
-/// What a session does: it raises a counter of its own, and reads it again and again.
+/// The load of one session: it raises a counter of its own, and reads the counter again and again.
 #[derive(Clone)]
 struct Counter {
     raise: Statement,
@@ -142,7 +142,7 @@ impl Chaos {
         Self { stop, task: tokio::spawn(stop_and_go(servers, db, stopped, Draw::seeded(seed))) }
     }
 
-    /// How the reads were served while replay ran, and how often it stood still. It runs afterwards.
+    /// How the reads were served while replay ran, and how often replay stood still. Evaluated afterwards.
     async fn end(self) -> Result<(Served, u32)> {
         self.stop.send_replace(true);
         self.task.await?
@@ -238,7 +238,7 @@ async fn no_session_reads_a_stale_row(servers: Servers) -> Result<()> {
 
 on_each_database!(no_session_reads_a_stale_row, [postgres, mariadb], worker_threads = 2);
 
-/// A transaction that writes and writes, and never commits: its records stand between those of others.
+/// A transaction that writes without a pause, and never commits: its records stand between those of others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_no_session_reads_a_stale_row_while_a_transaction_writes() -> Result<()> {
     use sea_orm::TransactionTrait;

@@ -49,7 +49,7 @@ async fn finds_until_served_by(db: &DatabaseConnection, id: i32, name: &str) -> 
     .await
 }
 
-/// Reads the row, again as soon as it was read, until a replica serves it; each read has to find it.
+/// Reads the row, again as soon as the read has ended, until a replica serves one; each read has to find the row.
 async fn finds_without_a_pause_until_served_by_a_replica(db: &DatabaseConnection, id: i32) -> Result<()> {
     let by_replicas = || served(db, "replica-0") + served(db, "replica-1");
     let (before, started) = (by_replicas(), tokio::time::Instant::now());

@@ -1,4 +1,4 @@
-//! A SeaORM program as it is, on replicas that are 50 ms late.
+//! A SeaORM program without changes, on replicas that are 50 ms late.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 const LATE: Duration = Duration::from_millis(50);
 const ROUNDS: i32 = 30;
 
-/// Inserts, finds, changes, finds; `name` is nobody else's.
+/// Inserts, finds, changes, finds; no other task uses `name`.
 async fn insert_find_update_find(db: &DatabaseConnection, name: &str) -> Result<()> {
     let mine = || item::Entity::find().filter(item::Column::Name.eq(name));
     for n in 1..=ROUNDS {

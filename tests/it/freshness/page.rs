@@ -1,5 +1,5 @@
-//! Commits that end where a page of the log does. The primary then names a position behind the header
-//! of the next page, which no replica reaches before there is another record.
+//! Commits that end where a page of the log does. The primary then reports a position behind the header of the next
+//! page, which no replica reaches before the next record.
 
 use anyhow::{Context, Result, bail, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
@@ -12,7 +12,7 @@ use crate::{item, servers::Servers, wait::wait_until};
 const PAGE: u64 = 8_192;
 const SEGMENT: u64 = 1 << 20;
 
-/// What a page begins with, and the first page of a segment.
+/// The length of a page header, and of the first page's header in a segment.
 const HEADER: u64 = 24;
 const LONG_HEADER: u64 = 40;
 
@@ -31,7 +31,7 @@ async fn position(of: &impl ConnectionTrait) -> Result<u64> {
     Ok(position.try_into()?)
 }
 
-/// Bytes that the log carries and nobody reads.
+/// Bytes that the log carries and no reader reads.
 async fn emit(length: u64, to: &impl ConnectionTrait) -> Result<()> {
     let sql = format!("SELECT pg_logical_emit_message(false, 'p', repeat('x', {length}))");
     to.execute_unprepared(&sql).await?;
@@ -39,7 +39,7 @@ async fn emit(length: u64, to: &impl ConnectionTrait) -> Result<()> {
 }
 
 /// Raises an amount through `session` in a transaction that also emits a message, of which `length` is
-/// told where in the log it begins. Returns that place, and where the primary says it ends.
+/// given the position of its begin in the log. Returns that position, and the end that the primary reports.
 async fn write(
     session: &DatabaseConnection,
     plain: &impl ConnectionTrait,
@@ -99,7 +99,7 @@ async fn replayed(servers: &Servers) -> Result<Vec<u64>> {
     Ok(replayed)
 }
 
-/// Whether a comparison of positions says that nobody has what the primary has.
+/// Whether a comparison of positions says that no replica has the primary's position.
 async fn is_stalled(at: u64, servers: &Servers, plain: &impl ConnectionTrait) -> Result<bool> {
     Ok(position(plain).await? == at && replayed(servers).await?.iter().all(|&replayed| replayed < at))
 }

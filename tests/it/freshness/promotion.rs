@@ -10,7 +10,7 @@ use crate::{item, servers::Servers, wait::wait_until};
 
 const READS: usize = 40;
 
-/// What an application holds after a promotion.
+/// The tokens and handles that an application holds after a promotion.
 struct Aftermath {
     db: DatabaseConnection,
     /// Of a write that every server has.
@@ -80,11 +80,11 @@ async fn postgres_a_token_of_the_old_timeline_is_not_believed() -> Result<()> {
     let Servers::Postgres(cluster) = &servers else { unreachable!("just made") };
     cluster.grant_stats().await?;
     let Aftermath { db, kept, lost } = promote_with_a_loss(&servers).await?;
-    // By now the follower is good for sessions, so that it is the token which keeps them from it.
+    // By now the follower may serve sessions, so only the token keeps its session from the follower.
     comes_back_to_the_follower(&db).await?;
     is_not_believed(&lost, &db, &servers).await?;
     is_not_believed(&kept, &db, &servers).await?;
-    // A write on the new timeline says nothing of what the old one had.
+    // A write on the new timeline says nothing of the writes on the old one.
     let both = lost.merge(&session_token(&db).await?);
     is_not_believed(&both, &db, &servers).await
 }
@@ -103,8 +103,8 @@ async fn mariadb_a_token_of_a_lost_write_is_not_believed() -> Result<()> {
     is_not_believed(&lost, &db, &servers).await
 }
 
-/// Which timeline a follower is on it says to those who may see its receiver; else its control file
-/// does, after its next restart point.
+/// A follower tells its timeline to users that may see its receiver; otherwise its control file tells it, after its
+/// next restart point.
 #[tokio::test]
 async fn postgres_a_follower_of_unknown_timeline_serves_what_may_be_stale_only() -> Result<()> {
     let servers = Servers::postgres().await?;
@@ -114,7 +114,7 @@ async fn postgres_a_follower_of_unknown_timeline_serves_what_may_be_stale_only()
     let id = item::new("x", 1).insert(&session).await?.id;
     servers.wait_caught_up().await?;
     let on_the_follower = "SELECT timeline_id FROM pg_control_checkpoint()";
-    // A restart point comes after minutes, unless somebody asks for one.
+    // A restart point comes after minutes, unless a user asks for one.
     for _ in 0..READS {
         assert_eq!(who.answers(&session).await?, "replica-0");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

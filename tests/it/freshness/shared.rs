@@ -1,4 +1,4 @@
-//! Several servers at one address: what one of them has says nothing of the others.
+//! Several servers at one address: the data of one of them says nothing of the data of the others.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::{
 const STICKS: Duration = Duration::from_secs(120);
 const WRITES: u32 = 40;
 
-/// One keeps up and one stands still, and connections go to the one and the other in turn: probes to the one, the first
-/// connection for reads to the other.
+/// One replica keeps up and one stands still, and connections go to them in turn: probes to the first, the first
+/// connection for reads to the second.
 async fn reads_at_an_address_of_two_are_not_trusted(servers: Servers, first: usize) -> Result<()> {
     let replicas = servers.replicas();
     let proxy = ChaosProxy::start_in_turn(&[replicas[first].port(), replicas[1 - first].port()]).await?;
@@ -31,7 +31,7 @@ async fn reads_at_an_address_of_two_are_not_trusted(servers: Servers, first: usi
         let id = item::new(format!("row {number}"), 1).insert(&session).await?.id;
         for _ in 0..10 {
             assert!(finds(&session, id).await?, "row {number} is gone; {}", db.topology());
-            // By then the one that keeps up has it.
+            // By then the server that keeps up has the row.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -50,7 +50,7 @@ async fn postgres_a_session_is_not_trusted_to_an_address_of_two_the_other_way_ro
     reads_at_an_address_of_two_are_not_trusted(Servers::postgres().await?, 1).await
 }
 
-/// How many connections it takes to connect to a primary and to begin asking it.
+/// The number of connections with which the resolver connects to a primary and begins to probe it.
 async fn connections_to_connect(servers: &Servers) -> Result<u64> {
     let proxy = ChaosProxy::start(servers.primary().port()).await?;
     let db = to_primary_at(&proxy, servers).connect().await?;
@@ -78,22 +78,23 @@ fn to_primary_at(proxy: &ChaosProxy, servers: &Servers) -> Builder {
     builder.primary_read_share(0.0).stick_after_write(STICKS)
 }
 
-/// The address of the primary leads to another server from now on, and who asks the primary has a connection to the one
-/// before, whose replicas catch up with it. The first who meets the other server is a writer.
-async fn a_writer_meets_who_answers_in_the_place_of_the_primary(servers: Servers) -> Result<()> {
+/// The address of the primary leads to another server from now on. Tasks that ask the primary still have a
+/// connection to the former server, whose replicas catch up with it. A writer is the first to meet the other
+/// server.
+async fn a_writer_meets_another_server_in_the_place_of_the_primary(servers: Servers) -> Result<()> {
     let others = servers.another().await?;
-    let (db, _proxy) = connected_to_what_moves(&servers, &others, 0).await?;
-    reads_what_it_writes(&db).await?;
+    let (db, _proxy) = connected_to_a_moving_address(&servers, &others, 0).await?;
+    reads_its_writes(&db).await?;
     assert_eq!(items(&others).await?, WRITES, "they were written to the other server");
     db.close().await?;
     Ok(())
 }
 
-/// As before, and a connection for writes to the server before is there too, until a second one is needed: then neither
-/// reads nor writes go back to where they were.
-async fn writers_do_not_go_back_to_who_was_the_primary(servers: Servers) -> Result<()> {
+/// As before, and a connection for writes to the former server stays open, until a second one is needed: then
+/// neither reads nor writes go back to the former server.
+async fn writers_do_not_go_back_to_the_former_primary(servers: Servers) -> Result<()> {
     let others = servers.another().await?;
-    let (db, _proxy) = connected_to_what_moves(&servers, &others, 1).await?;
+    let (db, _proxy) = connected_to_a_moving_address(&servers, &others, 1).await?;
     item::new("before", 1).insert(&db.session()).await?;
     assert_eq!(items(&servers).await?, 1);
     let at_once = futures_util::future::join_all((0..4).map(async |number| {
@@ -102,15 +103,15 @@ async fn writers_do_not_go_back_to_who_was_the_primary(servers: Servers) -> Resu
     assert!(at_once.await.iter().any(Result::is_ok));
     let (here, there) = (items(&servers).await?, items(&others).await?);
     assert!(there > 0, "somebody met the other server");
-    reads_what_it_writes(&db).await?;
+    reads_its_writes(&db).await?;
     assert_eq!((items(&servers).await?, items(&others).await?), (here, there + WRITES));
     db.close().await?;
     Ok(())
 }
 
-/// A connection to an address that leads to the one primary until it is connected and for so many connections more, and
-/// then to the other.
-async fn connected_to_what_moves(
+/// A connection to an address that leads to one primary until the connection is made and for so many connections
+/// more, and then to the other primary.
+async fn connected_to_a_moving_address(
     servers: &Servers,
     others: &Servers,
     more: usize,
@@ -133,7 +134,7 @@ async fn items(servers: &Servers) -> Result<u32> {
     Ok(servers.primary().query_scalar("SELECT count(*) FROM item").await?.parse()?)
 }
 
-async fn reads_what_it_writes(db: &DatabaseConnection) -> Result<()> {
+async fn reads_its_writes(db: &DatabaseConnection) -> Result<()> {
     for number in 0..WRITES {
         let session = db.session();
         let id = item::new(format!("row {number}"), 1).insert(&session).await?.id;
@@ -145,6 +146,6 @@ async fn reads_what_it_writes(db: &DatabaseConnection) -> Result<()> {
     Ok(())
 }
 
-on_each_database!(a_writer_meets_who_answers_in_the_place_of_the_primary, [postgres, mariadb]);
+on_each_database!(a_writer_meets_another_server_in_the_place_of_the_primary, [postgres, mariadb]);
 
-on_each_database!(writers_do_not_go_back_to_who_was_the_primary, [postgres, mariadb]);
+on_each_database!(writers_do_not_go_back_to_the_former_primary, [postgres, mariadb]);

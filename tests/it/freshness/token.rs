@@ -20,9 +20,9 @@ use crate::{
 
 const ROUNDS: i32 = 60;
 const READS: usize = 5;
-/// Before each answer, so that it is told from what the test harness prints.
+/// A prefix of each answer, which tells answers from the output of the test harness.
 const ANSWER: &str = "answer:";
-/// Set for the second process: it reads, as it is told on its standard input.
+/// Set for the second process, which reads as its standard input says.
 const IS_READER: &str = "FRESHNESS_TEST_READER";
 
 /// The second process. Without the variable that it is started with this is an empty test.
@@ -54,7 +54,7 @@ async fn reader_process() -> Result<()> {
     Ok(())
 }
 
-/// The second process, as the first one sees it. It is killed when this is dropped.
+/// The second process, as the first one sees it. Dropping the value kills the process.
 struct Reader {
     _process: Child,
     orders: ChildStdin,
@@ -95,7 +95,7 @@ impl Reader {
     }
 }
 
-async fn another_process_reads_what_this_one_wrote(servers: Servers) -> Result<()> {
+async fn another_process_reads_the_writes_of_this_one(servers: Servers) -> Result<()> {
     // A server that nothing was ever written to has no GTID, and tokens without a position are another matter.
     servers.primary().execute("CREATE TABLE early (id int)").await?;
     servers.wait_caught_up().await?;
@@ -128,7 +128,7 @@ async fn another_process_reads_what_this_one_wrote(servers: Servers) -> Result<(
         }
     }
 
-    // And it is the replicas that read, once they have it.
+    // And the replicas serve the reads, once they have the row.
     let session = db.session();
     item::new("x", ROUNDS).insert(&session).await?;
     let token = session.causal_token().await?;
@@ -141,4 +141,4 @@ async fn another_process_reads_what_this_one_wrote(servers: Servers) -> Result<(
     Ok(())
 }
 
-on_each_database!(another_process_reads_what_this_one_wrote, [postgres, mariadb]);
+on_each_database!(another_process_reads_the_writes_of_this_one, [postgres, mariadb]);

@@ -1,4 +1,4 @@
-//! What looks like a read and is refused by a server.
+//! Statements that look like reads and that a server refuses.
 
 use std::{error::Error as _, time::Duration};
 
@@ -46,7 +46,7 @@ fn on_replicas(nodes: &Nodes) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_runs_once_on_the_primary_is_counted_and_remembered_by_its_shape() -> Result<(), DbErr> {
+async fn a_refused_read_runs_once_on_the_primary_is_counted_and_remembered_by_its_shape() -> Result<(), DbErr> {
     for code in [READ_ONLY, NOT_SUPPORTED] {
         let (nodes, db) = refusing(2, code).await?;
         let row = db.query_one_raw(hidden(1)).await?.expect("a row");
@@ -77,7 +77,7 @@ async fn it_runs_once_on_the_primary_is_counted_and_remembered_by_its_shape() ->
 async fn a_refusal_is_said_once_for_each_shape() -> Result<(), DbErr> {
     let (nodes, db) = refusing(2, READ_ONLY).await?;
     let (log, _guard) = crate::secrets::record();
-    // What is emitted is come upon first, and then everybody is asked again who takes it.
+    // Each event is met once, and then every subscriber is asked again whether it takes the event.
     db.query_all_raw(statement("SELECT 1 FROM another_view")).await?;
     tracing::callsite::rebuild_interest_cache();
     log.take();
@@ -131,7 +131,7 @@ async fn the_primarys_own_read_only_sessions_refuse_as_well() -> Result<(), DbEr
     assert_eq!((nodes.primary.statements().len(), on_replicas(&nodes)), (2, 0));
     assert_eq!(db.reads_rerun_on_primary(), 1);
 
-    // What is not supported there is supported nowhere.
+    // A statement that a primary does not support is supported nowhere.
     time::sleep(STICK).await;
     nodes.primary.once(Step::QueryOne, Behaviour::Fail(fault::server(NOT_SUPPORTED)));
     db.query_one_raw(hidden(1)).await.expect_err("the statement's own error");
@@ -140,7 +140,7 @@ async fn the_primarys_own_read_only_sessions_refuse_as_well() -> Result<(), DbEr
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_a_write_of_its_session_and_of_no_other() -> Result<(), DbErr> {
+async fn a_refused_read_is_a_write_of_its_session_and_of_no_other() -> Result<(), DbErr> {
     let (nodes, db) = refusing(1, READ_ONLY).await?;
     let session = db.session();
     session.query_one_raw(hidden(1)).await?;
@@ -203,7 +203,7 @@ async fn a_read_connection_stays_read_only() -> Result<(), DbErr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_standby_cannot_read_a_read_connection_reads_from_the_primary() -> Result<(), DbErr> {
+async fn a_read_connection_reads_from_the_primary_what_a_standby_cannot_read() -> Result<(), DbErr> {
     let (nodes, db) = refusing(1, NOT_SUPPORTED).await?;
     let read = db.read();
     let name = |row: Option<sea_orm::QueryResult>| row.expect("a row").try_get::<String>("", "name");
@@ -284,7 +284,7 @@ async fn nothing_is_run_again_inside_a_transaction() -> Result<(), DbErr> {
         let ours = Error::from_db_err(&error).expect("typed");
         assert!(ours.is_refused() && ours.node() == Some("r1") && ours.source().is_some(), "{error}");
     }
-    // It is the server that refuses, each time: another statement of the same shape may be none.
+    // The server refuses each time: another statement of the same shape may be a read.
     for sent in 1..=2 {
         nodes.replicas[0].forget();
         let error = transaction.query_one_raw(hidden(sent)).await.expect_err("refused");

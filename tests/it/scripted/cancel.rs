@@ -31,7 +31,7 @@ enum Operation {
     RolledBack,
 }
 
-/// What an operation does, and at which of its steps the gate stands.
+/// The steps of an operation, and the step before which the gate stands.
 const CASES: [(Operation, &[Step]); 8] = [
     (Operation::Read, &[Step::QueryOne]),
     (Operation::ReadAll, &[Step::QueryAll]),
@@ -78,7 +78,7 @@ impl Operation {
         }
     }
 
-    /// What the operation leaves behind when it ended in this way, with the gate at this step.
+    /// The state that the operation leaves behind when it ended in this way, with the gate at this step.
     fn leaves(self, gate: Step, ended: Ended) -> Left {
         match (self, ended) {
             (_, Ended::NotBegun) => Left::Nothing,
@@ -90,7 +90,7 @@ impl Operation {
             (Self::Transaction | Self::RolledBack, Ended::Dropped | Ended::Badly) => match gate {
                 Step::Begin => Left::Nothing,
                 Step::Commit => Left::OpenFloor,
-                // It was rolled back, but not everything in a database is transactional.
+                // The write was rolled back, but not everything in a database is transactional.
                 _ => Left::Floor,
             },
         }

@@ -1,4 +1,4 @@
-//! Traps that were found by reading, each with what it did before.
+//! Traps that were found by reading, each with the former behaviour.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::item;
 
 /// The alarm of a primary stayed raised when the last replica left, and with it the monitor.
 #[tokio::test(start_paused = true)]
-async fn a_primary_that_was_down_serves_reads_again_though_nobody_probes_it() -> Result<(), DbErr> {
+async fn a_primary_that_was_down_serves_reads_again_without_a_probe() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let db = nodes.connect().await?;
     nodes.primary.kill();
     until_health(&db, "p", Health::Down).await;
     db.swap_replicas(Vec::<String>::new()).await?;
     nodes.primary.recover();
-    // An answer that has to be waited for: what answers at once is not raced with the alarm.
+    // An answer that has to be waited for: an answer at once is not raced with the alarm.
     nodes.primary.on(Step::QueryOne, Behaviour::Slow(Duration::from_millis(1)));
     assert_eq!(health(&db, "p"), Health::Up);
     assert_eq!(who(&db.read()).await?, "p");
@@ -55,7 +55,7 @@ async fn a_write_through_any_handle_is_seen_by_every_task() -> Result<(), DbErr>
 #[tokio::test(start_paused = true)]
 async fn all_that_a_lost_node_ran_moves_however_much_it_is() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
-    // Least in-flight would notice, and send it one read only.
+    // Least in-flight would notice the slow node, and send it one read only.
     let db = nodes.connected(nodes.builder().policy(WeightedRandom)).await?;
     nodes.replicas[0].on(Step::QueryOne, Behaviour::Never);
     let reads: Vec<_> = (0..600)
@@ -72,7 +72,7 @@ async fn all_that_a_lost_node_ran_moves_however_much_it_is() -> Result<(), DbErr
     Ok(())
 }
 
-/// A read that had to run on the primary waited a second and then said that nobody was eligible.
+/// A read that had to run on the primary waited a second and then said that no node was eligible.
 #[tokio::test(start_paused = true)]
 async fn a_read_that_only_the_primary_may_serve_runs_on_it_once_more() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
@@ -134,7 +134,7 @@ async fn probes_can_be_put_off_for_ever() -> Result<(), DbErr> {
     Ok(())
 }
 
-/// A mock was wrapped in a plain function, where there is no runtime to keep time.
+/// A mock was wrapped in a plain function, without a runtime that keeps time.
 #[test]
 fn an_open_connection_is_adopted_outside_of_a_runtime() {
     let mock = sea_orm::MockDatabase::new(DbBackend::Postgres).into_connection();
@@ -164,7 +164,7 @@ async fn a_url_that_seaorm_would_repeat_is_refused_without_its_password() -> Res
     Ok(())
 }
 
-/// A strong read connection was sent to the read-write pool, where what it ran could write.
+/// A strong read connection was sent to the read-write pool, where its statements could write.
 #[tokio::test]
 async fn a_strong_read_connection_stays_on_read_only_sessions() -> anyhow::Result<()> {
     use sea_orm::{ConnectionTrait, TransactionTrait};

@@ -117,7 +117,7 @@ async fn a_read_connection_draws_again_when_its_node_goes_down() -> Result<(), D
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_down_at_the_start_joins_when_it_is_there() -> Result<(), DbErr> {
+async fn a_replica_that_is_down_at_the_start_joins_when_it_answers() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     nodes.replicas[1].kill();
     let started = Instant::now();
@@ -149,7 +149,7 @@ async fn a_replica_that_is_down_at_the_start_joins_when_it_is_there() -> Result<
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_reads_of_each_member_what_it_is_and_does() -> Result<(), DbErr> {
+async fn an_operator_reads_the_state_and_the_load_of_each_member() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = nodes.connected(nodes.builder().primary_read_share(0.0)).await?;
     db.set_weight("r1", 2).expect("it is a member");

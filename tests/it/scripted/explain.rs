@@ -1,4 +1,4 @@
-//! Why a statement goes where it goes: asked before, and written down while it runs.
+//! The reasons of a route: asked for before, and recorded while the statement runs.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ async fn a_read_and_a_write_are_explained() -> Result<(), DbErr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_session_wrote_what_is_down_and_what_was_refused_is_said() -> Result<(), DbErr> {
+async fn the_floor_the_down_nodes_and_the_refusals_are_explained() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = nodes.connect().await?;
     refuse_probes(&nodes.replicas[1]);
@@ -163,7 +163,7 @@ async fn a_log_has_the_decision_of_everything_that_ran() -> Result<(), DbErr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_attempt_is_logged_and_so_is_what_a_server_overruled() -> Result<(), DbErr> {
+async fn each_attempt_is_logged_and_so_is_a_read_that_a_server_refused() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let log = RouteLog::new();
     let db = nodes.connect().await?.recorded(&log);
@@ -218,8 +218,9 @@ async fn the_span_of_an_operation_carries_its_decision() -> Result<(), DbErr> {
     let spans = Spans::default();
     let db = nodes.connect().await?;
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
-    // `tracing` remembers of each span whether anybody takes it, and asks the thread that comes upon it first,
-    // which may be another test's. So each is come upon, one behind the other, and then everybody is asked again.
+    // `tracing` remembers of each span whether a subscriber takes it, and asks the thread that meets the span
+    // first, which may be another test's. So each span is met once, one after the other, and then every subscriber
+    // is asked again.
     for _ in 0..3 {
         who(&db.session()).await?;
         write(&db.session()).await?;

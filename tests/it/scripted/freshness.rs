@@ -1,4 +1,4 @@
-//! What replicas are known to have, to the tick, with nodes that say where they are.
+//! The freshness of replicas, to the tick, with nodes that report their positions.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{Nodes, in_task, node, refuse_probes, select, until_health, who, writ
 
 const SYSTEM: u64 = 7;
 
-/// Where all of them are.
+/// Sets the position of all nodes.
 fn all_at(nodes: &Nodes, lsn: &str) {
     nodes.each(|node| node.set_wal(SYSTEM, 1, lsn));
 }
@@ -36,7 +36,7 @@ async fn until_read_by(db: &DatabaseConnection, name: &str) -> Result<Duration, 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_serves_a_session_when_it_has_what_that_wrote_and_not_before() -> Result<(), DbErr> {
+async fn a_replica_serves_a_session_when_it_has_the_sessions_writes_and_not_before() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let db = connected(&nodes, |builder| builder).await?;
     in_task(async move {
@@ -57,8 +57,7 @@ async fn a_replica_serves_a_session_when_it_has_what_that_wrote_and_not_before()
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_are_asked_seldom_when_nobody_wants_to_know_and_not_much_more_when_somebody_does() -> Result<(), DbErr>
-{
+async fn servers_are_asked_seldom_without_waiting_reads_and_not_much_more_with_them() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = connected(&nodes, |builder| builder).await?;
     time::sleep(Duration::from_secs(100)).await;
@@ -158,7 +157,7 @@ async fn bounded_staleness_is_within_its_bound_and_hurries_the_probes_while_it_i
         let asked = node.count(Step::ProbeAsk);
         assert!((90..=110).contains(&asked), "every 100 ms for ten seconds: {asked}");
     });
-    // The primary moves on, the replica does not: the last moment it had everything is 300 ms ago soon.
+    // The primary moves on, the replica does not: soon its fresh instant is 300 ms ago.
     nodes.primary.set_wal(SYSTEM, 1, "0/200");
     time::sleep(BOUND + Duration::from_millis(100)).await;
     assert_eq!(who(&bounded).await?, "p");
@@ -166,7 +165,7 @@ async fn bounded_staleness_is_within_its_bound_and_hurries_the_probes_while_it_i
     let why = bounded.explain(&select(&db));
     assert!(why.rejected()[0].why.starts_with("it is not known to be as fresh as asked"), "{why}");
     assert_eq!(why.floor().and_then(|floor| floor.within), Some(BOUND));
-    // Nobody uses it any more.
+    // No read uses the bound any more.
     time::sleep(Duration::from_secs(30)).await;
     nodes.each(ScriptedNode::forget);
     time::sleep(Duration::from_secs(50)).await;
@@ -286,7 +285,7 @@ async fn a_restarted_replica_is_trusted_when_it_has_caught_up_again() -> Result<
         write(&db).await?;
         all_at(&nodes, "0/200");
         until_read_by(&db, "r1").await?;
-        // It goes back in time, and its connections break.
+        // The node goes back in time, and its connections break.
         nodes.replicas[0].restart();
         nodes.replicas[0].set_wal(SYSTEM, 1, "0/180");
         nodes.replicas[0].once(Step::QueryOne, Behaviour::Fail(fault::reset()));
@@ -325,15 +324,15 @@ async fn a_session_never_reads_an_older_state_than_it_has_read() -> Result<(), D
     Ok(())
 }
 
-/// Perhaps it was another server that answered.
+/// Another server may have answered.
 #[tokio::test(start_paused = true)]
-async fn what_a_node_answered_while_a_connection_to_it_was_lost_is_asked_again() -> Result<(), DbErr> {
+async fn a_read_whose_node_lost_a_connection_meanwhile_runs_again() -> Result<(), DbErr> {
     const WAY: Duration = Duration::from_millis(10);
     let nodes = Nodes::postgres(2);
     let db = connected(&nodes, |builder| builder.max_lag(None)).await?;
     let session = db.session();
     write(&session).await?;
-    // The other one stays behind, so that what was written is not forgotten.
+    // The other replica stays behind, so that the floor is not settled.
     nodes.primary.set_wal(SYSTEM, 1, "0/200");
     nodes.replicas[0].set_wal(SYSTEM, 1, "0/200");
     let others = db.with_consistency(Consistency::Eventual);
@@ -407,7 +406,7 @@ async fn a_token_takes_a_session_to_another_connection() -> Result<(), DbErr> {
     assert_eq!(who(&elsewhere.session()).await?, "r1", "without it anything will do");
     nodes.replicas[0].set_wal(SYSTEM, 1, "0/200");
     until_read_by(&after, "r1").await?;
-    // What the replica has been seen to have is enough at once.
+    // The position that the replica has reached already is enough at once.
     assert_eq!(who(&elsewhere.session_after(&token)).await?, "r1");
     Ok(())
 }
@@ -423,7 +422,7 @@ async fn a_token_of_another_history_means_the_primary_and_is_said() -> Result<()
     for (system, timeline) in [(SYSTEM + 1, 1), (SYSTEM, 2)] {
         nodes.each(|node| node.set_wal(system, timeline, "0/900"));
         let other = nodes.builder().connect().await?;
-        who(&other.session_after(&token)).await?; // What is emitted is come upon first.
+        who(&other.session_after(&token)).await?; // The event is met once.
         tracing::callsite::rebuild_interest_cache();
         log.take();
         let after = other.session_after(&token);
@@ -435,7 +434,7 @@ async fn a_token_of_another_history_means_the_primary_and_is_said() -> Result<()
         assert_eq!(said.matches("a causal token cannot be compared").count(), 1, "{said}");
         let why = after.explain(&select(&db));
         assert!(why.floor().is_some_and(|floor| floor.only_primary), "{why}");
-        // From there on it has a place in this history.
+        // From there on the token has a place in this history.
         let next = after.causal_token().await?;
         assert_ne!(next, token);
         until_read_by(&other.session_after(&next), "r1").await?;
@@ -449,7 +448,7 @@ async fn a_token_is_had_without_replicas_too() -> Result<(), DbErr> {
     let db = sea_orm_resolver::Database::connect(primary.config()).await?;
     let session = db.session();
     write(&session).await?;
-    // Scripted rows say nothing of a position, so time is what the token has.
+    // Scripted rows have no position, so the token has a time only.
     let token = session.causal_token().await?;
     assert_ne!(token, db.session().causal_token().await?);
     assert_eq!(who(&db.session_after(&token)).await?, "p");
@@ -470,7 +469,7 @@ async fn a_mode_for_development_reports_reads_behind_their_own_session() -> Resu
     let nodes = Nodes::postgres(1);
     let db = connected(&nodes, |builder| builder.report_stale_reads(true).consistency(Consistency::Eventual)).await?;
     let (log, _guard) = crate::secrets::record();
-    // As with spans: all that is emitted is come upon, and then everybody is asked again who takes it.
+    // As with spans: each event is met once, and then every subscriber is asked again whether it takes the event.
     for _ in 0..3 {
         let session = db.session();
         write(&session).await?;

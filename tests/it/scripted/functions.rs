@@ -1,4 +1,4 @@
-//! User functions: the primary lists them, and what only reads may run on a replica.
+//! User functions: the primary lists them, and a call of a function that only reads may run on a replica.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Nodes;
 const SOONEST: Duration = Duration::from_secs(10);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who runs this, in a session of its own.
+/// The node that runs this statement, in a session of its own.
 async fn runs(db: &DatabaseConnection, sql: &str) -> Result<String, DbErr> {
     let db = db.session();
     let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
@@ -28,7 +28,7 @@ async fn listing(nodes: &Nodes) -> Result<DatabaseConnection, DbErr> {
     ]);
     let db = nodes.connect().await?;
     nodes.primary.reached(Step::ListFunctions, 1).await;
-    // The list is there when the prober has gone on.
+    // The list has arrived when the prober has gone on.
     time::sleep(PROBE_INTERVAL).await;
     Ok(db)
 }

@@ -26,7 +26,7 @@ const STEP: Duration = Duration::from_millis(10);
 
 const NEVER: u64 = u64::MAX;
 
-/// A primary that writes all the time, and one replica that has what it wrote some time ago.
+/// A primary that writes all the time, and one replica that has the primary's writes of some time ago.
 struct World {
     nodes: Nodes,
     db: DatabaseConnection,
@@ -44,7 +44,7 @@ impl World {
         };
         let (primary, replica) = (Arc::clone(&nodes.primary), Arc::clone(&nodes.replicas[0]));
         let delay = Arc::new(AtomicU64::new(0));
-        // What it has, it does not lose.
+        // A replica does not lose the writes that it has.
         let (delayed, mut has) = (Arc::clone(&delay), 1_000);
         place(&primary, has);
         place(&replica, has);
@@ -66,12 +66,12 @@ impl World {
         &self.nodes.replicas[0]
     }
 
-    /// The replica has what the primary wrote so long ago; `None`: nothing of what it will write.
+    /// The replica has the primary's writes of so long ago; `None`: it receives none of the primary's next writes.
     fn follows_after(&self, delay: Option<Duration>) {
         self.delay.store(delay.map_or(NEVER, |delay| u64::try_from(delay.as_millis()).unwrap_or(NEVER)), Relaxed);
     }
 
-    /// Why the replica takes no reads, if it does not.
+    /// The reason why the replica takes no reads, if it takes none.
     fn why_out(&self) -> Option<String> {
         let said = self.db.explain(&select(&self.db));
         assert_eq!(said.node(), Some(if said.rejected().is_empty() { "r1" } else { "p" }), "{said}");
@@ -92,7 +92,7 @@ impl World {
         began.elapsed()
     }
 
-    /// How many questions it answers until it takes reads again.
+    /// The number of the replica's answers until it takes reads again.
     async fn answers_until_back(&self) -> usize {
         self.replica().forget();
         self.until_out(false).await;
@@ -122,7 +122,7 @@ async fn a_replica_that_stands_still_is_out_within_two_probes_of_the_limit_and_i
             time::sleep(STEP).await;
             assert!(stood_still.elapsed() <= MAX_LAG + INTERVAL * 2, "{}", world.db.topology());
         }
-        // What it had was known by the sample before it stood still.
+        // The replica's data were known by the sample before it stood still.
         assert!(stood_still.elapsed() >= MAX_LAG - INTERVAL, "{:?}", stood_still.elapsed());
         assert!(longest > MAX_LAG - INTERVAL * 2 && longest <= MAX_LAG, "{longest:?}");
         let why = world.why_out().unwrap_or_default();
@@ -158,7 +158,7 @@ async fn a_replica_comes_back_when_it_was_below_half_of_the_limit_at_three_probe
         world.replica().forget();
         world.replica().reached(Step::ProbeAsk, 2).await;
         time::sleep(Duration::from_millis(1)).await;
-        // It says nothing for a while, and its primary moves on.
+        // The replica does not answer for a while, and its primary moves on.
         world.replica().on(Step::ProbeAsk, Behaviour::Never);
         time::sleep(MAX_LAG / 2 + INTERVAL * 2).await;
         assert!(world.lag() > MAX_LAG / 2 && world.lag() < MAX_LAG, "{:?}", world.lag());
@@ -179,7 +179,7 @@ async fn a_replica_that_stops_answering_is_out_and_comes_back_as_one_that_fell_b
         let took = world.until_out(true).await;
         assert!(took <= MAX_LAG + INTERVAL * 2, "{took:?}");
         assert_eq!(world.why_out().as_deref(), Some("down"));
-        // Nobody asks it, and yet it is known to fall behind.
+        // The replica is not asked, and is known to fall behind all the same.
         time::sleep(MAX_LAG + INTERVAL * 2).await;
         assert!(world.lag() > MAX_LAG, "{:?}", world.lag());
         world.replica().recover();
@@ -233,7 +233,7 @@ async fn a_replica_that_never_follows_another_primary_does_not_stay_for_good() -
 async fn the_numbers_of_each_member_are_told_after_each_probe() -> Result<(), DbErr> {
     let world = World::speaking(DbBackend::Postgres).await?;
     let (log, _guard) = crate::secrets::record();
-    // What is emitted is come upon first, and then everybody is asked again who takes it.
+    // Each event is met once, and then every subscriber is asked again whether it takes the event.
     time::sleep(INTERVAL).await;
     tracing::callsite::rebuild_interest_cache();
     world.follows_after(None);

@@ -144,21 +144,21 @@ async fn in_task<T: Send + 'static>(future: impl Future<Output = T> + Send + 'st
     ended(tokio::spawn(future)).await
 }
 
-/// What a task came to. Under the paused clock a task that hangs would hang the test for ever,
-/// because the monitor's timers always give the clock a reason to move.
+/// The result of a task. Under the paused clock a task that hangs would hang the test for ever, because the
+/// monitor's timers always give the clock a reason to move.
 async fn ended<T>(task: JoinHandle<T>) -> T {
     let ended = tokio::time::timeout(Duration::from_secs(3_600), task).await;
     ended.expect("the task does not hang").expect("the task does not panic")
 }
 
-/// Refuses probes, and lets everything else be as it is.
+/// Refuses probes, and leaves every other step as it is.
 fn refuse_probes(node: &ScriptedNode) {
     for step in [Step::ProbeConnect, Step::ProbeAsk] {
         node.on(step, Behaviour::Fail(fault::refused()));
     }
 }
 
-/// Fails probes in a way that one of them does not decide.
+/// Fails probes in a way of which one failure decides nothing.
 fn reset_probes(node: &ScriptedNode) {
     for step in [Step::ProbeConnect, Step::ProbeAsk] {
         node.on(step, Behaviour::Fail(fault::reset()));

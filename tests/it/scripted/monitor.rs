@@ -1,4 +1,4 @@
-//! What the monitor learns from probes, and that it lives as long as its connection.
+//! What the monitor learns from probes; the monitor lives as long as its connection.
 
 use std::time::Duration;
 
@@ -274,7 +274,7 @@ async fn a_probe_that_panics_does_not_end_the_monitor() -> Result<(), DbErr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_probes_always_panic_is_down_and_hides_nobody_else() -> Result<(), DbErr> {
+async fn a_node_whose_probes_always_panic_is_down_and_hides_no_other_node() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = nodes.connect().await?;
     nodes.replicas[0].on(Step::ProbeAsk, Behaviour::Panic);
@@ -314,7 +314,7 @@ async fn the_monitor_ends_with_the_last_handle() -> Result<(), DbErr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_connection_asks_nobody_any_more() -> Result<(), DbErr> {
+async fn a_closed_connection_probes_no_node_any_more() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let db = nodes.connect().await?;
     nodes.on_each(Step::QueryOne, &Behaviour::Fail(fault::pool_closed()));
@@ -338,7 +338,7 @@ fn nothing_panics_when_the_runtime_goes_away_under_it() -> Result<(), DbErr> {
     let runtime = paused_runtime();
     let (db, transaction, stream) = runtime.block_on(async {
         let db = nodes.connect().await?;
-        // Held by tasks that end with the runtime: the last handle may be dropped while it goes.
+        // Held by tasks that end with the runtime: the last handle may be dropped while the runtime goes.
         for _ in 0..3 {
             let own = nodes.connect().await?;
             tokio::spawn(async move {

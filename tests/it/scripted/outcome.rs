@@ -1,4 +1,4 @@
-//! A COMMIT or a write whose outcome nobody knows.
+//! A COMMIT or a write of unknown outcome.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn a_commit_that_the_server_refused_has_a_known_outcome() -> Result<(), Db
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_provably_not_executed_holds_nothing() -> Result<(), DbErr> {
+async fn a_write_that_provably_did_not_run_holds_no_session() -> Result<(), DbErr> {
     for error in [fault::refused(), fault::pool_timed_out(), fault::pool_closed()] {
         let nodes = Nodes::postgres(1);
         let db = nodes.connect().await?;

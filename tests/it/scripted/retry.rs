@@ -1,4 +1,4 @@
-//! A read that its node fails runs once more on another one, and nothing else does.
+//! A read that its node fails runs once more on another one; no other statement does.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn when_both_nodes_fail_the_error_comes_back() -> Result<(), DbErr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_answered_is_not_asked_again() -> Result<(), DbErr> {
+async fn a_statement_that_the_server_answered_is_not_run_again() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = nodes.connect().await?;
     for code in ["42P01", "23505", "57014"] {

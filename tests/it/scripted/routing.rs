@@ -1,4 +1,4 @@
-//! Who answers, when each node answers with its own name.
+//! The node that answers, when each node answers with its own name.
 
 use std::collections::{BTreeMap, BTreeSet};
 

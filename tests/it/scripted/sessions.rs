@@ -1,4 +1,4 @@
-//! Whose writes a read sees, to the tick.
+//! The writes that a read sees, to the tick.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -70,7 +70,7 @@ async fn a_plain_read_sees_a_write_through_whatever_handle() -> Result<(), DbErr
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_no_row_binds_nobody() -> Result<(), DbErr> {
+async fn a_statement_that_changes_no_row_binds_no_session() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let db = connect(&nodes).await?;
     for sql in ["SELECT * FROM item WHERE id = 1 FOR UPDATE", "SET search_path = shop", "LISTEN news", "SELECT 1"] {

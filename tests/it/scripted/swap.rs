@@ -16,7 +16,7 @@ fn names(db: &DatabaseConnection) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_runs_on_a_removed_node_finishes_and_then_its_pools_are_closed() -> Result<(), DbErr> {
+async fn operations_on_a_removed_node_finish_and_then_its_pools_are_closed() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     nodes.replicas[0].set_rows((1..=3).map(|id| item_row(id, "r1")));
     let db = nodes.connect().await?;
@@ -199,7 +199,7 @@ async fn a_drain_that_takes_too_long_says_so_and_nothing_is_cut_off() -> Result<
     assert!(error.is_drain_timed_out(), "{error}");
     assert!(!names(&db).contains(&name));
     assert_eq!(who(&transaction).await?, name);
-    // However long that takes, and though nobody holds the connection any more.
+    // However long that takes, and after every handle of the connection was dropped.
     drop(db);
     time::sleep(Duration::from_secs(60)).await;
     assert_eq!(removed.count(Step::Close), 0, "somebody is still there");
@@ -268,7 +268,7 @@ async fn a_node_that_is_opened_twice_has_one_connect_timeout_for_both() -> Resul
     let db = nodes.connected(nodes.builder().connect_timeout(connect_timeout)).await?;
     let DbErr::Query(protocol_violation) = fault::server("08P01") else { panic!("an error of a server") };
     let proxy = replica("proxy");
-    // It refuses the start-up option late, and is silent when it is asked without.
+    // The server refuses the start-up option late, and is silent when it is connected without.
     proxy.on(Step::ProbeConnect, Behaviour::Never);
     for _ in 0..2 {
         let refused = DbErr::Conn(protocol_violation.clone());

@@ -16,7 +16,7 @@ use super::Nodes;
 /// Longer than a noisy machine needs for three calls without any I/O.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Records the weights of which events tell, and changes a weight when it hears of the weight 2.
+/// Records the weights of which events tell, and changes a weight when an event tells of the weight 2.
 #[derive(Clone, Default)]
 struct Meddler {
     db: Arc<Mutex<Option<DatabaseConnection>>>,

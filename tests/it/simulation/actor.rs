@@ -1,4 +1,4 @@
-//! Those who use a connection: tasks, sessions, readers.
+//! The users of a connection: tasks, sessions, readers.
 
 use std::{
     future::Future,
@@ -17,10 +17,10 @@ use tokio::time::{self, Instant};
 
 use super::ledger::{Ledger, Outcome, Session, Terms};
 
-/// Whose session the operations of an actor are.
+/// The session of an actor's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// None: the operations are those of its process.
+    /// No session: the operations are those of the process.
     Implicit,
     /// An explicit one.
     Explicit,
@@ -34,13 +34,13 @@ pub(super) struct Actor {
     pub(super) session: Arc<Session>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) dice: Dice,
-    /// The staleness it puts up with.
+    /// The staleness that the actor accepts.
     pub(super) bound: Duration,
-    /// Where its session may go on.
+    /// The connections on which the actor's session may go on.
     pub(super) elsewhere: Vec<(DatabaseConnection, Arc<Ledger>)>,
-    /// So many times more it looks whether a write of which nobody knows has happened.
+    /// How many more times the actor checks whether a write of unknown outcome has happened.
     doubts: u32,
-    /// A read connection that it keeps for a while, and what that has shown.
+    /// A read connection that the actor keeps for a while, and the rows that it has shown.
     pub(super) reader: Option<(ReadConn, Arc<Session>)>,
 }
 
@@ -54,12 +54,12 @@ impl Actor {
         elsewhere: Vec<(DatabaseConnection, Arc<Ledger>)>,
         mut dice: Dice,
     ) -> Self {
-        // A tight one makes the probers busy.
+        // A tight bound makes the probers busy.
         let bound = Duration::from_millis(*dice.pick(&[300, 1_500, 3_000]));
         Self { name, db, kind, session, ledger, dice, bound, elsewhere, doubts: 0, reader: None }
     }
 
-    /// Does so many things, one after the other.
+    /// Runs so many operations, one after the other.
     pub(super) async fn act(mut self, operations: u64) {
         for _ in 0..operations {
             if self.doubts > 0 {
@@ -122,14 +122,14 @@ impl Actor {
         self.ledger.write_ended(&self.name, &self.session, &[(key, write)], began, &outcome);
     }
 
-    /// Runs something, and now and then does not wait for its end.
+    /// Runs an operation, and now and then does not wait for its end.
     async fn perhaps_give_up<T>(&mut self, running: impl Future<Output = Result<T, DbErr>>) -> Outcome<T> {
         let patience =
             if self.dice.percent(12) { self.dice.millis(0, 12) } else { Duration::from_secs(self.dice.between(5, 20)) };
         time::timeout(patience, running).await.map_or(Outcome::GivenUp, Outcome::Ended)
     }
 
-    /// A transaction that writes, and reads what it wrote.
+    /// A transaction that writes, and reads its own writes.
     async fn transact(&mut self) {
         let began = Instant::now();
         let begun = match self.perhaps_give_up(self.db.clone().begin()).await {

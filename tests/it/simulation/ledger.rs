@@ -1,4 +1,4 @@
-//! What sessions did and saw, and whether what they see now may be.
+//! The writes and reads of sessions, and the check that each read may be what it is.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::scenario::STICK;
 
-/// A fault may be felt for this long: until the next probes of everybody.
+/// A fault may be felt for this long: until the next probes of every process.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// Longer than the time between two probes of a node.
@@ -25,7 +25,7 @@ const PROBES: Duration = Duration::from_millis(1_300);
 /// For so long a read may be taken for the one with which SeaORM reads back what it wrote.
 const READ_BACK: Duration = Duration::from_secs(1);
 
-/// What has to be seen: a list that only grows.
+/// The writes that have to be seen: a list that only grows.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     entries: Mutex<Vec<Entry>>,
@@ -48,20 +48,20 @@ impl Book {
     }
 }
 
-/// What one session wrote, and what it saw.
+/// The writes of one session, and its reads.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     /// Writes that were acknowledged, or that a read has shown.
     written: Book,
-    /// Writes of which nobody knows.
+    /// Writes of unknown outcome.
     unknown: Mutex<Vec<Entry>>,
-    /// For explicit sessions: what reads returned.
+    /// For explicit sessions: the rows that reads returned.
     seen: Book,
 }
 
 impl Session {
-    /// What a session knows that goes on after this one, with a token of it. The token of a plain handle stands for every
-    /// write of its process.
+    /// The knowledge that a session passes on with its token. The token of a plain handle stands for every write of
+    /// its process.
     pub(super) fn carried_on(&self, plain: Option<&Ledger>) -> Self {
         let copy = |book: &Book| Book { entries: Mutex::new(book.entries().clone()) };
         let with_what_was_read = plain.is_none();
@@ -81,11 +81,11 @@ pub(super) struct Terms {
     pub(super) session: Arc<Session>,
     /// Whether the read is a plain one: it must see every acknowledged write of its process, and has no memory.
     pub(super) is_plain: bool,
-    /// What other reads returned that this one may not be older than.
+    /// The sessions whose rows this read may not be older than.
     pub(super) seen: Vec<Arc<Session>>,
-    /// Where an error is nobody's fault but that of the node: inside a transaction or a stream.
+    /// Whether only the node can cause an error of the read: inside a transaction or a stream.
     pub(super) is_fragile: bool,
-    /// What the transaction of the read has written itself.
+    /// The writes of the read's own transaction.
     pub(super) pending: [Option<WriteId>; KEYS],
 }
 
@@ -100,7 +100,8 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    /// Whether it may be the read that has to see the row which its session wrote, whatever else it asks for.
+    /// Whether the read may be the one that has to see the row which its session wrote, whatever consistency it
+    /// asks for.
     fn may_be_a_read_back(&self) -> bool {
         let unknown = self.terms.session.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.terms.session.written.entries();
@@ -127,7 +128,7 @@ pub(super) struct Tally {
     pub(super) tokens: AtomicU64,
 }
 
-/// What one process (one `DatabaseConnection`) did.
+/// The operations of one process (one `DatabaseConnection`).
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) cluster: Cluster,
@@ -159,7 +160,7 @@ impl Ledger {
 
     // --- writes --------------------------------------------------------------------------------
 
-    /// A write came to an end: acknowledged, or nobody knows.
+    /// A write came to an end: acknowledged, or of unknown outcome.
     pub(super) fn write_ended<T>(
         &self,
         who: &Arc<str>,
@@ -217,7 +218,7 @@ impl Ledger {
         Begun { terms, at, written, of_process, seen }
     }
 
-    /// A read came back: checks that it may be what it is.
+    /// A read came back: checks that its rows are allowed.
     pub(super) fn ended(&self, begun: &Begun, result: Result<QueryResult, DbErr>) {
         self.tally.operations.fetch_add(1, Relaxed);
         let consistency = begun.terms.consistency;
@@ -251,8 +252,8 @@ impl Ledger {
         let weather = self.cluster.weather(begun.at - AFTERMATH, Instant::now());
         let (who, text) = (Arc::clone(&begun.terms.who), error.to_string());
         self.cluster.note(move |f| write!(f, "{who}: read failed: {text}"));
-        // A read that moves to another node can bear one trouble. One that asks the primary alone meets none of the
-        // replicas', and while the primary is well nobody can say that no node is eligible.
+        // A read that moves to another node can bear one trouble. A read that asks the primary alone meets none of the
+        // replicas' troubles, and while the primary is well no error may say that no node is eligible.
         let bearable = if begun.terms.is_fragile { 0 } else { 1 };
         let blames_replicas = begun.terms.consistency != Consistency::Strong
             && !Error::from_db_err(error).is_some_and(Error::is_no_eligible_node);
@@ -326,7 +327,7 @@ impl Ledger {
         }
     }
 
-    /// What the read has shown, later ones have to show.
+    /// Later reads have to show the rows of this one.
     fn learn(&self, begun: &Begun, values: &[WriteId; KEYS]) {
         if begun.terms.consistency == Consistency::Eventual {
             return;
@@ -390,7 +391,7 @@ impl Ledger {
 #[derive(Debug)]
 pub(super) enum Outcome<T> {
     Ended(Result<T, DbErr>),
-    /// Its future was dropped.
+    /// The future of the operation was dropped.
     GivenUp,
 }
 

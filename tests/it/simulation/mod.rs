@@ -1,7 +1,6 @@
-//! Many small worlds: sessions write and read while replicas fall behind, break, come back and are
-//! promoted, and after every read it is checked that it may be what it is. The topology, the monitor and
-//! the selection are the real ones; the servers are the model of `testkit::sim`; the clock is paused, and
-//! everything follows from a number.
+//! Many small worlds: sessions write and read while replicas fall behind, break, come back and are promoted, and
+//! every read is checked: its rows must be allowed. The topology, the monitor and the selection are the real ones;
+//! the servers are the model of `testkit::sim`; the clock is paused, and everything follows from a number.
 //!
 //! * `cargo test --test it simulation` plays 10 000 of them, in some four minutes of one processor. `.ci/run`
 //!   plays the first 2 000; play all when the topology, the monitor or the selection changed.
@@ -27,11 +26,11 @@ use std::{
 use ledger::Tally;
 use scenario::Detail;
 
-/// How many simulations are played when nobody says otherwise.
+/// How many simulations are played by default.
 const SEEDS: u64 = 10_000;
 
 #[test]
-fn what_a_session_reads_is_never_older_than_it_may_be() {
+fn a_session_never_reads_an_older_state_than_it_may() {
     if let Some(seed) = number("SIM_SEED") {
         let (result, trace) = scenario::run(seed, &Arc::default(), Detail::Probes);
         println!("{trace}");
@@ -71,7 +70,7 @@ fn what_a_session_reads_is_never_older_than_it_may_be() {
     tally.is_worth_something(seeds);
 }
 
-/// What a seed does follows from the seed alone.
+/// The events of a seed follow from the seed alone.
 #[test]
 fn a_simulation_replays_exactly() {
     for seed in 0..30 {

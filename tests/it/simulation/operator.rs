@@ -1,4 +1,4 @@
-//! Who pauses, breaks, restarts, promotes, adds and removes nodes.
+//! The operator of a simulation, who pauses, breaks, restarts, promotes, adds and removes nodes.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use super::ledger::Tally;
 pub(super) struct Site {
     pub(super) db: DatabaseConnection,
     pub(super) process: Process,
-    /// What is said of the node at an address beside where it is.
+    /// The settings of the node at an address, beside the address.
     pub(super) dress: fn(NodeConfig) -> NodeConfig,
     pub(super) dressed: Vec<String>,
 }
@@ -62,7 +62,7 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Lets things happen, each to its end, until it is over.
+    /// Runs the operator's actions, each to its end, until the simulation is over.
     pub(super) async fn operate(mut self) {
         while !self.is_over.load(Relaxed) {
             let pause = match self.temper {
@@ -133,7 +133,7 @@ impl Operator {
         self.cluster.start(&primary);
     }
 
-    /// The primary goes down, a replica takes its place, and everybody is told.
+    /// The primary goes down, a replica takes its place, and every process is told.
     async fn fail_over(&mut self) {
         let old = self.cluster.primary();
         let mut able = self.cluster.addresses();
@@ -160,7 +160,7 @@ impl Operator {
         for site in sites.iter() {
             time::sleep(self.dice.millis(0, 200)).await;
             let node = site.dressed_up(&new, site.process.another_pool(&new));
-            // It may just have lost its connections.
+            // The server may just have lost its connections.
             let accepted = SwapOptions { accept_lost_writes: true, ..SwapOptions::default() };
             while site.db.swap_primary_with(node.clone(), accepted).await.is_err() {
                 time::sleep(Duration::from_millis(50)).await;
@@ -183,7 +183,7 @@ impl Operator {
         }
     }
 
-    /// Adds a replica wherever it is none.
+    /// Adds as a replica a server that is no replica.
     async fn join(&mut self, address: &str) {
         for site in self.sites.iter().filter(|site| !site.has(address)) {
             // A node that does not answer now is added another time.

@@ -24,7 +24,7 @@ use super::{
 /// How long sessions keep away from nodes without positions.
 pub(super) const STICK: Duration = Duration::from_secs(1);
 
-/// Longer than any write can take that nobody waits for.
+/// Longer than any write can take whose caller has stopped waiting.
 const HOLD: Duration = LATEST_COMMIT.saturating_add(Duration::from_millis(1));
 
 /// After so long of nothing, three probes have found every replica where the primary is.
@@ -33,7 +33,7 @@ const CALM: Duration = Duration::from_millis(4_500);
 /// Nothing in a simulation takes so long.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 
-/// What is wrong with a simulation, and how it came to that.
+/// The fault of a simulation, and its trace.
 pub(super) struct Failure {
     pub(super) violations: Vec<String>,
     pub(super) trace: String,
@@ -46,11 +46,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What the record of a simulation has.
+/// The content of a simulation's trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
     Statements,
-    /// What servers say to probers, too.
+    /// The servers' answers to probers, too.
     Probes,
 }
 
@@ -77,7 +77,7 @@ struct Scenario {
     violations: Arc<Mutex<Vec<String>>>,
     temper: Temper,
     tally: Arc<Tally>,
-    /// The addresses whose servers are not believed to be anywhere.
+    /// The addresses whose servers' positions are not believed.
     silent: Vec<String>,
     dice: Dice,
 }
@@ -135,7 +135,7 @@ impl Scenario {
         if time::timeout(FOR_EVER, operating).await.is_err() {
             self.ledgers[0].violation("the operator hangs");
         }
-        // It takes as long as all the rest.
+        // The last phase takes as long as all the others together.
         if self.dice.percent(33) {
             self.the_calm_after().await;
         }
@@ -173,7 +173,7 @@ impl Scenario {
         }
     }
 
-    /// When nothing befalls anybody any more, what was written is soon read from replicas.
+    /// When the servers have no trouble any more, replicas soon serve reads of all writes.
     async fn the_calm_after(&self) {
         self.cluster.calm();
         self.cluster.note(|f| f.write_str("calm from here on"));
