@@ -122,7 +122,8 @@ impl Shared {
                 return Err(self.nowhere(timeout).into());
             }
             self.monitor.ensure_running();
-            self.monitor.writer().demand.want(next_seq(), self.now());
+            let known = topology.samples.newest().map_or(seq, |newest| newest.stamp.seq.max(seq));
+            self.monitor.writer().demand.want_position(known, self.now());
             let _ = time::timeout(timeout.saturating_sub(waited), changes.changed()).await;
         }
     }

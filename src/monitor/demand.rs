@@ -24,6 +24,9 @@ pub(crate) struct ProbeDemand {
     /// A read must see every write acknowledged up to this sequence number; zero for no read.
     wanted: AtomicU64,
     wanted_at: AtomicU64,
+    /// A token must have a position that the primary gave after this sequence number; zero for no token.
+    position_wanted: AtomicU64,
+    position_wanted_at: AtomicU64,
     /// Whether the monitor would ask another question if a read wanted more. One wake-up is enough for all reads
     /// that come until it has planned again.
     is_open: AtomicBool,
@@ -44,11 +47,24 @@ impl ProbeDemand {
         }
     }
 
-    /// The demand of the reads of the last moments.
+    /// Records that a token waits for a position that the primary gave after `seq`, whatever the replicas have.
+    pub(crate) fn want_position(&self, seq: Seq, now: Tick) {
+        self.position_wanted_at.fetch_max(now.0, Ordering::AcqRel);
+        self.position_wanted.fetch_max(seq.0.max(1), Ordering::SeqCst);
+        self.raised.raise();
+    }
+
+    /// The demand of the reads and tokens of the last moments.
     pub(super) fn wanted(&self, now: Tick) -> Wanted {
-        let is_forgotten = now.since(Tick(self.wanted_at.load(Ordering::Acquire))) > WANTED_FOR;
-        let seq = Seq(self.wanted.load(Ordering::SeqCst));
-        Wanted { seq: Some(seq).filter(|seq| !is_forgotten && *seq > Seq(0)), interval: self.longest_interval(now) }
+        let recent = |seq: &AtomicU64, at: &AtomicU64| {
+            let is_forgotten = now.since(Tick(at.load(Ordering::Acquire))) > WANTED_FOR;
+            Some(Seq(seq.load(Ordering::SeqCst))).filter(|seq| !is_forgotten && *seq > Seq(0))
+        };
+        Wanted {
+            seq: recent(&self.wanted, &self.wanted_at),
+            position: recent(&self.position_wanted, &self.position_wanted_at),
+            interval: self.longest_interval(now),
+        }
     }
 
     /// A wait, armed when it is made, for reads that want more. Reads wake the monitor until

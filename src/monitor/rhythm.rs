@@ -32,6 +32,8 @@ const SAMPLES_PER_DELAY: u32 = 4;
 pub(super) struct Wanted {
     /// A replica that has everything acknowledged up to here; `None` while no read wants more than is known.
     pub(super) seq: Option<Seq>,
+    /// A position that the primary gave after this; `None` while no token waits.
+    pub(super) position: Option<Seq>,
     /// The longest time between two questions to a node that the staleness bounds in use allow.
     pub(super) interval: Option<Duration>,
 }
@@ -171,12 +173,18 @@ impl Rhythm {
             is_met |= newest.is_some_and(|newest| fresh.through.seq >= newest);
         }
         let primary = &topology.primary;
-        if let (Some(fastest), Some(seq)) = (fastest, wanted.seq)
-            && newest.is_none_or(|newest| newest <= seq)
+        let is_missing = |seq: Option<Seq>| seq.is_some_and(|seq| newest.is_none_or(|newest| newest <= seq));
+        // A token needs the next answer. A sample for reads can wait for as long as no replica would have it.
+        let gap = if is_missing(wanted.position) {
+            Some(Duration::ZERO)
+        } else {
+            fastest.filter(|_| is_missing(wanted.seq)).map(|fastest| (fastest / SAMPLES_PER_DELAY).min(LONGEST_GAP))
+        };
+        if let Some(gap) = gap
             && primary.failed_probes == 0
         {
             let turn = self.turn(primary.node.id());
-            let due = turn.ended_at.after((fastest / SAMPLES_PER_DELAY).min(LONGEST_GAP));
+            let due = turn.ended_at.after(gap);
             candidates.push(DueQuestion { rank: Rank::Primary, due, ..turn.candidate(primary) });
         }
         for (replica, fresh) in
@@ -416,7 +424,7 @@ mod tests {
                     // The next read comes at once, and there was a write.
                     waiting = Some((self.stamp().seq, self.now));
                 }
-                let wanted = Wanted { seq: waiting.map(|(seq, _)| seq), interval: None };
+                let wanted = Wanted { seq: waiting.map(|(seq, _)| seq), ..Wanted::default() };
                 let in_flight = self.in_flight.clone();
                 let is_asking = |node| in_flight.iter().any(|(_, asking, _)| *asking == node);
                 let plan = self.rhythm.plan(Tick(self.now), wanted, &self.topology, is_asking);
@@ -538,7 +546,7 @@ mod tests {
             let mut cluster = Cluster::new(500, &[Some(0), Some(0)]).joined();
             cluster.now += 10 * MS;
             make_unfit(&mut cluster.topology.replicas[0]);
-            let wanted = Wanted { seq: Some(cluster.stamp().seq), interval: None };
+            let wanted = Wanted { seq: Some(cluster.stamp().seq), ..Wanted::default() };
             let now = Tick(cluster.now);
             let asked = |cluster: &mut Cluster| cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
             let first = asked(&mut cluster);
@@ -552,9 +560,12 @@ mod tests {
             assert_eq!(&second.ask[..], [cluster.topology.replicas[1].node.id()]);
 
             make_unfit(&mut cluster.topology.replicas[1]);
-            let wanted = Wanted { seq: Some(cluster.stamp().seq), interval: None };
+            let wanted = Wanted { seq: Some(cluster.stamp().seq), ..Wanted::default() };
             let none = cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
             assert_eq!(none, Plan::default(), "nor the primary, and no read wakes the monitor");
+            let token = Wanted { position: wanted.seq, ..wanted };
+            let asked = cluster.rhythm.plan(now, token, &cluster.topology, |_| false).ask;
+            assert_eq!(asked.as_slice(), [cluster.topology.primary.node.id()], "a token needs the primary alone");
         }
     }
 
@@ -563,7 +574,7 @@ mod tests {
         let mut cluster = Cluster { write_every: None, ..Cluster::new(500, &[Some(0)]) }.joined();
         let idle = cluster.rhythm.plan(Tick(cluster.now), Wanted::default(), &cluster.topology, |_| false);
         assert!(idle.is_open && idle.ask.is_empty());
-        let wanted = Wanted { seq: Some(cluster.stamp().seq), interval: None };
+        let wanted = Wanted { seq: Some(cluster.stamp().seq), ..Wanted::default() };
         let busy = cluster.rhythm.plan(Tick(cluster.now), wanted, &cluster.topology, |_| false);
         assert!(!busy.is_open && busy.ask.len() == 1, "the primary is asked, for all reads until then");
     }
@@ -575,7 +586,7 @@ mod tests {
             let end = cluster.now + 10 * SECOND;
             while cluster.now < end {
                 cluster.answer_what_is_due();
-                let wanted = Wanted { seq: None, interval: Some(Duration::from_millis(100)) };
+                let wanted = Wanted { interval: Some(Duration::from_millis(100)), ..Wanted::default() };
                 let in_flight = cluster.in_flight.clone();
                 let is_asking = |node| in_flight.iter().any(|(_, asking, _)| *asking == node);
                 let plan = cluster.rhythm.plan(Tick(cluster.now), wanted, &cluster.topology, is_asking);

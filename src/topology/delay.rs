@@ -25,6 +25,10 @@ pub(crate) struct ReplicaAnswer<'a> {
     pub(crate) answered: Tick,
 }
 
+/// Bounds that are further apart come from routine probes, and measure nothing: while reads want a replica to be asked,
+/// questions follow each other faster.
+const WIDE: Duration = Duration::from_millis(50);
+
 /// An expectation that the first question met falls by this part of itself, so that the prober notices a replica
 /// that has become faster.
 const FALLS_BY: u32 = 16;
@@ -56,11 +60,14 @@ impl ReplicationDelay {
         };
         let at_most = answered.since(reached.at);
         let missed_before = previous.filter(|previous| previous.seq > reached.seq);
-        Self(Some(match (missed_before, self.0) {
-            (Some(missed), _) => (missed.at.since(reached.at) + at_most) / 2,
-            (None, Some(expected)) => (expected - expected / FALLS_BY).min(at_most),
-            (None, None) => at_most,
-        }))
+        let at_least = missed_before.map(|missed| missed.at.since(reached.at));
+        let are_wide = at_most.saturating_sub(at_least.unwrap_or_default()) > WIDE;
+        Self(match (at_least, self.0) {
+            (Some(at_least), expected) if are_wide => Some(expected.unwrap_or_default().max(at_least).min(at_most)),
+            (Some(at_least), _) => Some((at_least + at_most) / 2),
+            (None, Some(expected)) => Some((expected - expected / FALLS_BY).min(at_most)),
+            (None, None) => (!are_wide).then_some(at_most),
+        })
     }
 }
 
@@ -82,6 +89,26 @@ mod tests {
             Some(known) => known.then(asked.at, position, samples).expect("the replica does not go back"),
             None => Fresh::first(asked.at, position, samples),
         }
+    }
+
+    /// What is expected after the replica, asked when a write was made and missing it, had the write a second later.
+    fn after_a_routine_probe(before: ReplicationDelay, missed_at_first: bool) -> ReplicationDelay {
+        let sample = |ms, lsn| Sample { stamp: at(ms), position: Arc::new(wal(1, lsn)) };
+        let samples = Samples::default().with(sample(0, 1_000)).with(sample(10, 1_001));
+        let known = Fresh::first(at(1).at, Arc::new(wal(1, 1_000)), &samples);
+        let fresh = learn(Some(&known), at(1_011), Arc::new(wal(1, 1_001)), &samples);
+        let previous = Some(at(if missed_at_first { 12 } else { 5 }));
+        let (asked, answered) = (at(1_011), at(1_012).at);
+        before.after(ReplicaAnswer { previous, known: Some(&known), fresh: &fresh, asked, answered }, &samples)
+    }
+
+    #[test]
+    fn a_routine_probe_makes_no_replica_expected_to_be_slow() {
+        assert_eq!(after_a_routine_probe(ReplicationDelay::default(), false).expected(), None);
+        let missed = after_a_routine_probe(ReplicationDelay::default(), true);
+        assert_eq!(missed.expected(), Some(Duration::from_millis(2)), "it missed the write for so long at least");
+        let known = ReplicationDelay(Some(Duration::from_millis(8)));
+        assert_eq!(after_a_routine_probe(known, true), known, "the expectation agrees with both bounds");
     }
 
     /// A primary that writes without a pause, a replica that repeats each write so much later, and a prober that

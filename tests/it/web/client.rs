@@ -64,7 +64,7 @@ impl Client {
 
     /// Writes a row, by one statement and in a transaction by turns, and returns its key.
     pub(super) async fn write(&mut self, at: SocketAddr, round: u32) -> Result<i32> {
-        let path = if round % 2 == 0 { "/statement" } else { "/transaction" };
+        let path = if round.is_multiple_of(2) { "/statement" } else { "/transaction" };
         let (status, body) = self.ask(at, Method::POST, path).await?;
         ensure!(status == StatusCode::OK, "{path}: {status} {body}");
         body.parse().with_context(|| format!("`{body}` is no key"))

@@ -101,7 +101,7 @@ const CONTROL_EVERY: u32 = 10;
 /// Now and then a pause after a write, of 60 to 140 ms by turns: the replicas receive the row about then.
 fn pause_before_late_read(round: u32) -> Option<Duration> {
     const EVERY: u32 = 10;
-    (round % EVERY == 0).then(|| LATE * (6 + round / EVERY % 9) / 10)
+    round.is_multiple_of(EVERY).then(|| LATE * (6 + round / EVERY % 9) / 10)
 }
 
 /// Whether a read of this handle finds the row.

@@ -71,6 +71,7 @@ fn control(db: &DatabaseConnection) -> Router {
 
 type Answer = Result<String, (StatusCode, String)>;
 
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
 fn failed(error: DbErr) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

@@ -36,7 +36,7 @@ const READERS: usize = 4;
 /// late when the machine was busy.
 const TOLERANCE: f64 = 0.5;
 /// Fewer reads say nothing about shares.
-const ENOUGH_READS: u64 = 1_000;
+const ENOUGH_READS: u64 = 300;
 
 /// The state of a write when its caller stops waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
