@@ -1,15 +1,20 @@
-//! A small web service over one primary and its replicas: what a client has written in one request, it
-//! reads in the next, whichever process serves it.
+//! A small web service over one primary and its replicas: a client reads in one request what the client wrote in
+//! the request before.
+//!
+//! Without any layer this is true of requests to one process: a plain read sees every write that its process has
+//! acknowledged, whichever task or connection served the write. With `CausalLayer`, one line in `app`, a token
+//! travels with the client, and the next request may go to any process.
 //!
 //! ```text
 //! cargo run --example web_service                     # serves on 127.0.0.1:3000, from a SQLite file
 //! DATABASE_URL=postgres://… DATABASE_REPLICA_URLS=postgres://…,postgres://… \
 //!     cargo run --example web_service                 # from your servers; see Config::from_env
-//! cargo run --example web_service -- --demo           # plays it with two processes, and checks it
+//! cargo run --example web_service -- --demo           # plays both with three processes, and checks the answers
 //! ```
 //!
-//! In your own databases it creates the shop's tables where they are missing, and fills them where they are
-//! empty. `LISTEN` is the address. `web_service/demo.rs` is the client of the demo, and no part of the service.
+//! In your own databases the program creates the shop's tables where they are missing, and fills them where they
+//! are empty. `LISTEN` is the address; `CAUSAL_LAYER=off` leaves the layer out. `web_service/demo.rs` is the client
+//! of the demo, and no part of the service.
 //!
 //! ```text
 //! curl -i localhost:3000/orders --json '{"customer": 1, "product": 2, "quantity": 3}'
@@ -64,7 +69,8 @@ async fn serve() -> Result<()> {
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
     println!("listening on {}", listener.local_addr()?);
-    axum::serve(listener, app(db.clone())).with_graceful_shutdown(told_to_stop()).await?;
+    let shop = if env::var("CAUSAL_LAYER").is_ok_and(|setting| setting == "off") { shop() } else { layered_shop(&db) };
+    axum::serve(listener, app(shop, db.clone())).with_graceful_shutdown(told_to_stop()).await?;
 
     println!("{}", db.topology());
     db.close().await?;
@@ -72,12 +78,17 @@ async fn serve() -> Result<()> {
     Ok(())
 }
 
-/// The facade is plain state, and the layer all that there is to reading one's own writes.
-fn app(db: DatabaseConnection) -> Router {
-    let shop = Router::new()
-        .route("/orders", get(list_orders).post(place_order))
-        .route("/orders/{id}", get(show_order))
-        .layer(CausalLayer::new(&db)); // with TLS: .cookie(CausalCookie::default().secure(true))
+/// The handlers. The facade is their plain state: each reads what this process has written.
+fn shop() -> Router<DatabaseConnection> {
+    Router::new().route("/orders", get(list_orders).post(place_order)).route("/orders/{id}", get(show_order))
+}
+
+/// The same handlers, with the layer around them: each client reads what the client wrote, also in another process.
+fn layered_shop(db: &DatabaseConnection) -> Router<DatabaseConnection> {
+    shop().layer(CausalLayer::new(db)) // with TLS: .cookie(CausalCookie::default().secure(true))
+}
+
+fn app(shop: Router<DatabaseConnection>, db: DatabaseConnection) -> Router {
     let operations = Router::new()
         .route("/health", get(async || "alive"))
         .route("/ready", get(ready))

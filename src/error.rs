@@ -9,9 +9,24 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
-/// What went wrong in the resolver itself (what a server said stays a plain [`DbErr`]).
+/// A failure of the resolver itself (the error of a server stays a plain [`DbErr`]).
 ///
 /// Opaque: ask the predicates (`is_…`), read the text. Passwords never appear in it.
+///
+/// # Example
+/// ```
+/// # fn main() { let _: fn(&sea_orm::DbErr) -> u16 = status; }
+/// use sea_orm::DbErr;
+/// use sea_orm_resolver::Error;
+///
+/// /// The status of a response to a request that failed.
+/// fn status(error: &DbErr) -> u16 {
+///     match Error::from_db_err(error) {
+///         Some(ours) if ours.is_no_eligible_node() || ours.is_not_primary() => 503, // nothing ran: try again later
+///         _ => 500,
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error {
     kind: Arc<Kind>,

@@ -1,7 +1,8 @@
 //! Read/write splitting for SeaORM 2: one primary, swappable replicas, no proxy.
 //!
-//! A SeaORM program changes one import. From then on its reads spread over replicas, it still reads
-//! its own writes, and it survives losing a replica. PostgreSQL, MySQL/MariaDB and SQLite.
+//! A SeaORM program imports [`Database`], [`DatabaseConnection`] and [`DbConn`] from here and tells `connect` its replicas.
+//! From then on its reads spread over the replicas, the program still reads its own writes, and the loss of a replica fails no
+//! read. PostgreSQL, MySQL/MariaDB and SQLite.
 //!
 //! ```
 //! # #[cfg(feature = "sqlite")] {
@@ -12,11 +13,10 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let file = folder.path().join("shop.db");
 //! # let file = file.display();
-//! let writer = format!("sqlite://{file}?mode=rwc");
-//! let reader = format!("sqlite://{file}?mode=rwc"); // all nodes open at once: whoever is first makes the file
+//! let url = format!("sqlite://{file}?mode=rwc");
 //! let db = DatabaseConnection::builder()
-//!     .primary(NodeConfig::new(writer).name("primary"))
-//!     .replica(NodeConfig::new(reader).name("replica"))
+//!     .primary(NodeConfig::new(&url).name("primary"))
+//!     .replica(NodeConfig::new(&url).name("replica"))
 //!     .connect()
 //!     .await?;
 //!
@@ -30,60 +30,92 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Words
+//!
+//! The documentation uses these words in one meaning each:
+//!
+//! * **Process**: one connection (what one `connect` made) with all its clones. A second `connect` is another process here.
+//! * **Session**: a sequence of reads and writes whose reads see its own writes, and never an older state than the session
+//!   has read. An *explicit* session is a value: [`db.session()`](DatabaseConnection::session) makes one, and clones of the
+//!   handle share it. A connection that the server calls a session is called a *database session* here where the two could be confused.
+//! * **Floor**: the last write that a read must see. Each explicit session has a floor, and each process has one. A write
+//!   raises the floor when the server has acknowledged it.
+//! * **Position**: how far a server has come in the stream of changes of its cluster: an LSN of PostgreSQL, the GTIDs of MySQL
+//!   or MariaDB. A replica whose position covers the primary's position of some moment has everything from before that moment.
+//! * **Freshness**: how new the data of a replica are known to be, by its position. A replica may serve a read when its
+//!   freshness is past the floor of the read.
+//! * **Warm**: a pooled connection is warm while it stays at hand for the next statement, before the pool has it back.
+//!
 //! # What you hold
 //!
 //! * [`DatabaseConnection`]: `&db` is a SeaORM connection, and each statement is routed by what it is.
 //! * [`DatabaseConnection::read`]: one node, drawn 10 % primary / 90 % replicas and kept for the life of
-//!   the value. What is not a plain read is refused before it reaches a server; a function that nobody knows is
-//!   tried, in its read-only session.
+//!   the value. A statement that is not a plain read is refused before it reaches a server; an unknown function is
+//!   tried, in a read-only database session.
 //! * [`DatabaseConnection::write`]: always the primary.
-//! * [`DatabaseConnection::session`] and [`DatabaseConnection::scope`]: whose writes a read must see.
+//! * [`DatabaseConnection::session`] and [`DatabaseConnection::scope`]: an explicit session, for a request or a job.
 //! * [`DatabaseConnection::swap_replicas`] and its kin: other nodes, while queries run.
-//! * [`DatabaseConnection::explain`] and [`RouteLog`]: which node runs a statement, and why.
 //! * [`DatabaseConnection::topology`]: what is believed about the nodes, as a table and as data.
+//! * [`Config`], [`NodeConfig`] and [`Consistency`]: the configuration, in code, from a file or from the environment.
+//! * [`Error`]: why the resolver itself failed an operation.
 //!
-//! What changes with the import, method by method, is in [`drop_in`]: migrations, schema sync, access control and
-//! unit tests with `MockDatabase` go on working.
+//! [`drop_in`] says, method by method, what changes with the import: migrations, schema sync, access control and
+//! unit tests with `MockDatabase` go on working. [`patterns`] shows web requests, spawned tasks, background jobs and GraphQL
+//! loaders. [`costs`] says what the crate costs the servers.
+//!
+//! # For experts
+//!
+//! Most programs need none of these:
+//!
+//! * *Why a statement ran where it ran*: [`DatabaseConnection::explain`], [`RouteLog`], [`RouteDecision`], with [`DecidedBy`],
+//!   [`Rejection`], [`SessionFloor`], [`Sessions`].
+//! * *What a statement is*: [`classify`], [`classify_with`], [`Classification`], [`Effect`], [`Intent`], [`Reason`],
+//!   [`KnownFunctions`], [`FunctionName`]; rules of the configuration: [`StatementRule`], [`StatementRoute`].
+//! * *A policy of your own*: [`Policy`], [`Candidate`], [`Draw`]; [`PolicyKind`] names the built-in ones.
+//! * *Other members*: [`MembershipChange`], [`SwapOptions`], [`SwapReport`]; their state: [`Member`], [`Node`], [`Health`],
+//!   [`Role`], [`Rotation`].
+//! * *A session in another process*: [`CausalToken`]. *Pools*: [`Ping`].
 //!
 //! # Which reads see which writes
 //!
-//! A replica serves a session when it is known to have what the session wrote: the monitor compares its position in
-//! the stream of changes with the primary's, and a read compares two integers. No round trip, no server clock.
-//!
-//! | where the read runs | it sees | because |
+//! | the read runs | it sees | note |
 //! |---|---|---|
-//! | in the task that wrote | its writes | the task is the session |
-//! | in `db.scope(&session, ..)`, any task of it that entered the scope | the writes of the session | |
-//! | through a clone of a `db.session()` handle | the writes of the session | in whatever task |
-//! | in a task that was spawned after the write | not for sure | a task is a session of its own: hand it the session, or use [`Consistency::Process`] |
-//! | in another process | not for sure; with a token, the writes of the session | [`causal_token`](DatabaseConnection::causal_token) there, [`session_after`](DatabaseConnection::session_after) here |
-//! | twice in one `db.session()`, or on one `db.read()` | nothing older the second time | what a session has read binds it too; tasks have no such memory |
-//! | with [`Consistency::BoundedStaleness`] | everything older than the bound, by anybody | |
-//! | inside a transaction | what the transaction sees | everything inside runs on its connection |
-//! | after a write that was cancelled, or whose connection broke | what became of it | the primary serves the session for `unknown_outcome_hold` |
+//! | on plain `db`, in any task or thread | every write that the process had acknowledged, through whatever handle | two such reads can go back in time: they may run on two replicas |
+//! | in an explicit session: on a clone of its handle, or inside [`scope`](DatabaseConnection::scope) | exactly what the session wrote and read | other sessions' writes do not delay it, and it never goes back |
+//! | on [`db.read()`](DatabaseConnection::read) | as the handle that made it | and never goes back |
+//! | in a request under the layer of [`tower`](crate::patterns#web-requests) | as an explicit session; without a valid token it begins at the process's floor of that moment | the token takes the session to the next request |
+//! | in another process | nothing for certain; with a token, what the session of the token wrote and read | [`causal_token`](DatabaseConnection::causal_token) in the one, [`session_after`](DatabaseConnection::session_after) in the other |
+//! | with [`Consistency::BoundedStaleness`] | everything older than the bound, of every process; in an explicit session its own writes too | plain `db` then takes no process floor |
+//! | inside a transaction | what the transaction sees | a `READ ONLY` one fixes its floor at BEGIN |
+//! | after a cancelled write | the write once its connection has answered or was given up | the explicit session that wrote reads from the primary for `unknown_outcome_hold` |
+//!
+//! A write counts when the server has acknowledged it. Locking reads, `SET` and `LISTEN` raise no floor. When no replica is
+//! past the floor, the primary serves the read ([`wait_for_replica`](Config::wait_for_replica) makes it wait for a replica first,
+//! [`primary_staleness_cap`](Config::primary_staleness_cap) bounds what a busy primary takes).
+//!
+//! Writes through SeaORM's own handles ([`primary`](DatabaseConnection::primary), `as_ref`, migrations) raise the floor as far
+//! as SeaORM's metric callback tells of them, and again when the connections in use have come back. The callback does not
+//! tell of `execute_unprepared`, and raw sqlx tells of nothing.
 //!
 //! Nodes without positions (replication without GTIDs, several servers behind one address, a pooling proxy) go by
-//! time: `stick_after_write` (1 s) after the write. Under synchronous replication a replica can show a write before
-//! the primary has acknowledged it. After a failover a PostgreSQL replica tells its timeline at once only to members of
-//! `pg_read_all_stats` (`GRANT pg_read_all_stats TO shop`); without it, it serves reads of sessions that wrote
+//! time: [`stick_after_write`](Config::stick_after_write) (1 s) after the write. Under synchronous replication a replica can
+//! show a write before the primary has acknowledged it. After a failover a PostgreSQL replica tells its timeline at once only to
+//! members of `pg_read_all_stats` (`GRANT pg_read_all_stats TO shop`); without it, the replica serves reads with a floor
 //! only after its next restart point.
-//!
-//! [`patterns`] shows what to do about it: web requests, spawned tasks, background jobs, GraphQL loaders. [`costs`] says
-//! what all this costs the servers.
 //!
 //! # What it tells
 //!
-//! Spans and events of `tracing`: `sea_orm_resolver::route` (each statement, at TRACE), `::health` and `::topology` (what an
-//! operator should know, INFO and WARN), and `::metrics` (TRACE): after each probe the numbers of each member
+//! Spans and events of `tracing`: `sea_orm_resolver::route` (each statement, at TRACE), `::health` and `::topology` (the events
+//! for an operator, INFO and WARN), and `::metrics` (TRACE): after each probe the numbers of each member
 //! (up, in flight, lag) as fields that begin with `gauge.`, of which the metrics layer of `tracing-opentelemetry` makes
 //! instruments. [`Topology`] has the same and more.
 //!
 //! # What it does not do
 //!
-//! It moves no data and promotes no server. A write that hides in a view raises no floor when it is read under
-//! [`Consistency::Strong`] (`db.write()` counts everything as written). A lock is no write to a server: one that hides in a view, an operator
-//! or a cast is taken where the read runs. A function that is labelled `STABLE` and swallows the error of a write that
-//! a read-only session refuses is believed.
+//! It moves no data, promotes no server and follows no failover. A write that hides in a view raises no floor when the view is
+//! read under [`Consistency::Strong`] (`db.write()` counts everything as written). A lock is no write to a server: one that hides
+//! in a view, an operator or a cast is taken where the read runs. A function that is labelled `STABLE` and swallows the error of
+//! a write that a read-only database session refuses is believed.
 //!
 //! # Cargo features
 //!

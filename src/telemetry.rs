@@ -10,7 +10,7 @@ use tracing::{Level, Span, debug, info, trace, trace_span, warn};
 
 use crate::{
     routing::RouteDecision,
-    topology::{Health, Role, Topology, Unfit},
+    topology::{Health, MemberIndex, Role, Topology, Unfit},
 };
 
 /// Whether somebody takes the spans of operations. Asked first: making a span that nobody takes costs
@@ -163,9 +163,10 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
     if before.primary_read_share.to_bits() != share.to_bits() {
         info!(target: "sea_orm_resolver::topology", share, generation = after.generation(), "primary's share of the reads changed");
     }
-    for member in after.members() {
+    let known = MemberIndex::new(before);
+    for (place, member) in after.members().enumerate() {
         let name = member.name();
-        let Some(known) = before.member_of(member.node.id()) else {
+        let Some(known) = known.find(place, member.node.id()) else {
             info!(target: "sea_orm_resolver::topology", node = name, generation = after.generation(), "member joined");
             continue;
         };
@@ -203,8 +204,9 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
             info!(target: "sea_orm_resolver::topology", node = name, weight = member.weight().get(), "weight changed");
         }
     }
-    for member in before.members() {
-        if after.member_of(member.node.id()).is_none() {
+    let present = MemberIndex::new(after);
+    for (place, member) in before.members().enumerate() {
+        if present.find(place, member.node.id()).is_none() {
             info!(target: "sea_orm_resolver::topology", node = member.name(), generation = after.generation(), "member left");
         }
     }

@@ -270,9 +270,9 @@ impl Counters {
             |count: fn(&sea_orm_resolver::Node) -> u64| topology.members().map(|member| count(member.node())).sum();
         Self {
             by_primary: topology.primary().node().served_reads(),
-            by_all: sum(|node| node.served_reads()),
-            writes: sum(|node| node.served_writes()),
-            questions: sum(|node| node.probes()),
+            by_all: sum(sea_orm_resolver::Node::served_reads),
+            writes: sum(sea_orm_resolver::Node::served_writes),
+            questions: sum(sea_orm_resolver::Node::probes),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The service twice, as two processes over one database, and a client that goes from one to the other.
+//! The service three times over one database: one process without the layer, and two with it, between which a client
+//! goes to and fro.
 //!
-//! It fails when the client misses what it has written, or when a process does not stop as it should.
+//! The demo fails when a client misses an order that it placed, or when a process does not stop as it should.
 
 use std::{env, net::SocketAddr, path::Path, process::Stdio};
 
@@ -20,39 +21,48 @@ const HEADER: &str = "x-causal-token";
 
 pub(crate) async fn play() -> Result<()> {
     let nodes = Nodes::find().await?;
-    let (a, b) = (Process::start("A", &nodes).await?, Process::start("B", &nodes).await?);
-    println!("A listens on {}, B on {}.\n", a.address, b.address);
+    let plain = Process::start("plain", &nodes, Layer::Off).await?;
+    let (a, b) = (Process::start("A", &nodes, Layer::On).await?, Process::start("B", &nodes, Layer::On).await?);
+    println!(
+        "The process without the layer listens on {}; with the layer, A listens on {} and B on {}.\n",
+        plain.address, a.address, b.address
+    );
 
-    println!("── 1. Ordered at A, looked up at B ──\n");
+    println!("── 1. By default: ordered and looked up in one process, without the layer ──\n");
     nodes.hold_replicas().await?;
     let mut missed = 0;
+    for _ in 0..ROUNDS {
+        let order = path_of(&order(&plain).await?)?;
+        // Each request has a connection of its own, and so a task of its own in the service.
+        let (here, there) = (plain.get(&order, &[]).await?, a.get(&order, &[]).await?);
+        println!("  {order:<12}  in the same process {}   in another process {}", here.status, there.status);
+        ensure!(here.status == 200, "the process missed its own {order}");
+        missed += usize::from(there.status == 404);
+    }
+    nodes.explain_missed(missed, "another process")?;
+
+    println!("── 2. With the layer: ordered at A, looked up at B ──\n");
+    missed = 0;
     for _ in 0..ROUNDS {
         let answer = order(&a).await?;
         let (order, cookie, token) = (path_of(&answer)?, answer.cookie()?, answer.header(HEADER)?);
         let with_cookie = b.get(&order, &[("cookie", &cookie)]).await?;
         let with_header = b.get(&order, &[("x-causal-token", token)]).await?;
         let with_nothing = b.get(&order, &[]).await?;
+        let at_home = a.get(&order, &[]).await?;
         println!(
-            "  {order:<12}  with the cookie {}   with the header {}   with neither {}",
-            with_cookie.status, with_header.status, with_nothing.status
+            "  {order:<12}  with the cookie {}   with the header {}   with neither at B {}, at A {}",
+            with_cookie.status, with_header.status, with_nothing.status, at_home.status
         );
         ensure!([with_cookie.status, with_header.status] == [200, 200], "the client missed its own {order}");
+        ensure!(at_home.status == 200, "A missed its own {order}");
         ensure!(with_cookie.header("set-cookie").is_err(), "a request that wrote nothing set a cookie");
         missed += usize::from(with_nothing.status == 404);
     }
-    match &nodes {
-        Nodes::Own(_) => {
-            println!(
-                "\n  The replicas replay nothing now: without a token, {missed} of {ROUNDS} orders were missing.\n"
-            );
-            ensure!(missed > 0, "this demo could not have seen what it is about");
-        }
-        Nodes::File(_) => println!("\n  All nodes are one file here: there is nothing to miss.\n"),
-        Nodes::Given => println!("\n  Without a token, {missed} of {ROUNDS} orders were missing.\n"),
-    }
+    nodes.explain_missed(missed, "B, asked without a token,")?;
     nodes.release_replicas().await?;
 
-    println!("── 2. Other replicas for A, over its admin route ──\n");
+    println!("── 3. Other replicas for A, over its admin route ──\n");
     let replicas = nodes.replicas()?;
     let [fewer, all] = [&replicas[1..], &replicas[..]].map(|urls| json!(urls).to_string());
     for urls in [fewer, all] {
@@ -71,10 +81,10 @@ pub(crate) async fn play() -> Result<()> {
     ensure!(members == 1 + replicas.len(), "there are {members} members: {}", topology.body);
     println!("\n{}", a.get("/admin/topology", &[]).await?.body);
 
-    println!("── 3. Both stop ──\n");
+    println!("── 4. All stop ──\n");
     let page = b.get("/orders?page=0", &[]).await?.json()?;
     println!("  {} pages of orders at B; the latest order is {}", page["pages"], page["orders"][0]);
-    for process in [a, b] {
+    for process in [plain, a, b] {
         ensure!(process.get("/ready", &[]).await?.status == 200, "{} is not ready", process.name);
         process.stop().await?;
     }
@@ -93,7 +103,7 @@ fn path_of(answer: &Answer) -> Result<String> {
     Ok(format!("/orders/{id}"))
 }
 
-/// The database of both processes.
+/// The database of all processes.
 enum Nodes {
     /// What the environment names.
     Given,
@@ -106,16 +116,16 @@ enum Nodes {
 impl Nodes {
     async fn find() -> Result<Self> {
         if env::var_os("DATABASE_URL").is_some() {
-            println!("Two processes over the servers of DATABASE_URL and DATABASE_REPLICA_URLS.");
+            println!("Three processes over the servers of DATABASE_URL and DATABASE_REPLICA_URLS.");
             return Ok(Self::Given);
         }
         match PostgresCluster::start(2).await {
             Ok(cluster) => {
-                println!("No DATABASE_URL: two processes over PostgreSQL, a primary and two replicas.");
+                println!("No DATABASE_URL: three processes over PostgreSQL, a primary and two replicas.");
                 Ok(Self::Own(cluster))
             }
             Err(why) => {
-                println!("No DATABASE_URL and no PostgreSQL ({why}): two processes over one SQLite file.");
+                println!("No DATABASE_URL and no PostgreSQL ({why}): three processes over one SQLite file.");
                 Ok(Self::File(tempfile::tempdir()?))
             }
         }
@@ -149,6 +159,19 @@ impl Nodes {
         Ok(())
     }
 
+    /// Says why reads missed orders, and fails when the replicas stand still and no read did.
+    fn explain_missed(&self, missed: usize, by: &str) -> Result<()> {
+        match self {
+            Self::Own(_) => {
+                println!("\n  The replicas replay nothing now: {by} missed {missed} of {ROUNDS} orders.\n");
+                ensure!(missed > 0, "this demo could not have seen a stale read");
+            }
+            Self::File(_) => println!("\n  All nodes are one file here: no read can miss an order.\n"),
+            Self::Given => println!("\n  Without waiting, {by} missed {missed} of {ROUNDS} orders.\n"),
+        }
+        Ok(())
+    }
+
     async fn release_replicas(&self) -> Result<()> {
         if let Self::Own(cluster) = self {
             for replica in cluster.replicas() {
@@ -164,6 +187,13 @@ pub(crate) fn sqlite_url(folder: &Path) -> String {
     format!("sqlite://{}?mode=rwc", folder.join("shop.db").display())
 }
 
+/// Whether a process has the layer.
+#[derive(Clone, Copy, Debug)]
+enum Layer {
+    On,
+    Off,
+}
+
 /// This program once more, as a service.
 struct Process {
     name: &'static str,
@@ -173,8 +203,11 @@ struct Process {
 }
 
 impl Process {
-    async fn start(name: &'static str, nodes: &Nodes) -> Result<Self> {
+    async fn start(name: &'static str, nodes: &Nodes, layer: Layer) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
+        if matches!(layer, Layer::Off) {
+            command.env("CAUSAL_LAYER", "off");
+        }
         command.env("LISTEN", "127.0.0.1:0").env("DATABASE_URL", nodes.primary()?);
         command.env("DATABASE_REPLICA_URLS", nodes.replicas()?.join(","));
         command.env("DATABASE_PRIMARY_READ_SHARE", "0"); // so that reads miss what replicas miss

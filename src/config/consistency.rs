@@ -8,13 +8,26 @@ use super::duration;
 
 /// Which writes a read must see.
 ///
-/// | | sees the session's own writes | sees other writes of this process | may read from replicas |
-/// |---|---|---|---|
-/// | `Eventual` | no | no | always |
-/// | `Session` | yes | no | when they have the session's writes |
-/// | `Process` | yes | yes | when they have the process's writes |
-/// | `BoundedStaleness(d)` | yes | those older than `d`, and other processes' too | when they have both |
-/// | `Strong` | yes, and everybody's | yes | never |
+/// | | on plain `db`, a read sees | in an explicit session, a read sees |
+/// |---|---|---|
+/// | `Eventual` | the state of the replica that serves it | the same |
+/// | `Session` | every acknowledged write of the process | what the session wrote and read |
+/// | `Process` | as `Session` | what the session wrote and read, and every acknowledged write of the process |
+/// | `BoundedStaleness(d)` | all writes older than `d`, of every process; no process floor | the same, and what the session wrote and read |
+/// | `Strong` | all writes: the primary serves it | all writes: the primary serves it |
+///
+/// Under all but `Strong` a replica serves the read when the replica is known to have what the read must see.
+///
+/// # Example
+/// ```
+/// # use std::time::Duration;
+/// use sea_orm_resolver::{Consistency, DatabaseConnection};
+///
+/// # let db = DatabaseConnection::default();
+/// let dashboard = db.with_consistency(Consistency::BoundedStaleness(Duration::from_secs(2)));
+/// assert_eq!(dashboard.consistency().to_string(), "bounded_staleness(2s)");
+/// assert_eq!("bounded_staleness(2s)".parse(), Ok(dashboard.consistency()));
+/// ```
 ///
 /// In files and variables: `eventual`, `session`, `process`, `bounded_staleness(500ms)`, `strong`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,18 +37,18 @@ pub enum Consistency {
     /// Any replica, however old. SeaORM's own read-back after a write without `RETURNING` still
     /// sees its row.
     Eventual,
-    /// A session reads its own writes. The default: a program that changes one import must not
-    /// start to miss rows it wrote.
+    /// Plain `db` sees every acknowledged write of its process; an explicit session sees what the session wrote and read. The
+    /// default: a program that changes its imports must not start to miss rows it wrote.
     #[default]
     Session,
-    /// A read sees every write this process has made: for loaders and job runners that spawn
-    /// tasks after writing.
+    /// As `Session`, and an explicit session also sees every acknowledged write of its process.
     Process,
-    /// A read sees everything that anybody had been told is written this long ago, and its session's own
-    /// writes. While it is used, nodes are probed at a third of the duration, if that is less than
-    /// the probe interval. A replica without positions never serves such a read.
+    /// A read sees every write that was acknowledged this long ago, by whichever process, and in an explicit session what the
+    /// session wrote and read. Plain `db` takes no process floor: its read may miss newer writes of its own process. While the
+    /// bound is used, nodes are probed at a third of the duration, if that is less than the probe interval. A replica without
+    /// positions never serves such a read.
     BoundedStaleness(Duration),
-    /// The primary's read-write connections only.
+    /// The primary only, on its read-write connections (`db.read()`: on its read-only ones).
     Strong,
 }
 

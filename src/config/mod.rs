@@ -20,8 +20,9 @@ pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share}
 /// Everything a connection can be told, with a default for all of it but the primary.
 ///
 /// Build it in code, read it from [the environment](Self::from_env), or have serde read it from
-/// whatever file the application already loads:
+/// the file that the application already loads:
 ///
+/// # Example
 /// ```
 /// # use sea_orm_resolver::Config;
 /// let config: Config = toml::from_str(r#"
@@ -72,7 +73,7 @@ pub struct Config {
     pub policy: PolicyKind,
     /// Which writes a read must see. Default: `session`.
     pub consistency: Consistency,
-    /// How long a read waits for a replica that has what its session must see, before it goes to the primary.
+    /// How long a read waits for a replica that is known to have what the read must see, before the primary serves it.
     /// Default: not at all.
     #[serde(with = "duration")]
     pub wait_for_replica: Duration,
@@ -88,15 +89,16 @@ pub struct Config {
     pub max_lag: Option<Duration>,
     /// As `max_lag`, in bytes of write-ahead log (PostgreSQL only). Default: no limit.
     pub max_lag_bytes: Option<u64>,
-    /// A development aid: warn of each read that `eventual` let run on a replica which is not known to have
-    /// the session's own writes, with the statement, inside the span of its caller. Default: off.
+    /// A development aid: warn of each read of an explicit session that `eventual` let run on a replica which is not known to
+    /// have the session's own writes, with the statement, inside the span of its caller. Default: off.
     pub report_stale_reads: bool,
-    /// How long a session reads from the primary after a write, where the position of a replica
+    /// How long after a write the reads that must see it keep to the primary, where the position of a replica
     /// is not known. Default: 1 s.
     #[serde(with = "duration")]
     pub stick_after_write: Duration,
-    /// How long a session reads from the primary after a write whose outcome is unknown
-    /// (cancelled, connection lost). Default: the primary's statement time-out, else 30 s.
+    /// How long an explicit session reads from the primary after a write of its own whose outcome is unknown
+    /// (cancelled after it was sent, connection lost). Other reads are not held. Default: the primary's statement time-out,
+    /// else 30 s.
     #[serde(with = "duration::optional")]
     pub unknown_outcome_hold: Option<Duration>,
     /// How long a read waits for a node that may serve it. Default: 1 s.

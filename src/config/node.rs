@@ -11,20 +11,35 @@ use serde::{
 use super::duration;
 use crate::driver::{Driver, SecretUrl};
 
-/// One node: where it is, and what is particular about it.
+/// One node: its address, and the settings that are particular to it.
 ///
 /// Made from a URL, SeaORM's `ConnectOptions`, an open SeaORM connection (a pool or a mock), or
-/// read by serde from a URL or a table. Everything but the place has a default.
+/// read by serde from a URL or a table. Everything but the address has a default.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+///
+/// use sea_orm::ConnectOptions;
+/// use sea_orm_resolver::{Config, NodeConfig};
+///
+/// let near = NodeConfig::new("postgres://shop:secret@db-2/shop").name("near").weight(2).zone("a");
+/// let mut options = ConnectOptions::new("postgres://shop:secret@db-3/shop");
+/// options.max_lifetime(Duration::from_secs(600));
+/// let far = NodeConfig::new(options).name("far").max_connections(20);
+/// let config = Config::new("postgres://shop:secret@db-1/shop").replica(near).replica(far);
+/// # let _ = config;
+/// ```
 ///
 /// **Closures.** A `ConnectOptions` keeps its closures, with one exception: on MySQL and MariaDB the
 /// pool's `after_connect` is the resolver's in read-only sessions, because that is where they are
 /// made read-only; use [`on_connect`](Self::on_connect) there. SeaORM's
-/// `ConnectOptions::after_connect` runs once for each of the two pools of a node; one that asks the
-/// database needs the node to be up at `connect`, even if it is a replica. (SeaORM's
-/// `record_stmt_in_spans` reaches the read-write pool only: it cannot be said of a pool.)
+/// `ConnectOptions::after_connect` runs once for each of the two pools of a node; a closure that asks the
+/// database needs the node to be up at `connect`, even if the node is a replica. (SeaORM's
+/// `record_stmt_in_spans` reaches the read-write pool only: a pool has no such setting.)
 ///
-/// **Who answers.** On each new connection the server is asked once who and where it is, so that a restarted one, or
-/// another behind the same address, is not trusted with sessions too early. That takes the pool's one hook: on nodes
+/// **The server of a connection.** On each new connection the server is asked once for its name and its position, so that a restarted
+/// server, or another behind the same address, is not trusted with the reads of sessions too early. That takes the pool's one hook: on nodes
 /// given as URLs or with [`on_connect`](Self::on_connect), and for reads always on MySQL and MariaDB. Elsewhere
 /// `ConnectOptions` and open connections keep their hook, and such a change is noticed at the next probe or broken
 /// connection only.
@@ -123,7 +138,7 @@ impl NodeConfig {
         Self::from_source(Source::Driver(driver))
     }
 
-    /// Whether the user asked for connections only when they are needed.
+    /// Whether the user wants connections opened only when they are needed.
     pub(crate) fn is_lazy(&self) -> bool {
         matches!(&self.source, Source::Options(options) if options.get_connect_lazy())
     }
@@ -224,7 +239,7 @@ impl NodeConfig {
         self.with(|settings| settings.statement_timeout = Some(timeout))
     }
 
-    /// Whether a node that says it has the other role is kept out of the reads. Default: on.
+    /// Whether a node that reports the other role is kept out of the reads. Default: on.
     /// Switch it off for replicas that are writable on purpose (logical replication, MySQL
     /// replicas with `read_only = 0`).
     #[must_use]
@@ -233,8 +248,8 @@ impl NodeConfig {
     }
 
     /// Whether the node's position in the stream of changes is compared with the primary's. Default: on. Switch
-    /// it off for an address behind which several servers answer, or a pooling proxy: sessions then keep to
-    /// the primary for a time (`Config::stick_after_write`). Off for the primary means off for all.
+    /// it off for an address behind which several servers answer, or a pooling proxy: reads then keep to
+    /// the primary for a time after a write (`Config::stick_after_write`). Off for the primary means off for all.
     #[must_use]
     pub fn positions(self, compared: bool) -> Self {
         self.with(|settings| settings.positions = Some(compared))
@@ -256,8 +271,8 @@ impl NodeConfig {
         self.with(|settings| settings.ping = Some(ping))
     }
 
-    /// How long a connection stays at hand between statements, before its pool has it back; zero for not at all. Of
-    /// an open connection, those for reads. Default: [`Config::keep_warm`](crate::Config::keep_warm) for a node that is
+    /// How long a connection stays warm between statements, before its pool has it back; zero for not at all. Of
+    /// an open connection given to the resolver, only the pool for reads stays warm. Default: [`Config::keep_warm`](crate::Config::keep_warm) for a node that is
     /// given as a URL and not pinged before every use. Others may bring pool hooks (`before_acquire`, `after_release`)
     /// that are meant to run for each statement: say it here where they need not.
     #[must_use]

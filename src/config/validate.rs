@@ -502,15 +502,15 @@ mod tests {
         assert_eq!(hold(NodeConfig::from(url).statement_timeout(seconds(80))), seconds(80));
     }
 
-    /// The most connections for reads of an open pool of this size, as the primary and as a replica.
+    /// The most reads at once of an open pool of this size, in the primary's seat and in a replica's.
     #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
     fn read_connections(open: &DatabaseConnection) -> [Option<u32>; 2] {
         let node = NodeConfig::from(open);
         let settings = Settings::try_from(&Config::new(node.clone())).expect("valid");
-        [Role::Primary, Role::Replica].map(|role| {
-            let plans = plan_nodes(&settings, &[("node".to_owned(), &node, role)], &[]).expect("valid");
-            plans[0].read.max_connections
-        })
+        let plan = |role| plan_nodes(&settings, &[("node".to_owned(), &node, role)], &[]).expect("valid").remove(0);
+        let [primary, replica] = [Role::Primary, Role::Replica].map(plan);
+        assert_eq!(primary.read.max_connections, replica.read.max_connections, "a promotion keeps the pool");
+        [Some(primary.primary_reads), replica.replica_reads]
     }
 
     #[cfg(feature = "postgres")]

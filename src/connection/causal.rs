@@ -19,14 +19,15 @@ use crate::{
 };
 
 impl DatabaseConnection {
-    /// What a session must see from here on, as a short text for a header, a cookie or a message: a session that
-    /// begins [after it](Self::session_after), in whatever process, sees what this one has written, and an explicit
-    /// one also what it has read. An explicit session that did neither has a token that asks for nothing; that of a plain
-    /// handle stands for every write of this process, because those of one task may be forgotten.
+    /// The floor of a session, as a short text for a header, a cookie or a message: a session that
+    /// begins [after the token](Self::session_after), in whatever process, sees what this session has written and read. An explicit
+    /// session that did neither has a token that asks for nothing; the token of a plain handle stands for every write of this
+    /// process.
     ///
-    /// Costs nothing where the primary was asked for its position since the session's last write. Where it was not, it
-    /// waits for the next time, which all who want to know share: at most 5 ms and a round trip.
+    /// Costs nothing where the primary was asked for its position since the session's last write. Otherwise the call waits for
+    /// the next question to the primary, which all waiting calls share.
     ///
+    /// # Example
     /// ```no_run
     /// # async fn f(db: sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
     /// # use sea_orm::ConnectionTrait;
@@ -49,6 +50,15 @@ impl DatabaseConnection {
     }
 
     /// An explicit session that sees what the session of the token had written and read when the token was made.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// # let text = String::new();
+    /// let session = db.session_after(&text.parse()?);
+    /// # let _ = session;
+    /// # Ok(()) }
+    /// ```
     ///
     /// Its reads go to the primary until a replica is known to have that. A token of another cluster, or of a
     /// history that a failover has cut off, is no use here: the session then reads from the primary for its whole

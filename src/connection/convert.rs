@@ -47,24 +47,25 @@ macro_rules! implement_lending {
     ($handle:ident) => {
         impl AsRef<sea_orm::DatabaseConnection> for $handle {
             /// SeaORM's own handle of the node that is the primary now, for helpers that take one.
-            /// It stays that node's. Because nobody sees the end of what is written through it, the
-            /// session reads from the primary for `unknown_outcome_hold` (the statement time-out,
-            /// else 30 s), and again after each write that SeaORM tells of.
+            /// It stays that node's. Each write that SeaORM's metric callback tells of (all but unprepared
+            /// statements) raises the floor, and so does the moment in which the connections then in use
+            /// have come back, at most `unknown_outcome_hold` (the statement time-out, else 30 s) later.
+            /// The floor of an explicit session rises with the statements alone, not with a COMMIT.
             fn as_ref(&self) -> &sea_orm::DatabaseConnection {
                 self.lend()
             }
         }
 
         impl<'c> From<&'c $handle> for DatabaseExecutor<'c> {
-            /// On the node that is the primary now; see `AsRef` for what the session makes of it.
+            /// On the node that is the primary now; see `AsRef` for the floor of its writes.
             fn from(connection: &'c $handle) -> Self {
                 DatabaseExecutor::Connection(connection.lend())
             }
         }
 
         impl<'c> IntoDatabaseExecutor<'c> for &'c $handle {
-            /// What `Migrator::up(&db, None)` asks for. On the node that is the primary now; see
-            /// `AsRef` for what the session makes of it.
+            /// For `Migrator::up(&db, None)`. On the node that is the primary now; see `AsRef` for the floor
+            /// of its writes.
             fn into_database_executor(self) -> DatabaseExecutor<'c> {
                 self.into()
             }

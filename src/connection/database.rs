@@ -31,6 +31,16 @@ impl Database {
     /// replica has answered or its connect time-out (2 s) has passed; a replica that is down is a
     /// member that is down and is tried again. One URL without replicas behaves as SeaORM alone.
     ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use sea_orm_resolver::{Config, Database};
+    ///
+    /// let db = Database::connect(Config::from_env()?).await?; // DATABASE_URL, DATABASE_REPLICA_URLS
+    /// # let _ = db;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// A configuration that cannot work ([`Error::is_config`]), or a primary that does not answer
     /// ([`Error::is_unreachable`]), unless `connect_lazy` is set.
@@ -43,6 +53,24 @@ impl Database {
 }
 
 /// A configuration in code, made by [`DatabaseConnection::builder`].
+///
+/// # Example
+/// ```no_run
+/// # async fn f() -> Result<(), sea_orm::DbErr> {
+/// use std::time::Duration;
+///
+/// use sea_orm_resolver::{DatabaseConnection, NodeConfig};
+///
+/// let db = DatabaseConnection::builder()
+///     .primary("postgres://shop:secret@db-1/shop")
+///     .replica(NodeConfig::new("postgres://shop:secret@db-2/shop").weight(2))
+///     .replica("postgres://shop:secret@db-3/shop")
+///     .max_lag(Duration::from_secs(5))
+///     .connect()
+///     .await?;
+/// # let _ = db;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing is opened until `connect`"]
 pub struct Builder {

@@ -31,8 +31,26 @@ use crate::{
 /// A connection to one primary and any number of replicas that can be used like SeaORM's own.
 ///
 /// `&db` is a SeaORM connection: each statement is routed by what it is. [`read`](Self::read) and
-/// [`write`](Self::write) say it by hand. Clones are handles of the same connection; the last one
-/// ends its monitor.
+/// [`write`](Self::write) choose by hand. A plain handle sees every write that the process had acknowledged, through whatever
+/// handle of the connection; an [explicit session](Self::session) sees what it wrote and read. Clones are handles of the same
+/// connection, and the monitor ends with the last one.
+///
+/// # Example
+/// ```no_run
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use entity::customer;
+/// use sea_orm::{EntityTrait, QueryFilter};
+/// use sea_orm_resolver::DatabaseConnection;
+///
+/// let db = DatabaseConnection::builder()
+///     .primary("postgres://shop:secret@db-1/shop")
+///     .replica("postgres://shop:secret@db-2/shop")
+///     .connect()
+///     .await?;
+/// let of_london = customer::Entity::find().filter(customer::COLUMN.city.eq("London")).all(&db).await?;
+/// # let _ = of_london;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct DatabaseConnection {
     shared: Arc<Shared>,
@@ -47,32 +65,78 @@ impl DatabaseConnection {
         Self { shared, options, lent: Lent::default() }
     }
 
-    /// Starts a configuration in code; end it with [`Builder::connect`].
+    /// Starts a configuration in code; end it with [`Builder::connect`]. [`Builder`] has an example.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
     /// A connection for reads: one node, drawn by the primary read share and the policy, and kept
     /// for the life of the value. Takes no connection from a pool until a statement runs.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use entity::{customer, order};
+    /// # use sea_orm::{EntityTrait, LoaderTrait};
+    /// let read = db.read(); // one state of the database, never an older one
+    /// let orders = order::Entity::find().all(&read).await?;
+    /// let customers = orders.load_one(customer::Entity, &read).await?;
+    /// # let _ = customers;
+    /// # Ok(()) }
+    /// ```
     pub fn read(&self) -> ReadConn {
         ReadConn::draw(Arc::clone(&self.shared), &self.context())
     }
 
     /// A connection whose every statement goes to the primary.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use entity::order;
+    /// # use sea_orm::EntityTrait;
+    /// let newest = order::Entity::find_by_id(7).one(&db.write()).await?;
+    /// # let _ = newest;
+    /// # Ok(()) }
+    /// ```
     pub fn write(&self) -> WriteConn {
         WriteConn::new(Arc::clone(&self.shared), &self.context())
     }
 
-    /// An explicit session (a request, a job): the handle is the session, and clones of it share
-    /// it, in whatever task they are used. It draws its node once and keeps it while that has what the session wrote,
-    /// and never reads an older state of the database than it has read before.
+    /// An explicit session (a request, a job): the handle is the session, and clones share the session in whatever task
+    /// they are used. The session draws its node once, keeps the node while that has what the session wrote,
+    /// and never reads an older state of the database than it has read before. Writes of other sessions do not delay it.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use entity::order;
+    /// # use sea_orm::EntityTrait;
+    /// let session = db.session();
+    /// order::Entity::delete_by_id(7).exec(&session).await?;
+    /// let task = session.clone();
+    /// tokio::spawn(async move {
+    ///     let deleted = order::Entity::find_by_id(7).one(&task).await; // Ok(None), from a replica that has the write
+    ///     # let _ = deleted;
+    /// });
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn session(&self) -> Self {
         self.with_session(HandleSession::Explicit(Arc::default()))
     }
 
-    /// Runs a future so that plain handles of this connection inside it belong to `session`: what a
-    /// middleware uses. A handle that is no explicit session is given one for the future's life.
+    /// Runs a future so that plain handles of this connection inside it belong to `session`: for a middleware.
+    /// A handle that is no explicit session is given one for the future's life. A task that the future spawns is outside.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn handle(db: &sea_orm_resolver::DatabaseConnection) {}
+    /// let session = db.session();
+    /// db.scope(&session, handle(db)).await; // `handle` uses plain `db`
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancel safety
     /// That of the future.
@@ -85,6 +149,19 @@ impl DatabaseConnection {
     }
 
     /// The same session with another consistency.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use entity::product;
+    /// # use sea_orm::EntityTrait;
+    /// use sea_orm_resolver::Consistency;
+    ///
+    /// let any_age = db.with_consistency(Consistency::Eventual);
+    /// let catalogue = product::Entity::find().all(&any_age).await?;
+    /// # let _ = catalogue;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn with_consistency(&self, consistency: Consistency) -> Self {
         let options = SessionOptions { consistency, ..self.options.clone() };
@@ -99,6 +176,7 @@ impl DatabaseConnection {
     /// The same session, with every decision about its operations written into `log`: also those of read
     /// and write connections made from this handle. A decision costs about a microsecond more then.
     ///
+    /// # Example
     /// ```no_run
     /// # async fn f(db: sea_orm_resolver::DatabaseConnection) -> Result<(), sea_orm::DbErr> {
     /// # use sea_orm::ConnectionTrait;
@@ -115,6 +193,16 @@ impl DatabaseConnection {
 
     /// Which node would run a statement for this handle now, and why. Runs nothing, draws nothing and
     /// takes no place on a node; where a draw would decide, the likeliest node is named.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sea_orm::{DbBackend, Statement};
+    ///
+    /// let statement = Statement::from_string(DbBackend::Postgres, "SELECT * FROM orders FOR UPDATE");
+    /// println!("{}", db.explain(&statement)); // the primary, because of the locking clause
+    /// # Ok(()) }
+    /// ```
     pub fn explain(&self, statement: &Statement) -> RouteDecision {
         let shared = &self.shared;
         let context = self.context();
@@ -133,8 +221,21 @@ impl DatabaseConnection {
         decision.about(&statement.sql, shared.router().shown(&statement.sql))
     }
 
-    /// SeaORM's own handle of the primary's read-write pool, for what takes one by name. What is written
-    /// through it raises no floor. It stays the handle of the node that is the primary now.
+    /// SeaORM's own handle of the primary's read-write pool, for code that takes one by name. It stays the handle of the
+    /// node that is the primary now.
+    ///
+    /// Writes through the handle raise the floor as far as SeaORM's metric callback tells of them: each statement but those of
+    /// `execute_unprepared`, and once more when the connections then in use have come back (the callback tells of no COMMIT).
+    /// Of an explicit session the statements alone are told, not the COMMIT. Raw sqlx on the pool tells of nothing.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// async fn of_a_library(db: &sea_orm::DatabaseConnection) {}
+    ///
+    /// of_a_library(&db.primary()).await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// Migrations and schema sync take `&db` as it is, and access control has the methods of SeaORM;
     /// [`drop_in`](crate::drop_in) shows them.
@@ -143,7 +244,7 @@ impl DatabaseConnection {
         lent::lent(&self.shared, &self.options.session, primary.seaorm())
     }
 
-    /// What this process believes about the nodes now. `Display` prints a table.
+    /// The beliefs of this process about the nodes now. `Display` prints a table; [`Topology`] has an example.
     pub fn topology(&self) -> Arc<Topology> {
         self.shared.topology()
     }
@@ -152,6 +253,12 @@ impl DatabaseConnection {
     /// write in a way their text does not show, and on PostgreSQL those of unlogged tables. Each shape of
     /// statement is tried again after ten minutes, so a number that grows faster means many shapes: send
     /// them to the primary by a rule ([`StatementRule`](crate::StatementRule)) or by `db.write()`.
+    ///
+    /// # Example
+    /// ```
+    /// # let db = sea_orm_resolver::DatabaseConnection::default();
+    /// assert_eq!(db.reads_rerun_on_primary(), 0);
+    /// ```
     pub fn reads_rerun_on_primary(&self) -> u64 {
         self.shared.rerun_on_primary.load(Ordering::Relaxed)
     }
@@ -159,6 +266,14 @@ impl DatabaseConnection {
     /// Makes `nodes` the replicas, atomically: new nodes are connected and have to answer first,
     /// equal ones keep their pools, removed ones finish what runs on them and are closed. No
     /// operation fails because of it.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let report = db.swap_replicas(["postgres://shop:secret@db-2/shop", "postgres://shop:secret@db-4/shop"]).await?;
+    /// println!("added {:?}, kept {:?}, removed {:?}", report.added, report.kept, report.removed);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// A node that cannot work or does not answer within the connect time-out (2 s); then nothing
@@ -176,6 +291,13 @@ impl DatabaseConnection {
 
     /// Adds a replica that has answered.
     ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// db.add_replica("postgres://shop:secret@db-4/shop").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`swap_replicas`](Self::swap_replicas).
     ///
@@ -185,7 +307,14 @@ impl DatabaseConnection {
         self.shared.monitor.add_replica(node.into()).await
     }
 
-    /// Removes a replica and waits until what runs on it has ended (at most the drain time-out, 30 s).
+    /// Removes a replica and waits until the operations on it have ended (at most the drain time-out, 30 s).
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// db.remove_replica("db-4:5432").await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// No replica has this name; or operations still run after the drain time-out: they go on.
@@ -201,6 +330,13 @@ impl DatabaseConnection {
     /// replicas. A replica with the same name leaves the replicas; one whose configuration is equal keeps its pools
     /// and changes its seat. The former primary leaves; [`swap_members`](Self::swap_members) can keep it as a replica.
     ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// db.swap_primary("postgres://shop:secret@db-2/shop").await?; // after db-2 was promoted
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The node does not answer, or says it is a replica; or it is known to lack data that this process may have written
     /// or read, or belongs to another cluster ([`swap_primary_with`](Self::swap_primary_with) accepts both). Then nothing
@@ -212,7 +348,17 @@ impl DatabaseConnection {
         self.swap_primary_with(node, SwapOptions::default()).await
     }
 
-    /// As [`swap_primary`](Self::swap_primary), with what the caller accepts.
+    /// As [`swap_primary`](Self::swap_primary), with the losses that the caller accepts.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sea_orm_resolver::SwapOptions;
+    ///
+    /// let options = SwapOptions { accept_lost_writes: true, ..SwapOptions::default() };
+    /// db.swap_primary_with("postgres://shop:secret@db-2/shop", options).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`swap_primary`](Self::swap_primary), but for what is accepted.
@@ -241,6 +387,13 @@ impl DatabaseConnection {
 
     /// Changes the primary's share of the reads (0 to 1) for the draws to come.
     ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// db.set_primary_read_share(0.0)?; // the primary serves writes, and reads that no replica is fresh enough for
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// A value outside of 0 to 1.
     pub fn set_primary_read_share(&self, share: f64) -> Result<(), Error> {
@@ -249,14 +402,30 @@ impl DatabaseConnection {
 
     /// Changes how much of its tier's reads a member takes.
     ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// db.set_weight("db-2", 3)?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// No member has this name, or the weight is 0.
     pub fn set_weight(&self, name: impl AsRef<str>, value: u32) -> Result<(), Error> {
         self.shared.monitor.set_weight(name.as_ref(), weight("weight", value)?)
     }
 
-    /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until what runs on
-    /// it has ended (at most the drain time-out, 30 s).
+    /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until the operations on
+    /// it have ended (at most the drain time-out, 30 s).
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// db.drain("db-2").await?;
+    /// // …maintenance of db-2…
+    /// db.resume("db-2")?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// No replica has this name; or operations still run after the drain time-out.
@@ -267,7 +436,7 @@ impl DatabaseConnection {
         self.shared.monitor.drain(name.as_ref()).await
     }
 
-    /// Puts a drained replica back into rotation.
+    /// Puts a drained replica back into rotation; [`drain`](Self::drain) has an example.
     ///
     /// # Errors
     /// No member has this name.
@@ -291,7 +460,7 @@ impl DatabaseConnection {
         Self { shared: Arc::clone(&self.shared), options, lent: Lent::default() }
     }
 
-    /// Whose operation one is that begins now.
+    /// The context of an operation that begins now.
     pub(super) fn own_context(&self) -> Context {
         self.options.context(self.shared.id)
     }

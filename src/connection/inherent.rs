@@ -144,8 +144,8 @@ impl DatabaseConnection {
         self.shared().monitor.writer().set_metric_callback(callback);
     }
 
-    /// The read-write pool of the node that is the primary now. What is written through it raises
-    /// no floor; it is closed when its node leaves.
+    /// The read-write pool of the node that is the primary now. What raw sqlx writes through the pool raises
+    /// no floor; the pool is closed when its node leaves.
     ///
     /// # Panics
     /// As SeaORM's, when the nodes are not MySQL or MariaDB.
@@ -154,8 +154,8 @@ impl DatabaseConnection {
         self.lend().get_mysql_connection_pool()
     }
 
-    /// The read-write pool of the node that is the primary now. What is written through it raises
-    /// no floor; it is closed when its node leaves.
+    /// The read-write pool of the node that is the primary now. What raw sqlx writes through the pool raises
+    /// no floor; the pool is closed when its node leaves.
     ///
     /// # Panics
     /// As SeaORM's, when the nodes are not PostgreSQL.
@@ -164,8 +164,8 @@ impl DatabaseConnection {
         self.lend().get_postgres_connection_pool()
     }
 
-    /// The read-write pool of the node that is the primary now. What is written through it raises
-    /// no floor; it is closed when its node leaves.
+    /// The read-write pool of the node that is the primary now. What raw sqlx writes through the pool raises
+    /// no floor; the pool is closed when its node leaves.
     ///
     /// # Panics
     /// As SeaORM's, when the nodes are not SQLite.
@@ -198,7 +198,7 @@ impl DatabaseConnection {
 
 /// SeaORM's access control checks statements on a handle of its own, so all of it runs on the
 /// primary. The rules belong to the node that is the primary when they are loaded: after
-/// [`swap_primary`](Self::swap_primary) load them again; until then nobody is let in.
+/// [`swap_primary`](Self::swap_primary) load them again; until then every user is refused.
 #[cfg(feature = "rbac")]
 impl DatabaseConnection {
     /// Loads the rules from the primary.
@@ -222,8 +222,8 @@ impl DatabaseConnection {
         self.primary().replace_rbac(engine);
     }
 
-    /// A connection to the primary on which this user may do what the rules say. What is written
-    /// through it raises no floor.
+    /// A connection to the primary on which this user may do what the rules say. Its writes raise the floor as those of
+    /// [`primary`](Self::primary) do.
     ///
     /// # Errors
     /// When no rules were loaded for the node that is the primary now.

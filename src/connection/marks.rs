@@ -103,9 +103,18 @@ impl WriteMark {
 
     /// A mark for the caller of a COMMIT, which runs on when the caller stops waiting: dropping it holds the session, and
     /// the first mark raises the floors at the end.
-    pub(super) fn of_caller(&self) -> Self {
+    pub(super) fn of_commits_caller(&self) -> Self {
+        self.beside(Ending::Unseen)
+    }
+
+    /// A mark for the caller of a ROLLBACK, which runs on too: dropping it counts as the end.
+    pub(super) fn of_rollbacks_caller(&self) -> Self {
+        self.beside(Ending::Known)
+    }
+
+    fn beside(&self, ending: Ending) -> Self {
         let Self { shared, session, effect, .. } = self;
-        Self { shared: Arc::clone(shared), session: session.clone(), effect: *effect, ending: Ending::Unseen }
+        Self { shared: Arc::clone(shared), session: session.clone(), effect: *effect, ending }
     }
 
     /// The caller has learned the outcome.
@@ -114,7 +123,7 @@ impl WriteMark {
     }
 
     /// The transaction goes on where its end cannot be seen.
-    pub(super) fn is_given_away(mut self) {
+    pub(super) fn give_away(mut self) {
         self.ending = Ending::OutOfSight;
     }
 

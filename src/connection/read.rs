@@ -22,9 +22,9 @@ use crate::{
 /// A connection to one node for reads, made by
 /// [`DatabaseConnection::read`](crate::DatabaseConnection::read).
 ///
-/// The node is drawn when the value is made and kept for its life; it is drawn again when it left
-/// or is down, and left for good when the session writes something it is not known to have; the next one has
-/// everything that was read before. What is not a
+/// The node is drawn when the value is made and kept for the value's life. When the node left or is down, another node is drawn. While
+/// the node is not known to have what the read must see, another node serves the reads, and the value returns to its node if that
+/// was the primary. No read shows an older state than the read before it. A statement that is not a
 /// plain read is refused before it reaches a server, with an error that
 /// [`Error::from_db_err`](crate::Error::from_db_err) gives back. (A function that is not built in, and that the
 /// database does not list as `VOLATILE`, is tried; what it writes is refused by the server.) `begin` and `transaction` start

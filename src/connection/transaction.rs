@@ -142,7 +142,7 @@ impl DatabaseTransaction {
         if let Some(mark) = &mut mark {
             mark.is_uncertain_now();
         }
-        let of_caller = mark.as_ref().map(WriteMark::of_caller);
+        let of_caller = mark.as_ref().map(WriteMark::of_commits_caller);
         let committing = RunToEnd::new(async move {
             let result = inner.commit().await;
             if let Some(mark) = mark {
@@ -167,12 +167,17 @@ impl DatabaseTransaction {
     /// Once it was polled, the rollback runs to its end even when the future is dropped.
     pub async fn rollback(self) -> Result<(), DbErr> {
         let Self { inner, lease, mark, shared, seen, .. } = self;
+        let of_caller = mark.as_ref().map(WriteMark::of_rollbacks_caller);
         let rolling_back = RunToEnd::new(async move {
             let result = inner.rollback().await;
             drop((mark, seen));
             result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
         });
-        rolling_back.await
+        let result = rolling_back.await;
+        if let Some(mark) = of_caller {
+            mark.was_learned();
+        }
+        result
     }
 
     /// SeaORM's own transaction.
@@ -194,7 +199,7 @@ impl DatabaseTransaction {
             shared.monitor.writer().renew_sessions(lease.node(), lease.driver());
         }
         if let Some(mark) = mark {
-            mark.is_given_away();
+            mark.give_away();
         }
         inner
             .into_seaorm()

@@ -8,7 +8,7 @@ use super::{Writer, probe};
 use crate::{
     driver::ConnectProbeCallback,
     telemetry,
-    topology::{Lane, Node, NodeId, Observation, Reply},
+    topology::{Lane, Node, NodeId, Observation, Observed, Reply},
 };
 
 /// Has each new connection of a node asked from now on: connections for reads, and for writes, because a write counts
@@ -27,6 +27,7 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
         return None;
     }
     let pool = believed.member_of(id)?.node.driver(Lane::Read);
+    let asked = writer.upgrade()?.clock.stamp();
     let writer = Weak::clone(writer);
     Some(Box::new(move |row: &QueryResult| {
         let Some(writer) = writer.upgrade() else { return };
@@ -40,8 +41,9 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
         if writer.cell().load().member_of(id).is_some_and(|member| member.lives.is_successor(&answer.incarnation)) {
             writer.leave_former_server(&member.node, &pool);
         }
-        let (incarnation, at) = (answer.incarnation.into(), writer.clock.now());
-        let reply = Reply::Unexpected { incarnation, position: answer.position, at };
+        let round_trip = writer.clock.now().since(asked.at);
+        let (role, incarnation, position) = (answer.role, answer.incarnation.into(), answer.position);
+        let reply = Reply::Unexpected(Observed { role, incarnation, position, round_trip, asked });
         writer.observe(&Observation { node: id, generation: member.belief.generation, reply });
         member.node.check_idle();
     }))

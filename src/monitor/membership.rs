@@ -176,8 +176,10 @@ impl Monitor {
                     let timeout = self.writer.settings.probe_timeout;
                     succession::check(&promoted, &must_have, accepted, timeout).await?;
                 }
-                seats
-                    .push(Seat { role: plan.role, taken_by: TakenBy::Present { id: known.node.id(), observed, plan } });
+                seats.push(Seat {
+                    role: plan.role,
+                    taken_by: TakenBy::Present { id: known.node.id(), observed, plan: Box::new(plan) },
+                });
             } else {
                 report.added.push(plan.name.to_string());
                 seats.push(Seat { role: plan.role, taken_by: TakenBy::Newcomer });
@@ -467,7 +469,7 @@ enum TakenBy {
     Present {
         id: NodeId,
         observed: Option<Observed>,
-        plan: NodePlan,
+        plan: Box<NodePlan>,
     },
     Newcomer,
 }

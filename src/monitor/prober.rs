@@ -1,7 +1,7 @@
 //! Asks each node how it is, on a connection of its own, and hands the answers to the writer.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::{
@@ -49,14 +49,14 @@ pub(super) async fn watch(writer: &Writer) {
         let mut present = 0;
         if !topology.is_single() {
             for node in topology.nodes() {
-                if turns.contains_key(&node.id()) {
-                    present += 1;
-                } else if probe::can_be_asked(&*node.driver(Lane::Read)) {
-                    let turn = Arc::new(Turn::default());
-                    turns.insert(node.id(), Arc::clone(&turn));
+                if let Entry::Vacant(vacant) = turns.entry(node.id()) {
+                    if !probe::can_be_asked(&*node.driver(Lane::Read)) {
+                        continue;
+                    }
+                    let turn = Arc::clone(vacant.insert(Arc::default()));
                     probes.push(Prober::new(Arc::clone(node), turn, writer).attend(writer).boxed());
-                    present += 1;
                 }
+                present += 1;
             }
         }
         if present < turns.len() {

@@ -19,6 +19,10 @@ const TIMER: Duration = Duration::from_millis(1);
 /// For how long a replica that has joined, or was restarted, is asked often whether it has caught up.
 const JOINING: Duration = Duration::from_secs(2);
 
+/// The longest time that a replica is given to have a write before it is asked. What delay is expected of it may be
+/// of a bad moment long ago, and only an answer corrects that.
+const LONGEST_HEAD_START: Duration = Duration::from_millis(200);
+
 /// The primary is asked so often within the delay that is expected of the fastest replica: more samples would let no
 /// read through earlier.
 const SAMPLES_PER_DELAY: u32 = 4;
@@ -187,7 +191,7 @@ impl Rhythm {
             let turn = self.turn(replica.node.id());
             let delay = replica.expected_delay().unwrap_or_default();
             // The delay counts until the answer is there.
-            let delay = delay.saturating_sub(replica.round_trip().unwrap_or_default()).min(JOINING);
+            let delay = delay.saturating_sub(replica.round_trip().unwrap_or_default()).min(LONGEST_HEAD_START);
             let due = missing.stamp.at.after(delay).max(turn.ended_at.after(turn.gap(replica)));
             let rank = if is_met { Rank::Spread } else { Rank::Replica };
             candidates.push(Candidate { rank, due, ..turn.candidate(replica) });

@@ -17,7 +17,7 @@ use crate::{
     driver::{Driver, Metric},
     routing::StatementRouter,
     telemetry,
-    topology::{Belief, Generation, Health, Lane, Member, Node, Observation, SnapshotCell, Topology},
+    topology::{Belief, Generation, Health, Lane, Member, MemberIndex, Node, Observation, SnapshotCell, Topology},
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
@@ -106,9 +106,12 @@ impl Writer {
             set_metrics(&after, &self.metric);
         }
         self.cell.publish(Arc::clone(&after));
-        for node in after.nodes().filter(|node| before.member_of(node.id()).is_none()) {
-            greeting::listen(&self.this, node);
-            self.forget_first_session(node);
+        let known = MemberIndex::new(&before);
+        for (place, node) in after.nodes().enumerate() {
+            if known.find(place, node.id()).is_none() {
+                greeting::listen(&self.this, node);
+                self.forget_first_session(node);
+            }
         }
         wake_operations_on_lost_nodes(&before, &after);
         self.announcements.add(before, Arc::clone(&after));
@@ -277,8 +280,9 @@ fn set_metrics(topology: &Topology, metric: &Metric) {
 
 /// Reads that wait for, or run on, a node that just went down move on at once.
 fn wake_operations_on_lost_nodes(before: &Topology, after: &Topology) {
-    for member in after.members() {
-        let known = before.member_of(member.node.id()).map_or(Health::Up, Member::health);
+    let known = MemberIndex::new(before);
+    for (place, member) in after.members().enumerate() {
+        let known = known.find(place, member.node.id()).map_or(Health::Up, Member::health);
         match (known, member.health()) {
             (Health::Up, Health::Down) => member.node.down().raise(),
             (Health::Down, Health::Up) => member.node.down().lower(),

@@ -18,6 +18,24 @@ use crate::topology::{Member, NodeId};
 /// A policy permutes: it can swap candidates, and neither add, drop nor repeat one (a [`Candidate`] can be neither made
 /// nor copied outside this crate). A decision calls its policy once, with at least two candidates. The policy must not
 /// block, and should not allocate.
+///
+/// # Example
+/// ```
+/// use sea_orm_resolver::{Candidate, DatabaseConnection, Draw, Policy};
+///
+/// /// Prefers the replicas of one zone.
+/// #[derive(Debug)]
+/// struct Near(&'static str);
+///
+/// impl Policy for Near {
+///     fn order(&self, candidates: &mut [Candidate<'_>], _draw: &mut Draw) {
+///         candidates.sort_by_key(|candidate| candidate.zone() != Some(self.0));
+///     }
+/// }
+///
+/// let builder = DatabaseConnection::builder().policy(Near("eu-west-1a"));
+/// # let _ = builder;
+/// ```
 pub trait Policy: Debug + Send + Sync {
     /// Puts the best candidate first.
     fn order(&self, candidates: &mut [Candidate<'_>], draw: &mut Draw);

@@ -20,7 +20,7 @@ mod table;
 mod tick;
 mod token;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{cell::OnceCell, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 pub(crate) use belief::{Answerer, Belief, Generation, Lives};
 pub(crate) use delay::{ReplicaAnswer, ReplicationDelay};
@@ -46,6 +46,16 @@ pub use token::CausalToken;
 ///
 /// Every change makes a new one; an operation loads one snapshot and decides on it alone.
 /// `Display` prints a table, serde the same data.
+///
+/// # Example
+/// ```
+/// # let db = sea_orm_resolver::DatabaseConnection::default();
+/// let topology = db.topology();
+/// for member in topology.members() {
+///     println!("{}: {:?}, {} reads", member.name(), member.health(), member.node().served_reads());
+/// }
+/// assert!(topology.replicas().is_empty());
+/// ```
 #[derive(Clone)]
 pub struct Topology {
     pub(crate) generation: u64,
@@ -95,6 +105,14 @@ impl Topology {
         self.members().find(|member| member.node.id() == id)
     }
 
+    /// The member at this place in the order of [`members`](Self::members).
+    fn member_at(&self, place: usize) -> Option<&Member> {
+        match place {
+            0 => Some(&self.primary),
+            _ => self.replicas.get(place - 1),
+        }
+    }
+
     pub(super) fn member_of_mut(&mut self, id: NodeId) -> Option<&mut Member> {
         std::iter::once(&mut self.primary).chain(&mut self.replicas).find(|member| member.node.id() == id)
     }
@@ -142,6 +160,26 @@ impl Topology {
     }
 }
 
+/// Finds the members of one topology beside the members of another, in time linear in their number: most members are at
+/// the same place in both, and the first one that is not has all of them indexed.
+pub(crate) struct MemberIndex<'a> {
+    topology: &'a Topology,
+    by_id: OnceCell<HashMap<NodeId, &'a Member>>,
+}
+
+impl<'a> MemberIndex<'a> {
+    pub(crate) fn new(topology: &'a Topology) -> Self {
+        Self { topology, by_id: OnceCell::new() }
+    }
+
+    /// The member of this node, which is at `place` in the other topology.
+    pub(crate) fn find(&self, place: usize, id: NodeId) -> Option<&'a Member> {
+        let indexed = || self.topology.members().map(|member| (member.node.id(), member)).collect::<HashMap<_, _>>();
+        let at_place = self.topology.member_at(place).filter(|member| member.node.id() == id);
+        at_place.or_else(|| self.by_id.get_or_init(indexed).get(&id).copied())
+    }
+}
+
 /// Where a position lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -164,5 +202,35 @@ impl fmt::Debug for Topology {
             .field("primary_read_share", &self.primary_read_share)
             .field("samples", &self.samples)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_finds_members_wherever_they_stand() {
+        let before = fixture::topology(5);
+        let mut after = before.clone();
+        after.replicas.swap(0, 3);
+        let left = after.replicas.remove(1);
+        after.replicas.push(fixture::replica("new", 1));
+        let index = MemberIndex::new(&before);
+        for (place, member) in after.members().enumerate() {
+            let found = index.find(place, member.node.id()).map(Member::name);
+            assert_eq!(found, (member.name() != "new").then_some(member.name()));
+        }
+        assert!(MemberIndex::new(&after).find(2, left.node.id()).is_none());
+    }
+
+    #[test]
+    fn members_that_stay_at_their_places_are_found_without_an_index() {
+        let before = fixture::topology(64);
+        let index = MemberIndex::new(&before);
+        for (place, member) in before.members().enumerate() {
+            assert!(index.find(place, member.node.id()).is_some());
+        }
+        assert!(index.by_id.get().is_none(), "no lookup walked over the members");
     }
 }

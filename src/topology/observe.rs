@@ -28,7 +28,7 @@ pub(crate) enum Reply {
         why: Arc<str>,
     },
     /// A new connection of a pool led to a server that is not the one believed to answer, or that has less than it had.
-    Unexpected { incarnation: Arc<str>, position: Reported, at: Tick },
+    Unexpected(Observed),
 }
 
 /// Probes in a row that must fail before a node is down.
@@ -49,9 +49,7 @@ impl Topology {
                     member.health = Health::Down;
                 }
             }),
-            Reply::Unexpected { incarnation, position, at } => {
-                self.after_unexpected(known, (incarnation, position), *at, is_current)
-            }
+            Reply::Unexpected(observed) => self.after_unexpected(known, observed, is_current),
         }
     }
 
@@ -131,13 +129,9 @@ impl Topology {
         Some(next)
     }
 
-    fn after_unexpected(
-        &self,
-        known: &Member,
-        (incarnation, position): (&Arc<str>, &Reported),
-        at: Tick,
-        is_current: bool,
-    ) -> Option<Self> {
+    fn after_unexpected(&self, known: &Member, observed: &Observed, is_current: bool) -> Option<Self> {
+        let Observed { incarnation, position, .. } = observed;
+        let at = observed.asked.at.after(observed.round_trip);
         let (node, is_replica) = (known.node.id(), known.node.id() != self.primary.node.id());
         if known.lives.is_shared() {
             let lives = known.lives.still_shared(at)?;
@@ -155,6 +149,9 @@ impl Topology {
             member.lives = lives;
             if answerer == Answerer::Other {
                 member.forget_freshness();
+                // A former primary may have come back as a replica: nobody may use this connection before that is known.
+                // Its position is left to the prober, because the connection is not the prober's.
+                member.observed = Some(Observed { position: Reported::Unknown, ..observed.clone() });
                 if let Reported::At(position) = position
                     && is_replica
                     && member.is_foreign(position, &self.samples)
@@ -291,7 +288,7 @@ mod tests {
     }
 
     fn unexpected(life: &str, at: u64) -> Reply {
-        Reply::Unexpected { incarnation: life.into(), position: Reported::Unknown, at: stamp(at).at }
+        Reply::Unexpected(said(Role::Replica, life, at, Reported::Unknown))
     }
 
     /// One primary, one replica, and what they say.
@@ -401,11 +398,23 @@ mod tests {
     }
 
     #[test]
+    fn a_former_primary_is_known_as_a_replica_as_soon_as_a_connection_meets_it() {
+        let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
+        let primary = told.0.primary.node.id();
+        let (now, believed_for) = (stamp(3).at, Duration::from_secs(10));
+        assert!(!told.0.primary.contradicts(Role::Primary, now, believed_for));
+        let reply = Reply::Unexpected(said(Role::Replica, "p, come back", 3, at(90)));
+        let generation = told.generation(primary);
+        let met = told.told_of(primary, generation, reply);
+        assert!(met.0.primary.contradicts(Role::Primary, now, believed_for));
+    }
+
+    #[test]
     fn a_server_of_another_cluster_is_out_as_soon_as_a_connection_meets_it() {
         let told = Told::new().primary("p", 1, at(100)).replica("r", 2, at(100));
         let node = told.0.replicas[0].node.id();
         let generation = told.generation(node);
-        let reply = Reply::Unexpected { incarnation: "other".into(), position: elsewhere(1), at: stamp(3).at };
+        let reply = Reply::Unexpected(said(Role::Replica, "other", 3, elsewhere(1)));
         assert!(is_foreign(&told.told_of(node, generation, reply)));
     }
 

@@ -29,4 +29,5 @@ mod swap;
 mod tower;
 mod wait;
 mod warm;
+mod web;
 mod who;

@@ -1,10 +1,12 @@
 //! A read-only session that a transaction made writable is read-only again for its next user.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
-use sea_orm_resolver::{DatabaseConnection, DatabaseTransaction, NodeConfig};
+use sea_orm_resolver::{DatabaseConnection, DatabaseTransaction, NodeConfig, ReadConn};
 
-use crate::{files::SharedFile, servers::Servers};
+use crate::{files::SharedFile, servers::Servers, wait::wait_until};
 
 /// What makes the session of a READ ONLY transaction writable, by the dialect.
 fn unlocking(backend: DbBackend) -> &'static [&'static str] {
@@ -40,7 +42,7 @@ async fn is_read_only(transaction: &DatabaseTransaction) -> Result<bool> {
     };
     let row = transaction.query_one_raw(Statement::from_string(backend, sql)).await?.context("a row")?;
     let said: String = row.try_get_by_index(0)?;
-    Ok(said == "1" || said == "on")
+    Ok(said == "1" || said.eq_ignore_ascii_case("on"))
 }
 
 async fn run(transaction: &DatabaseTransaction, sql: &str) -> Result<()> {
@@ -62,11 +64,18 @@ async fn end(transaction: DatabaseTransaction, ended: Ended) -> Result<()> {
     Ok(())
 }
 
+/// A read connection to the replica.
+async fn wait_for_replica(db: &DatabaseConnection) -> Result<ReadConn> {
+    let is_on_replica = async || Ok(db.read().node().is_some_and(|node| node.starts_with("replica")));
+    wait_until("the replica serves reads", Duration::from_secs(10), is_on_replica).await?;
+    Ok(db.read())
+}
+
 /// Of one connection for reads, so that the next user has the same session.
 async fn the_next_user_is_read_only(primary: NodeConfig, replica: NodeConfig) -> Result<()> {
     let db = DatabaseConnection::builder().primary(primary).replica(replica.max_connections(1)).connect().await?;
     db.set_primary_read_share(0.0)?;
-    let read = db.read();
+    let read = wait_for_replica(&db).await?;
     let begin = async || {
         let transaction = read.begin().await?;
         ensure!(transaction.node().starts_with("replica"), "the transaction runs on {}", transaction.node());

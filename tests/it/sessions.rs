@@ -157,14 +157,15 @@ async fn each_consistency_sees_what_it_promises(servers: Servers) -> Result<()> 
     let db = with_paused_replay(&servers).await?;
     let who = servers.who();
     let eventual = db.with_consistency(Consistency::Eventual);
-    let session = db.session();
-    let process = session.with_consistency(Consistency::Process);
     let elsewhere = servers.plain().await?;
     let strong = db.with_consistency(Consistency::Strong);
     for n in 0..ROUNDS {
         let writer = db.clone();
         let id = tokio::spawn(async move { item::new("x", n).insert(&writer).await.map(|item| item.id) }).await??;
         let find = || item::Entity::find_by_id(id);
+        // Of this round: a session does not see less than it has seen.
+        let session = db.session();
+        let process = db.session().with_consistency(Consistency::Process);
         assert!(find().one(&db).await?.is_some(), "a plain read sees what another task wrote");
         assert!(find().one(&db.read()).await?.is_some(), "and so does a read connection");
         assert!(find().one(&session).await?.is_none(), "a session that did not write");

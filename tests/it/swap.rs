@@ -264,7 +264,7 @@ on_each_database!(an_unchanged_node_keeps_its_pools_and_its_counts, [postgres, m
 
 async fn a_removed_node_finishes_what_runs_and_is_closed(servers: Servers) -> Result<()> {
     let db = servers.open(servers.builder().primary_read_share(0.0).drain_timeout(PATIENCE)).await?;
-    fill(&db.primary()).await?;
+    fill(&servers.plain().await?).await?;
     servers.wait_caught_up().await?;
     db.drain("replica-1").await?;
     let transaction = db.read().begin().await?;

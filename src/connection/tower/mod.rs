@@ -30,9 +30,11 @@
 //!
 //! * A token comes in the header `x-causal-token`, in the cookie `causal_token`, or in both; several are merged.
 //!   What is no token is ignored, so that no request fails because of it; an event at `DEBUG` says so.
+//! * A request without a valid token begins at the process's floor of that moment.
+//!   [`join_process(true)`](CausalLayer::join_process) gives that to requests with a token, too.
 //! * A request that wrote nothing sets nothing and asks the primary nothing. One that wrote waits, before the head
-//!   of its response goes out, until the primary was asked where it is: a round trip, and up to 5 ms more under
-//!   load, because one question serves all who write meanwhile; at most the selection time-out of reads (1 s).
+//!   of its response goes out, until the primary was asked for its position: one question serves all requests that wait, and a request
+//!   waits at most the selection time-out of reads (1 s).
 //!   A write whose outcome is unknown counts, and so does a transaction that was rolled back.
 //! * When the primary does not say where it is, the response goes out unharmed, with a token that asks for the
 //!   primary: the client's older one would let it miss what it has just written. A `WARN` says so.
@@ -47,8 +49,9 @@
 //! axum's `HandleErrorLayer`): the write that was cut short may happen yet, and only a response that passes here
 //! tells the client. An error of the inner service passes as it is, and no token with it.
 //!
-//! * **Tasks** that a handler spawns are sessions of their own. Hand them [`RequestSession`], which the layer puts
-//!   into the request's extensions; what they write after the response has begun is not in its token.
+//! * **Tasks** that a handler spawns are outside of the session: plain `db` in them sees every write of the process. Hand them
+//!   [`RequestSession`], which the layer puts into the request's extensions, and they share the session; a write of theirs after the
+//!   response has begun is not in its token.
 //! * **Bodies** are polled after the head is ready, outside of the session: a body that reads takes
 //!   [`RequestSession`] along; what a body writes is in no token.
 //! * **CORS**: a page of another origin reads the header only if `Access-Control-Expose-Headers` names it.

@@ -164,8 +164,8 @@ async fn probes_and_mocks_are_not_told() -> Result<()> {
 /// A handle that was given open may bring a callback, which only SeaORM can call.
 #[tokio::test]
 async fn the_callback_that_a_given_handle_brings_along_is_told() -> Result<()> {
-    let file = crate::files::SharedFile::new().await?;
-    let mut own = sea_orm::Database::connect(file.url()).await?;
+    let files = NamedFiles::new().await?;
+    let mut own = sea_orm::Database::connect(files.url("primary")).await?;
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let teller = Arc::clone(&told);
     own.set_metric_callback(move |info| {

@@ -54,10 +54,22 @@ async fn postgres_a_session_is_not_trusted_to_an_address_of_two_the_other_way_ro
 async fn connections_to_connect(servers: &Servers) -> Result<u64> {
     let proxy = ChaosProxy::start(servers.primary().port()).await?;
     let db = to_primary_at(&proxy, servers).connect().await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let connections = proxy.connections();
+    let connections = settled(&proxy).await;
     db.close().await?;
     Ok(connections)
+}
+
+/// How many connections were opened, once no more are.
+async fn settled(proxy: &ChaosProxy) -> u64 {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = proxy.connections();
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
 }
 
 fn to_primary_at(proxy: &ChaosProxy, servers: &Servers) -> Builder {
@@ -113,8 +125,7 @@ async fn connected_to_what_moves(
     ports.resize(first + 200, others.primary().port());
     let proxy = ChaosProxy::start_in_turn(&ports).await?;
     let db = to_primary_at(&proxy, servers).connect().await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(proxy.connections(), before);
+    assert_eq!(settled(&proxy).await, before);
     Ok((db, proxy))
 }
 

@@ -3,6 +3,8 @@
 //! the selection are the real ones; the servers are the model of `testkit::sim`; the clock is paused, and
 //! everything follows from a number.
 //!
+//! * `cargo test --test it simulation` plays 10 000 of them, in some four minutes of one processor. `.ci/run`
+//!   plays the first 2 000; play all when the topology, the monitor or the selection changed.
 //! * `SIM_SEEDS=100000 cargo test --test it simulation` plays more of them.
 //! * `SIM_SEED=17 cargo test --test it simulation` plays one, and prints what happened in it.
 #![doc = include_str!("mutations.md")]
