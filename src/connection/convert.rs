@@ -48,9 +48,8 @@ macro_rules! implement_lending {
         impl AsRef<sea_orm::DatabaseConnection> for $handle {
             /// SeaORM's own handle of the node that is the primary now, for helpers that take one.
             /// It stays that node's. Each write that SeaORM's metric callback tells of (all but unprepared
-            /// statements) raises the floor, and so does the moment in which the connections then in use
+            /// statements) raises the floors, and so does the moment in which the connections then in use
             /// have come back, at most `unknown_outcome_hold` (the statement time-out, else 30 s) later.
-            /// The floor of an explicit session rises with the statements alone, not with a COMMIT.
             fn as_ref(&self) -> &sea_orm::DatabaseConnection {
                 self.lend()
             }

@@ -227,7 +227,7 @@ impl DatabaseConnection {
     ///
     /// Writes through the handle raise the floor as far as SeaORM's metric callback tells of them: each statement but those of
     /// `execute_unprepared`, and once more when the connections then in use have come back (the callback tells of no COMMIT).
-    /// Of an explicit session the statements alone are told, not the COMMIT. Raw sqlx on the pool tells of nothing.
+    /// Raw sqlx on the pool tells of nothing.
     ///
     /// # Example
     /// ```no_run

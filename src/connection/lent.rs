@@ -5,12 +5,12 @@
 //! crate keeps each SeaORM handle that it lent until it is dropped.
 
 use std::{
-    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+    sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
 use super::{
-    session::{HandleSession, SessionRef},
+    session::{HandleSession, Session, SessionRef},
     shared::Shared,
 };
 use crate::topology::{Floor, Lane, NodeId, Tick};
@@ -84,10 +84,27 @@ impl Shared {
     /// Handles a write that SeaORM told of, through a handle of its own; the write may be inside a transaction.
     fn was_written_through_lent_handle(self: &Arc<Self>, session: &SessionRef) {
         self.raise(session, Floor::written(self.stamp()));
+        if let SessionRef::Explicit(session) = session {
+            let mut told = self.lent_sessions();
+            told.retain(|known| known.strong_count() > 0);
+            if !told.iter().any(|known| std::ptr::eq(known.as_ptr(), &**session)) {
+                told.push(Arc::downgrade(session));
+            }
+        }
         self.watch_lent_connections();
     }
 
-    /// Raises the process's floor again when the connections that are now in use through SeaORM's handles have come
+    fn lent_sessions(&self) -> MutexGuard<'_, Vec<Weak<Session>>> {
+        self.lent_sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Raises the floors of the process and of the sessions whose lent handles told of writes.
+    fn raise_lent(&self, told: &[Weak<Session>]) {
+        self.raise_process();
+        told.iter().filter_map(Weak::upgrade).for_each(|session| session.wrote(Floor::written(self.stamp())));
+    }
+
+    /// Raises these floors again when the connections that are now in use through SeaORM's handles have come
     /// back, because SeaORM's callback does not tell of a COMMIT. At the latest after `unknown_outcome_hold`.
     pub(super) fn watch_lent_connections(self: &Arc<Self>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -111,10 +128,12 @@ async fn watch(shared: Weak<Shared>, hold: Duration) {
             // The mark is cleared first: a later write starts another task, and this raise covers the writes
             // before.
             shared.watches_lent.store(false, Ordering::Release);
-            return shared.raise_process();
+            let told = std::mem::take(&mut *shared.lent_sessions());
+            return shared.raise_lent(&told);
         }
         if in_use < before {
-            shared.raise_process(); // A connection came back, perhaps after a COMMIT.
+            let told = shared.lent_sessions().clone();
+            shared.raise_lent(&told); // A connection came back, perhaps after a COMMIT.
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,7 +16,7 @@ use super::{
     floors::{self, AtomicFloor},
     operation::Operation,
     record::RouteLog,
-    session::{ConnectionId, HandleSession, SessionRef},
+    session::{ConnectionId, HandleSession, Session, SessionRef},
     staleness_budget::StalenessBudget,
 };
 use crate::{
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(super) watches_lent: AtomicBool,
     /// When a lent handle last told of a write.
     pub(super) lent_written_at: AtomicU64,
+    /// The explicit sessions whose lent handles told of writes since then.
+    pub(super) lent_sessions: Mutex<Vec<Weak<Session>>>,
     pub(super) rerun_on_primary: AtomicU64,
     pub(super) backend: DbBackend,
 }
@@ -108,6 +110,7 @@ impl Shared {
             delay_said_at: AtomicU64::new(0),
             watches_lent: AtomicBool::new(false),
             lent_written_at: AtomicU64::new(0),
+            lent_sessions: Mutex::default(),
             rerun_on_primary: AtomicU64::new(0),
             backend,
         }

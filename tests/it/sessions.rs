@@ -14,10 +14,12 @@ use tokio::task::JoinSet;
 use crate::{
     item,
     servers::{Servers, on_each_database},
+    wait::wait_until,
     who::Who,
 };
 
 const ROUNDS: i32 = 25;
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sticks longer than any pause of a busy machine.
 async fn with_paused_replay(servers: &Servers) -> Result<DatabaseConnection> {
@@ -183,6 +185,32 @@ async fn each_consistency_keeps_its_promise(servers: Servers) -> Result<()> {
 }
 
 on_each_database!(each_consistency_keeps_its_promise, [postgres, mariadb, mysql]);
+
+/// A handle of an explicit session is lent, and the COMMIT comes long after the statement that SeaORM tells of.
+async fn a_lent_commit_is_seen_by_its_session(servers: Servers) -> Result<()> {
+    // Without a limit of the lag, which would send the session to the primary for another reason.
+    let db = servers.open(servers.builder().primary_read_share(0.0).max_lag(None)).await?;
+    let session = db.session();
+    let lent = session.primary();
+    let transaction = lent.begin().await?;
+    item::new("lent", 1).insert(&transaction).await?;
+    // Another write, so that the primary's position moves on and the replicas pass the statement's floor.
+    item::new("other", 1).insert(&db).await?;
+    let who = servers.who();
+    wait_until("the session reads from a replica", PATIENCE, async || {
+        db.causal_token().await?;
+        Ok(who.answers(&session).await?.starts_with("replica"))
+    })
+    .await?;
+    for replica in servers.replicas() {
+        replica.pause_replay().await?;
+    }
+    transaction.commit().await?;
+    let rows = async || Ok(item::Entity::find().count(&session).await? == 2);
+    wait_until("the session sees its COMMIT", PATIENCE, rows).await
+}
+
+on_each_database!(a_lent_commit_is_seen_by_its_session, [postgres, mariadb]);
 
 /// SeaORM reads back the row that it inserted where the database has no RETURNING.
 async fn an_eventual_insert_still_gives_its_row_back(servers: Servers) -> Result<()> {
