@@ -1,4 +1,4 @@
-//! Checks the rules of DESIGN.md, section 2: which module may name which, which modules are pure, and which words
+//! Checks the rules of DESIGN.md ("Who owns what"): which module may name which, which modules are pure, and which words
 //! are used. The test reads `src/` as text, so a new file falls under the rules at once.
 //!
 //! The rules are the tables below. Every exception names its reason, and one that nothing needs
@@ -64,7 +64,7 @@ const PRINTING: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"
 const MAX_LINES: usize = 500;
 const TABLES_OF_NAMES: &[&str] = &["routing/classify/functions/"];
 
-/// Words for which DESIGN.md, section 5, has better ones.
+/// Words that have better ones today.
 const OLD_WORDS: &[&str] = &["master", "slave", "leader", "follower"];
 /// The folders where text in quotes is SQL or a name of SQL, which has old words.
 const SQL_TEXT: &[&str] = &["routing/classify/", "monitor/probe/"];
@@ -231,7 +231,7 @@ fn assert_none(sources: &[Source], rule: impl Fn(&Source) -> Vec<String>) {
         let _ = writeln!(all, "  {one}");
         all
     });
-    assert!(broken.is_empty(), "DESIGN.md, section 2:\n{broken}");
+    assert!(broken.is_empty(), "DESIGN.md, `Who owns what`:\n{broken}");
 }
 
 /// A file below `src/`.
