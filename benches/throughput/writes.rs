@@ -51,7 +51,7 @@ pub(crate) struct Slices {
     pub(crate) measured: Duration,
 }
 
-/// Whose reads run.
+/// The kind of the reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
     Plain,

@@ -62,7 +62,7 @@ pub(super) struct WriteMark {
     ending: Ending,
 }
 
-/// What is known of the outcome of a write.
+/// The known outcome of a write.
 #[derive(Debug)]
 enum Ending {
     /// The write is on its way, and its driver says how far.

@@ -19,8 +19,8 @@ const TIMER: Duration = Duration::from_millis(1);
 /// For how long a replica that has joined, or was restarted, is asked often whether it has caught up.
 const JOINING: Duration = Duration::from_secs(2);
 
-/// The longest time that a replica is given to have a write before it is asked. What delay is expected of it may be
-/// of a bad moment long ago, and only an answer corrects that.
+/// The longest time that a replica is given to have a write before it is asked. The delay that is expected of the
+/// replica may come from a bad moment long ago, and only an answer corrects the expectation.
 const LONGEST_HEAD_START: Duration = Duration::from_millis(200);
 
 /// The primary is asked so often within the delay that is expected of the fastest replica: more samples would let no
@@ -56,7 +56,7 @@ pub(super) struct Rhythm {
     turns: HashMap<NodeId, Turn>,
 }
 
-/// What the questions to one node came to.
+/// The result of the questions to one node.
 #[derive(Clone, Copy, Debug, Default)]
 struct Turn {
     /// Its turn was announced, and no question has ended since.
@@ -94,7 +94,7 @@ impl Rhythm {
         Self { bucket: Bucket::new(most_per_second), turns: HashMap::new() }
     }
 
-    /// A question to a node was answered, or failed. Every question counts, also those that nobody planned here.
+    /// A question to a node was answered, or failed. Every question counts, also a probe that this plan did not ask for.
     pub(super) fn ended(&mut self, node: NodeId, now: Tick, topology: &Topology) {
         let turn = self.turns.entry(node).or_default();
         if !std::mem::take(&mut turn.is_called) {
@@ -110,7 +110,7 @@ impl Rhythm {
         turn.through = fresh.through.seq;
     }
 
-    /// Whose turn it is now. `is_asking` says which nodes are being asked: each is asked one question at a time.
+    /// The nodes to ask now. `is_asking` says which nodes are being asked: each node is asked one question at a time.
     pub(super) fn plan(
         &mut self,
         now: Tick,
@@ -223,7 +223,7 @@ impl Rhythm {
     }
 }
 
-/// What is known of a replica that reads could be sent to when it is fresh enough; `None` where asking helps no read:
+/// The known freshness of a replica that reads could be sent to; `None` where a question to the replica helps no read:
 /// it is drained, down, no replica, lagging too far, or has no position.
 fn of_use<'a>(replica: &'a Member, topology: &Topology, now: Tick) -> Option<&'a Fresh> {
     replica.fitness(Role::Replica, now, topology.believed_for).ok()?;

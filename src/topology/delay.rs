@@ -91,7 +91,7 @@ mod tests {
         }
     }
 
-    /// What is expected after the replica, asked when a write was made and missing it, had the write a second later.
+    /// The expected delay after the replica missed a write in its first answer and had the write a second later.
     fn after_a_routine_probe(before: ReplicationDelay, missed_at_first: bool) -> ReplicationDelay {
         let sample = |ms, lsn| Sample { stamp: at(ms), position: Arc::new(wal(1, lsn)) };
         let samples = Samples::default().with(sample(0, 1_000)).with(sample(10, 1_001));

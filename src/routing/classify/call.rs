@@ -118,7 +118,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// What is known about the built-in of this name.
+    /// The known effects of the built-in function of this name.
     pub(super) fn built_in(&self, name: Token) -> Known {
         let text = self.text(name);
         let (text, case) = match (name.kind, self.dialect) {
