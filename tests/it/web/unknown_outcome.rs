@@ -153,7 +153,7 @@ async fn a_cancelled_write_leaves_the_reads_of_other_tasks_on_replicas(servers: 
         for transaction in held {
             transaction.rollback().await?;
         }
-        // What was queued never ran; what was sent ran to its end.
+        // A queued write never ran; a sent write ran to its end.
         let wanted = if kind == Cancelled::Queued { 0 } else { u64::from(WRITES) };
         let written = item::Entity::find().filter(item::Column::Name.eq(kind.name()));
         let plain = servers.plain().await?;
