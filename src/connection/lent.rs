@@ -5,7 +5,7 @@
 //! crate keeps each SeaORM handle that it lent until it is dropped.
 
 use std::{
-    sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -80,38 +80,44 @@ pub(super) fn lent(
     connection
 }
 
+/// The writes through lent handles whose connections may still be in use.
+#[derive(Debug, Default)]
+pub(super) struct LentWrites {
+    /// Whether a task waits for the connections to come back.
+    is_watched: bool,
+    last_at: Tick,
+    count: u64,
+    /// The explicit sessions that wrote.
+    sessions: Vec<Weak<Session>>,
+}
+
 impl Shared {
     /// Handles a write that SeaORM told of, through a handle of its own; the write may be inside a transaction.
     fn was_written_through_lent_handle(self: &Arc<Self>, session: &SessionRef) {
         self.raise(session, Floor::written(self.stamp()));
-        if let SessionRef::Explicit(session) = session {
-            let mut told = self.lent_sessions();
-            told.retain(|known| known.strong_count() > 0);
-            if !told.iter().any(|known| std::ptr::eq(known.as_ptr(), &**session)) {
-                told.push(Arc::downgrade(session));
-            }
-        }
-        self.watch_lent_connections();
+        self.watch_lent_connections(session);
     }
 
-    fn lent_sessions(&self) -> MutexGuard<'_, Vec<Weak<Session>>> {
-        self.lent_sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Raises the floors of the process and of the sessions whose lent handles told of writes.
-    fn raise_lent(&self, told: &[Weak<Session>]) {
-        self.raise_process();
-        told.iter().filter_map(Weak::upgrade).for_each(|session| session.wrote(Floor::written(self.stamp())));
-    }
-
-    /// Raises these floors again when the connections that are now in use through SeaORM's handles have come
-    /// back, because SeaORM's callback does not tell of a COMMIT. At the latest after `unknown_outcome_hold`.
-    pub(super) fn watch_lent_connections(self: &Arc<Self>) {
+    /// Raises the floors of the process and of the session again when the connections that are now in use through
+    /// SeaORM's handles have come back, because SeaORM's callback does not tell of a COMMIT. At the latest after
+    /// `unknown_outcome_hold`.
+    pub(super) fn watch_lent_connections(self: &Arc<Self>, session: &SessionRef) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        self.lent_written_at.store(self.now().0, Ordering::Release);
-        if !self.watches_lent.swap(true, Ordering::AcqRel) {
+        let mut writes = self.lent_writes();
+        writes.last_at = self.now();
+        writes.count += 1;
+        if let SessionRef::Explicit(session) = session
+            && !writes.sessions.iter().any(|known| std::ptr::eq(known.as_ptr(), &raw const **session))
+        {
+            writes.sessions.push(Arc::downgrade(session));
+        }
+        if !std::mem::replace(&mut writes.is_watched, true) {
             runtime.spawn(watch(Arc::downgrade(self), self.settings().unknown_outcome_hold));
         }
+    }
+
+    fn lent_writes(&self) -> MutexGuard<'_, LentWrites> {
+        self.lent_writes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,19 +127,32 @@ async fn watch(shared: Weak<Shared>, hold: Duration) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(shared) = shared.upgrade() else { return };
+        // Counted before the connections: a write that comes in between is waited for.
+        let (count, last_at) = {
+            let writes = shared.lent_writes();
+            (writes.count, writes.last_at)
+        };
         let before = in_use;
         in_use = shared.cell().load().primary.node.driver(Lane::Write).untracked_connections();
-        let told_at = Tick(shared.lent_written_at.load(Ordering::Acquire));
-        if in_use == 0 || shared.now().since(told_at) >= hold {
-            // The mark is cleared first: a later write starts another task, and this raise covers the writes
-            // before.
-            shared.watches_lent.store(false, Ordering::Release);
-            let told = std::mem::take(&mut *shared.lent_sessions());
-            return shared.raise_lent(&told);
+        let is_over = in_use == 0 || shared.now().since(last_at) >= hold;
+        let mut writes = shared.lent_writes();
+        let has_ended = is_over && writes.count == count;
+        let sessions = if has_ended {
+            writes.is_watched = false;
+            std::mem::take(&mut writes.sessions)
+        } else if is_over || in_use < before {
+            writes.sessions.retain(|session| session.strong_count() > 0);
+            writes.sessions.clone() // A connection came back, perhaps after a COMMIT.
+        } else {
+            continue;
+        };
+        drop(writes);
+        shared.raise_process();
+        for session in sessions.iter().filter_map(Weak::upgrade) {
+            session.wrote(Floor::written(shared.stamp()));
         }
-        if in_use < before {
-            let told = shared.lent_sessions().clone();
-            shared.raise_lent(&told); // A connection came back, perhaps after a COMMIT.
+        if has_ended {
+            return;
         }
     }
 }

@@ -163,7 +163,7 @@ impl Drop for WriteMark {
             Ending::Unseen => self.hold_session(),
             Ending::OutOfSight => {
                 self.hold_session();
-                self.shared.watch_lent_connections();
+                self.shared.watch_lent_connections(&self.session);
             }
             Ending::Underway(progress) if progress.is_sent() => {
                 self.hold_session();

@@ -3,8 +3,8 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,9 +14,10 @@ use sea_orm::{DbBackend, DbErr};
 use super::{
     budget::RetryBudget,
     floors::{self, AtomicFloor},
+    lent::LentWrites,
     operation::Operation,
     record::RouteLog,
-    session::{ConnectionId, HandleSession, Session, SessionRef},
+    session::{ConnectionId, HandleSession, SessionRef},
     staleness_budget::StalenessBudget,
 };
 use crate::{
@@ -46,12 +47,7 @@ pub(crate) struct Shared {
     pub(super) staleness_budget: StalenessBudget,
     /// When the last event said that the writes of others delay reads; zero for never.
     delay_said_at: AtomicU64,
-    /// Whether a task waits for the connections of lent handles to come back.
-    pub(super) watches_lent: AtomicBool,
-    /// When a lent handle last told of a write.
-    pub(super) lent_written_at: AtomicU64,
-    /// The explicit sessions whose lent handles told of writes since then.
-    pub(super) lent_sessions: Mutex<Vec<Weak<Session>>>,
+    pub(super) lent_writes: Mutex<LentWrites>,
     pub(super) rerun_on_primary: AtomicU64,
     pub(super) backend: DbBackend,
 }
@@ -108,9 +104,7 @@ impl Shared {
             retry_budget: RetryBudget::new(),
             staleness_budget,
             delay_said_at: AtomicU64::new(0),
-            watches_lent: AtomicBool::new(false),
-            lent_written_at: AtomicU64::new(0),
-            lent_sessions: Mutex::default(),
+            lent_writes: Mutex::default(),
             rerun_on_primary: AtomicU64::new(0),
             backend,
         }
