@@ -8,6 +8,7 @@ mod greeting;
 mod membership;
 mod probe;
 mod prober;
+mod question_budget;
 mod rhythm;
 mod succession;
 mod writer;

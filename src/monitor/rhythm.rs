@@ -5,6 +5,7 @@ use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use smallvec::SmallVec;
 
+use super::question_budget::{QuestionBudget, TIMER};
 use crate::topology::{Fresh, Member, NodeId, Role, Seq, Tick, Topology};
 
 /// The longest time between two questions to a node that reads want to be asked.
@@ -12,9 +13,6 @@ const LONGEST_GAP: Duration = Duration::from_millis(40);
 
 /// The gap after the first question that a replica answered in vain, if the delay expected of it is short.
 const SHORTEST_GAP: Duration = Duration::from_micros(250);
-
-/// While there are questions to spare, one goes out so much before it is due: a timer of the runtime is no finer.
-const TIMER: Duration = Duration::from_millis(1);
 
 /// For how long a replica that has joined, or was restarted, is asked often whether it has caught up.
 const JOINING: Duration = Duration::from_secs(2);
@@ -52,7 +50,7 @@ pub(super) struct Plan {
 /// The questions of all probers of a connection.
 #[derive(Debug)]
 pub(super) struct Rhythm {
-    bucket: Bucket,
+    budget: QuestionBudget,
     turns: HashMap<NodeId, Turn>,
 }
 
@@ -91,14 +89,14 @@ enum Rank {
 
 impl Rhythm {
     pub(super) fn new(most_per_second: NonZeroU32) -> Self {
-        Self { bucket: Bucket::new(most_per_second), turns: HashMap::new() }
+        Self { budget: QuestionBudget::new(most_per_second), turns: HashMap::new() }
     }
 
     /// A question to a node was answered, or failed. Every question counts, also a probe that this plan did not ask for.
     pub(super) fn ended(&mut self, node: NodeId, now: Tick, topology: &Topology) {
         let turn = self.turns.entry(node).or_default();
         if !std::mem::take(&mut turn.is_called) {
-            self.bucket.take(now);
+            self.budget.take(now);
         }
         turn.ended_at = now;
         let Some(member) = topology.member_of(node) else {
@@ -129,7 +127,7 @@ impl Rhythm {
         let mut candidates = self.candidates(now, wanted, topology);
         candidates.sort_unstable_by_key(|candidate| (candidate.rank, candidate.due, candidate.ended_at));
 
-        let slack = if self.bucket.is_half_full(now) { TIMER } else { Duration::ZERO };
+        let slack = if self.budget.is_half_full(now) { TIMER } else { Duration::ZERO };
         let is_busy = |rhythm: &Self, node| is_asking(node) || rhythm.turn(node).is_called;
         let mut replicas_asked = topology.replicas.iter().filter(|replica| is_busy(self, replica.node.id())).count();
         for candidate in candidates {
@@ -145,14 +143,14 @@ impl Rhythm {
                 Rank::Replica if replicas_asked == 0 => 0.0,
                 // What the primary says is of no use until a replica is asked.
                 Rank::Primary => 1.0,
-                Rank::Replica | Rank::Spread => self.bucket.depth / 2.0,
+                Rank::Replica | Rank::Spread => self.budget.half(),
             };
-            if self.bucket.take_if_left(now, reserve) {
+            if self.budget.take_if_left(now, reserve) {
                 self.turns.entry(candidate.node).or_default().is_called = true;
                 replicas_asked += usize::from(candidate.rank == Rank::Replica);
                 plan.ask.push(candidate.node);
             } else {
-                plan.look_again_at(self.bucket.has(reserve + 1.0, now));
+                plan.look_again_at(self.budget.has(reserve + 1.0, now));
             }
         }
         plan
@@ -250,59 +248,6 @@ impl Turn {
 impl Plan {
     fn look_again_at(&mut self, tick: Tick) {
         self.again = Some(self.again.map_or(tick, |again| again.min(tick)));
-    }
-}
-
-/// How many questions may be asked: a token for each, so many a second, and a tenth of a second's worth is kept.
-#[derive(Debug)]
-struct Bucket {
-    per_second: f64,
-    depth: f64,
-    tokens: f64,
-    filled_at: Tick,
-}
-
-/// Less would not do for one question to the primary and one to a replica.
-const LEAST_DEPTH: f64 = 3.0;
-
-impl Bucket {
-    fn new(most_per_second: NonZeroU32) -> Self {
-        let per_second = f64::from(most_per_second.get());
-        let depth = (per_second / 10.0).max(LEAST_DEPTH);
-        Self { per_second, depth, tokens: depth, filled_at: Tick::default() }
-    }
-
-    fn fill(&mut self, now: Tick) {
-        let earned = now.since(self.filled_at).as_secs_f64() * self.per_second;
-        self.tokens = (self.tokens + earned).min(self.depth);
-        self.filled_at = self.filled_at.max(now);
-    }
-
-    fn is_half_full(&mut self, now: Tick) -> bool {
-        self.fill(now);
-        self.tokens >= self.depth / 2.0
-    }
-
-    /// Takes a token for one more question if so many are left after it.
-    fn take_if_left(&mut self, now: Tick, left: f64) -> bool {
-        self.fill(now);
-        let is_there = self.tokens >= 1.0 + left;
-        if is_there {
-            self.tokens -= 1.0;
-        }
-        is_there
-    }
-
-    /// Takes a token for a question that is asked in any case: a probe of the health, or of a suspected node.
-    fn take(&mut self, now: Tick) {
-        self.fill(now);
-        self.tokens = (self.tokens - 1.0).max(-self.depth);
-    }
-
-    /// When there will be so many tokens.
-    fn has(&self, tokens: f64, now: Tick) -> Tick {
-        let missing = (tokens - self.tokens).max(0.0);
-        now.after(Duration::from_secs_f64(missing / self.per_second).max(TIMER))
     }
 }
 
@@ -597,17 +542,5 @@ mod tests {
                 assert!(asked.abs_diff(expected) <= expected / 8 + 1, "{asked} of {expected}");
             }
         }
-    }
-
-    #[test]
-    fn probes_of_the_health_count_and_are_never_held_back() {
-        let mut bucket = Bucket::new(NonZeroU32::new(10).expect("above zero"));
-        for _ in 0..100 {
-            bucket.take(Tick(0));
-        }
-        assert!(!bucket.take_if_left(Tick(0), 0.0));
-        let later = bucket.has(1.0, Tick(0));
-        assert!(later <= Tick(SECOND), "a debt is forgiven: {later:?}");
-        assert!(bucket.take_if_left(later, 0.0));
     }
 }
