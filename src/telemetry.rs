@@ -60,6 +60,12 @@ pub(crate) fn read_overruled(node: &str) {
     debug!(target: "sea_orm_resolver::route", node, "refused as a read, runs on the primary");
 }
 
+/// A replica lacks a table, a column, a function or a grant that the primary has; the primary serves the read. Fields:
+/// `node`, `statement` (without its values).
+pub(crate) fn behind_in_schema(node: &str, statement: &str) {
+    debug!(target: "sea_orm_resolver::route", node, statement, "the replica is behind in schema, the primary serves the read");
+}
+
 /// The database listed its user functions, and the list has changed. Fields: `functions`.
 pub(crate) fn functions_listed(functions: usize) {
     debug!(target: "sea_orm_resolver::route", functions, "user functions are known");
@@ -187,6 +193,13 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
             && old != new
         {
             warn!(target: "sea_orm_resolver::health", node = name, "another server life answers here (restart?)");
+        }
+        match (known.ejection.cause(), member.ejection.cause()) {
+            (None, Some(why)) => {
+                warn!(target: "sea_orm_resolver::health", node = name, %why, "node is ejected for a while")
+            }
+            (Some(_), None) => info!(target: "sea_orm_resolver::health", node = name, "node takes reads again"),
+            _ => {}
         }
         if known.lag.is_over != member.lag.is_over {
             lag_changed(name, member.lag.is_over, member.lag(), member.lag_bytes());

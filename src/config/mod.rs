@@ -119,14 +119,15 @@ pub struct Config {
     /// How long a probe may take. Default: 500 ms.
     #[serde(with = "duration")]
     pub probe_timeout: Duration,
-    /// A pooled connection that was idle for this long is pinged before it is used. Default: 5 s.
+    /// A connection that was idle for this long, pooled or warm, is pinged before it is used: its server, a pooler or a
+    /// firewall may have ended the session. A connection in steady use never rests so long. Default: 100 ms.
     #[serde(with = "duration")]
     pub ping_after_idle: Duration,
     /// How long a connection stays at hand between statements, before its pool has it back and pings it (sqlx
     /// does so each time a connection is given back); zero for not at all. Transactions and streams take theirs out of
     /// the pool. Once SeaORM's own handle of a pool was lent out
     /// ([`primary`](crate::DatabaseConnection::primary), a migration), a connection stays at hand only while that pool
-    /// has another to give; in a pool of one, none. Never longer than `ping_after_idle`, and
+    /// has another to give; in a pool of one, none. Never longer than
     /// `idle_timeout` and `max_lifetime` of the node. For nodes that are given as URLs, see
     /// [`NodeConfig::keep_warm`]. Off with the features `tracing-spans` and `debug-print`: warm connections do not
     /// tell what SeaORM tells by them (and cannot know if only SeaORM's own feature is on). Default: 1 s.
@@ -166,7 +167,7 @@ impl Default for Config {
             probe_interval: Duration::from_secs(1),
             max_questions_per_second: 500,
             probe_timeout: Duration::from_millis(500),
-            ping_after_idle: Duration::from_secs(5),
+            ping_after_idle: Duration::from_millis(100),
             keep_warm: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),
             connect_lazy: false,

@@ -112,7 +112,7 @@ pub(super) struct NodeSettings {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ping {
-    /// After it was idle for a while (`Config::ping_after_idle`, 5 s), and whenever the node was
+    /// After it was idle for a while (`Config::ping_after_idle`, 100 ms), and whenever the node was
     /// suspected since. The default.
     WhenIdle,
     /// Before every use, as SeaORM does by default: a round trip for every statement.
@@ -210,8 +210,8 @@ impl NodeConfig {
         self.with(|settings| settings.min_connections = Some(connections))
     }
 
-    /// How long an operation waits for a free connection. Default: what the `ConnectOptions` say,
-    /// else 1 s for reads and sqlx's 30 s for writes.
+    /// How long an operation waits for a free connection. Default: what the `ConnectOptions` say, else sqlx's 30 s. A
+    /// routed read asks another node after `Config::read_selection_timeout`, and returns when all are busy.
     #[must_use]
     pub fn acquire_timeout(self, timeout: Duration) -> Self {
         self.with(|settings| settings.acquire_timeout = Some(timeout))

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error,
-    driver::{LaneOptions, Opener, PingRule, SEAORM_SPEAKS, SecretUrl},
+    driver::{Elsewhere, LaneOptions, Opener, PingRule, SEAORM_SPEAKS, SecretUrl},
     topology::{Identity, LagLimit, MemberSettings, Positions, Role, RoleCheck},
 };
 
@@ -57,7 +57,6 @@ pub(crate) struct NodePlan {
     pub(crate) in_memory: bool,
 }
 
-const DEFAULT_WRITE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_UNKNOWN_OUTCOME_HOLD: Duration = Duration::from_secs(30);
 /// sqlx's own default, which SeaORM leaves alone.
 const DEFAULT_MAX_CONNECTIONS: u32 = 10;
@@ -382,11 +381,12 @@ fn plan(
             return Err(Error::config(format!("{field}.{part}"), "0 leaves no time; leave it out for the default"));
         }
     }
+    let elsewhere = Elsewhere { queue_for: settings.read_selection_timeout, connect_within: settings.connect_timeout };
     let keep_warm = keep_warm(settings, field, own, &located.opener)?;
-    let lane = |max_connections, min_connections, default_acquire_timeout| LaneOptions {
+    let lane = |max_connections, min_connections, elsewhere| LaneOptions {
         max_connections,
         min_connections,
-        default_acquire_timeout,
+        elsewhere,
         acquire_timeout: own.acquire_timeout,
         idle_timeout: own.idle_timeout,
         max_lifetime: own.max_lifetime,
@@ -419,8 +419,8 @@ fn plan(
     Ok(NodePlan {
         name: name.into(),
         role,
-        write: lane(own.max_connections, write_min, DEFAULT_WRITE_ACQUIRE_TIMEOUT),
-        read: lane(read_max, read_min, settings.read_selection_timeout),
+        write: lane(own.max_connections, write_min, None),
+        read: lane(read_max, read_min, Some(elsewhere)),
         primary_reads,
         replica_reads,
         identity: Identity { readable: identity_text(&located.readable, own), value: Arc::clone(&node.value) },
@@ -456,7 +456,7 @@ fn keep_warm(
         Opener::Options(options, _) => (options.get_idle_timeout().flatten(), options.get_max_lifetime().flatten()),
         _ => (None, None),
     };
-    let rules_of_the_pool = [Some(settings.ping_after_idle), own.idle_timeout.or(idle), own.max_lifetime.or(lifetime)];
+    let rules_of_the_pool = [own.idle_timeout.or(idle), own.max_lifetime.or(lifetime)];
     let keep = rules_of_the_pool.into_iter().flatten().fold(keep, Duration::min);
     Ok(Some(keep).filter(|keep| !keep.is_zero()))
 }

@@ -121,13 +121,24 @@ impl Shared {
         }
     }
 
-    /// Remembers that replicas refuse statements of this shape, logs that once, and has the refusing session
-    /// closed: the session may hold a lock that the statement took before the refusal, such as an advisory lock.
+    /// Remembers the error as the statement's own when the primary gave it too.
+    pub(super) fn was_refused_twice(&self, sql: &str, refused: &RejectedRead, error: &DbErr) {
+        if let (Some(code), Some(first)) = (Fault::code(error), Fault::code(&refused.error))
+            && code == first
+        {
+            self.router().remember_own_error(sql, &code, self.now());
+        }
+    }
+
+    /// Remembers that replicas refuse statements of this shape, logs that once, and has the session closed that refused
+    /// a write: the session may hold a lock that the statement took before, such as an advisory lock.
     fn remember(&self, sql: &str, refusal: Refusal, lease: &Lease) {
         if self.router().was_refused(sql, refusal, self.now()) {
             telemetry::refused(lease.node().name(), refusal, &self.router().shown(sql));
         }
-        self.monitor.writer().renew_sessions(lease.node(), lease.driver());
+        if refusal == Refusal::Writes {
+            self.monitor.writer().renew_sessions(lease.node(), lease.driver());
+        }
     }
 
     /// Handles a routed read that a server refused after its first row: the session is renewed, and the next

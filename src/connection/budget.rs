@@ -43,6 +43,12 @@ impl RetryBudget {
         state.tokens -= 1.0;
         true
     }
+
+    /// Gives a retry back that was worth its price.
+    pub(super) fn give_back(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.tokens = (state.tokens + 1.0).min(KEPT);
+    }
 }
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ impl Builder {
         self
     }
 
-    /// See [`Config::ping_after_idle`]. Default: 5 s.
+    /// See [`Config::ping_after_idle`]. Default: 100 ms.
     pub fn ping_after_idle(mut self, idle: Duration) -> Self {
         self.config.ping_after_idle = idle;
         self

@@ -24,7 +24,7 @@ use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
     monitor::{MembershipChange, SwapOptions, SwapReport},
-    routing::{Intent, ReadPlan, RouteDecision, StatementClass},
+    routing::{Intent, ReadPlan, RouteDecision, StatementClass, TriedNodes},
     topology::{Lane, Topology},
 };
 
@@ -213,7 +213,12 @@ impl DatabaseConnection {
             Ok(Route::Read(route)) => {
                 let now = shared.now();
                 let affinity = route.affinity.map(|affinity| affinity.state()).unwrap_or_default();
-                let request = shared.request(shared.requirement_but_for_read_backs(&context), None, route, &affinity);
+                let request = shared.request(
+                    shared.requirement_but_for_read_backs(&context),
+                    TriedNodes::default(),
+                    route,
+                    &affinity,
+                );
                 let mut plan = ReadPlan::of(&topology, &request, now);
                 RouteDecision::of_plan(&topology, &mut plan, shared.policy.as_ref(), Some(class), now)
             }

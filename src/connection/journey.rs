@@ -1,9 +1,12 @@
 //! The journey of one read: what it requires, which node it is given, and what follows when an attempt has ended.
 //!
 //! Statements, streams, READ ONLY transactions and read connections all travel this way, so each bound and each rule
-//! of retrying stands here once.
+//! of retrying stands here once ([`ended`](Shared::ended)).
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
 
 use sea_orm::DbErr;
 use tokio::time;
@@ -16,14 +19,14 @@ use super::{
 };
 use crate::{
     Error, clock,
-    driver::Fault,
+    driver::{Fault, Ran},
     error::Kind,
     routing::{
         How, ReadPlan, ReadRequest, Refusal, Rejections, Requirement, RouteDecision, Selected, SessionFloor,
-        StalenessBound,
+        StalenessBound, TriedNodes,
     },
     telemetry,
-    topology::{Floor, Lane, Lease, NodeId, Role, Tick, Topology},
+    topology::{EjectionCause, Floor, Health, Lane, Lease, NodeId, Role, Tick, Topology},
 };
 
 /// How often a read that waits for a node looks again though nothing was published.
@@ -41,19 +44,52 @@ const RETURNS_WITHIN: Duration = Duration::from_millis(20);
 /// busy; also how long the read waits at most.
 const EXPECTED_WITHIN: Duration = Duration::from_millis(50);
 
+/// How often a read moves that may have run: each time the servers may do its work once more, and a statement that
+/// crashes its server must not be given to all of them.
+const MOST_MOVES: u8 = 2;
+
+/// How often a read is sent again because the plan of a prepared statement does not fit any more: the connections of a
+/// pool learn it one by one.
+pub(super) const MOST_STALE_PLANS: u8 = 16;
+
+/// The pause of a read that no node could give a connection, before it asks all of them again.
+const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(50);
+
 /// One read on its way: what it requires, once for all its attempts, and what the attempts so far have come to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Journey {
     pub(super) requirement: Requirement,
     began: Tick,
-    /// The node on which the read has failed already.
-    tried: Option<NodeId>,
+    /// The nodes on which the read has failed already.
+    tried: TriedNodes,
     /// How the node of the present attempt was selected.
     pub(super) how: How,
     /// How long the read waits for a fresh replica; decided when it first finds none.
     patience: Option<Duration>,
-    is_second_attempt: bool,
+    /// The error of a node that another node has to confirm.
+    unsettled: Option<Unsettled>,
+    /// Every node was tried: the read pauses before the next round.
+    is_round_over: bool,
+    moves: u8,
     times_invalidated: u8,
+    stale_plans: u8,
+}
+
+/// An error that may be the statement's own, or the fault of the node that gave it.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    node: NodeId,
+    fault: Fault,
+    /// The hash of the error's code.
+    code: u64,
+}
+
+/// The end of an attempt at a read that failed.
+pub(super) struct Failure<'a> {
+    pub(super) fault: Fault,
+    pub(super) error: &'a DbErr,
+    /// The text of the statement, if the read has one.
+    pub(super) sql: &'a dyn Fn() -> Option<String>,
 }
 
 /// The node that an operation was given.
@@ -87,11 +123,14 @@ impl Shared {
         Journey {
             requirement,
             began,
-            tried: None,
+            tried: TriedNodes::default(),
             how: How::Drawn,
             patience: None,
-            is_second_attempt: false,
+            unsettled: None,
+            is_round_over: false,
+            moves: 0,
             times_invalidated: 0,
+            stale_plans: 0,
         }
     }
 
@@ -99,7 +138,7 @@ impl Shared {
     pub(super) fn request(
         &self,
         requirement: Requirement,
-        tried: Option<NodeId>,
+        tried: TriedNodes,
         route: ReadRoute<'_>,
         affinity: &AffinityState,
     ) -> ReadRequest {
@@ -124,6 +163,10 @@ impl Shared {
         journey: &mut Journey,
         route: ReadRoute<'_>,
     ) -> Result<Chosen, DbErr> {
+        if journey.is_round_over {
+            Box::pin(time::sleep(PAUSE_BETWEEN_ROUNDS)).await;
+            journey.is_round_over = false;
+        }
         let now = if journey.is_first_decision() { journey.began } else { self.now() };
         match self.decide(operation, journey, route, now) {
             Some(chosen) => Ok(chosen),
@@ -152,6 +195,9 @@ impl Shared {
             if lease.node().is_retired() {
                 std::thread::yield_now();
                 continue;
+            }
+            if lease.node().has_failed() && !self.may_try(lease.node(), now) {
+                continue; // Another read is the trial of the ejected node, which the next snapshot says.
             }
             journey.how = how;
             if let (Some(kept_by), Among::All) = (route.affinity, route.among) {
@@ -279,11 +325,13 @@ impl Shared {
         route: ReadRoute<'_>,
     ) -> Result<Chosen, DbErr> {
         let timeout = self.settings().read_selection_timeout;
+        // A read that moved here from a node that was lost later has the whole time.
+        let since = if journey.is_first_decision() { journey.began } else { self.now() };
         // Mark seen, decide, then wait: a change between the two is not missed.
         let mut changes = self.cell().changes();
         loop {
             let now = self.now();
-            let waited = now.since(journey.began);
+            let waited = now.since(since);
             if let Some(chosen) = self.decide(operation, journey, route, now) {
                 return Ok(chosen);
             }
@@ -291,10 +339,12 @@ impl Shared {
                 return Err(self.no_eligible_node(journey, route, waited, now));
             }
             telemetry::read_waits(changes.seen());
-            let for_replica = journey.patience.unwrap_or_default().saturating_sub(waited);
+            let for_replica = journey.patience.unwrap_or_default().saturating_sub(now.since(journey.began));
             // Floors pass with time, not with a publication, so look again now and then.
             let pause = if for_replica.is_zero() { timeout - waited } else { for_replica.min(timeout - waited) };
             let _ = time::timeout(pause.min(LOOK_AGAIN), changes.changed()).await;
+            // A node that failed the read may serve it by now.
+            journey.tried = TriedNodes::default();
         }
     }
 
@@ -309,50 +359,151 @@ impl Shared {
         Error::new(Kind::NoEligibleNode { waited, rejected: named.collect() }).into()
     }
 
-    /// The step that follows the end of an attempt: `fault` is what the attempt's error proves, if the attempt
-    /// failed.
-    pub(super) fn ended(&self, journey: &mut Journey, lease: &Lease, fault: Option<Fault>) -> Next {
-        let Some(fault) = fault else {
-            // Meanwhile another server was met at the node's address, or a connection to the node was lost: another
-            // server than the believed one may have answered.
-            if !lease.is_invalidated(&self.cell().load()) {
-                return Next::Served;
+    /// The step that follows an attempt that had an answer.
+    pub(super) fn answered(&self, journey: &mut Journey, lease: &Lease, sql: &dyn Fn() -> Option<String>) -> Next {
+        // Meanwhile another server was met at the node's address, or a connection to the node was lost: another
+        // server than the believed one may have answered.
+        if !lease.is_invalidated(&self.cell().load()) {
+            if lease.node().has_failed() {
+                self.succeeded(lease.node());
             }
-            journey.times_invalidated += 1;
-            if journey.times_invalidated > MOST_INVALIDATED {
-                // Only the primary is sure to have what the read must see.
-                journey.requirement = Requirement::past(Floor::never());
+            if let Some(first) = journey.unsettled {
+                self.was_the_nodes_fault(first, sql);
             }
-            return Next::Again;
-        };
-        self.suspect(lease.node(), fault);
-        if let Some(refusal) = Self::refusal(lease, fault) {
-            return Next::Refused(refusal);
+            return Next::Served;
         }
-        if fault == Fault::Closed && has_another_pool(lease) {
-            return Next::Again; // The statement did not run, and the node's new pool is ready.
+        journey.times_invalidated += 1;
+        if journey.times_invalidated > MOST_INVALIDATED {
+            journey.go_to_the_primary();
         }
-        // On the read-write lane (alone, or `Strong`) a read runs once, as with SeaORM.
-        let may_move = lease.lane() == Lane::Read && journey.how != How::Alone && !journey.is_second_attempt;
-        if !may_move || !self.may_retry(fault) {
-            return Next::Fail;
-        }
-        telemetry::read_retried(lease.node().name(), fault);
-        journey.tried = Some(lease.node().id());
-        journey.is_second_attempt = true;
         Next::Again
     }
 
-    fn may_retry(&self, fault: Fault) -> bool {
+    /// The step that follows an attempt that failed. What did not run costs the servers nothing, so it is tried for as
+    /// long as SeaORM alone would wait for a connection; what may have run moves a few times; an error that may be the
+    /// statement's own is settled by one other node.
+    pub(super) fn ended(&self, journey: &mut Journey, lease: &Lease, failure: &Failure<'_>) -> Next {
+        let fault = failure.fault;
+        self.suspect(lease.node(), fault);
+        if let Some(refusal) = Self::refusal(lease, fault) {
+            return if self.is_own_error(failure) { Next::Fail } else { Next::Refused(refusal) };
+        }
+        if fault == Fault::StalePlan {
+            journey.stale_plans += 1;
+            return if journey.stale_plans <= MOST_STALE_PLANS { Next::Again } else { Next::Fail };
+        }
+        // On the read-write lane (alone, or `Strong`) a read runs once, as with SeaORM.
+        if lease.lane() != Lane::Read {
+            return Next::Fail;
+        }
+        let next = match fault.ran() {
+            // The node has a new pool, which is ready.
+            Ran::No if fault == Fault::Closed && has_another_pool(lease) => return Next::Again,
+            Ran::No => self.try_elsewhere(journey, lease, fault),
+            _ if journey.how == How::Alone => Next::Fail,
+            Ran::Unknown => self.move_on(journey, lease, fault),
+            Ran::Yes if fault == Fault::ReplayConflict && lease.role() == Role::Replica => {
+                journey.go_to_the_primary();
+                journey.counts_move()
+            }
+            Ran::Yes if fault.needs_second_opinion() => self.settle(journey, lease, failure),
+            Ran::Yes => Next::Fail,
+        };
+        if next == Next::Again {
+            telemetry::read_retried(lease.node().name(), fault);
+        }
+        next
+    }
+
+    /// Another node gives the read a connection, or the same one later, until the time is over that SeaORM alone would
+    /// wait.
+    fn try_elsewhere(&self, journey: &mut Journey, lease: &Lease, fault: Fault) -> Next {
+        let longest = lease.driver().acquire_timeout().unwrap_or(self.settings().read_selection_timeout);
+        if self.now().since(journey.began) >= longest {
+            return Next::Fail;
+        }
         match fault {
-            // All reads of a lost node move: the loss bounds them by itself and happens once.
-            Fault::NodeDown => true,
-            _ => fault.is_worth_another_node() && self.retry_budget.withdraw(self.now(), self.reads_served()),
+            Fault::ConnectionRefused => self.failed_alone(lease.node(), EjectionCause::RefusesConnections),
+            Fault::Unreachable { refused: false } => self.failed_alone(lease.node(), EjectionCause::CannotConnect),
+            _ => {}
+        }
+        let node = lease.node().id();
+        let was_tried = journey.tried.contains(node);
+        journey.tried.insert(node);
+        if was_tried || self.cell().load().nodes().all(|node| journey.tried.contains(node.id())) {
+            journey.tried = TriedNodes::default();
+            journey.is_round_over = true;
+        }
+        Next::Again
+    }
+
+    /// A read whose connection broke goes to another node. What ran on a node when the node was lost moves without
+    /// charge: the loss bounds these reads by itself, and happens once. A budget bounds all others.
+    fn move_on(&self, journey: &mut Journey, lease: &Lease, fault: Fault) -> Next {
+        let generation = self.cell().load().member_of(lease.node().id()).map(|member| member.belief.generation);
+        let was_lost = fault == Fault::NodeDown || generation != Some(lease.generation());
+        if !was_lost && !self.may_retry() {
+            return Next::Fail;
+        }
+        journey.tried.insert(lease.node().id());
+        journey.counts_move()
+    }
+
+    fn may_retry(&self) -> bool {
+        self.retry_budget.withdraw(self.now(), self.reads_served())
+    }
+
+    /// Whose fault is it? One other node says it: the primary, where a replica may be behind in schema.
+    #[cold]
+    fn settle(&self, journey: &mut Journey, lease: &Lease, failure: &Failure<'_>) -> Next {
+        let (Some(code), Some(sql)) = (Fault::code(failure.error), (failure.sql)()) else { return Next::Fail };
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&*code);
+        let now = self.now();
+        if let Some(first) = journey.unsettled {
+            if first.code == hash {
+                self.router().remember_own_error(&sql, &code, now);
+            }
+            return Next::Fail;
+        }
+        let is_for_primary = failure.fault == Fault::BehindInSchema;
+        let primary_can_tell = lease.role() == Role::Replica && self.cell().load().primary.health() == Health::Up;
+        if is_for_primary && !primary_can_tell || self.router().is_own_error(&sql, &code, now) || !self.may_retry() {
+            return Next::Fail;
+        }
+        journey.unsettled = Some(Unsettled { node: lease.node().id(), fault: failure.fault, code: hash });
+        journey.tried.insert(lease.node().id());
+        if is_for_primary {
+            journey.go_to_the_primary();
+        }
+        Next::Again
+    }
+
+    /// Whether two nodes gave this error to statements of this shape before.
+    fn is_own_error(&self, failure: &Failure<'_>) -> bool {
+        let (Some(code), Some(sql)) = (Fault::code(failure.error), (failure.sql)()) else { return false };
+        self.router().is_own_error(&sql, &code, self.now())
+    }
+
+    /// Another node has served the read: the first error was the fault of its node.
+    #[cold]
+    fn was_the_nodes_fault(&self, first: Unsettled, sql: &dyn Fn() -> Option<String>) {
+        // The second attempt was worth it: only fruitless ones use the budget up.
+        self.retry_budget.give_back();
+        let topology = self.cell().load();
+        let Some(member) = topology.member_of(first.node) else { return };
+        match first.fault {
+            Fault::BehindInSchema => {
+                telemetry::behind_in_schema(
+                    member.name(),
+                    &sql().map(|sql| self.router().shown(&sql)).unwrap_or_default(),
+                );
+            }
+            _ => self.failed_alone(&member.node, EjectionCause::FailsAlone),
         }
     }
 
     /// The error of a read that fails: for want of a free read-only session, a typed one.
-    pub(super) fn failure(&self, journey: &Journey, lease: &Lease, error: DbErr, fault: Fault) -> Unserved {
+    pub(super) fn unserved(&self, journey: &Journey, lease: &Lease, error: DbErr, fault: Fault) -> Unserved {
         if fault != Fault::Exhausted || lease.lane() != Lane::Read {
             return Unserved::Failed(error);
         }
@@ -402,7 +553,27 @@ impl Shared {
 
 impl Journey {
     fn is_first_decision(&self) -> bool {
-        self.times_invalidated == 0 && !self.is_second_attempt && self.patience.is_none()
+        self.times_invalidated == 0
+            && self.moves == 0
+            && self.stale_plans == 0
+            && self.unsettled.is_none()
+            && self.tried.is_empty()
+            && self.patience.is_none()
+    }
+
+    /// Only the primary is sure to have what the read must see.
+    fn go_to_the_primary(&mut self) {
+        self.requirement = Requirement::past(Floor::never());
+    }
+
+    fn counts_move(&mut self) -> Next {
+        self.moves += 1;
+        if self.moves <= MOST_MOVES { Next::Again } else { Next::Fail }
+    }
+
+    /// Whether the read was sent to a second node to settle whose fault an error is.
+    pub(super) fn is_second_opinion(&self) -> bool {
+        self.unsettled.is_some()
     }
 
     /// Whether only the primary can have what the read must see, however soon the replicas are asked.

@@ -10,7 +10,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    driver::{Fault, WriteProgress},
+    driver::{Fault, Ran, WriteProgress},
     routing::{DecidedBy, Reason, StatementClass},
     topology::Floor,
 };
@@ -134,10 +134,10 @@ impl WriteMark {
 
     /// The operation came back with this fault, or with none.
     pub(super) fn ended_with(mut self, fault: Option<Fault>) {
-        self.ending = match fault {
-            Some(fault) if fault.proves_not_executed() => Ending::NotExecuted,
-            Some(Fault::Broken) => Ending::Lost,
-            Some(_) | None => Ending::Known,
+        self.ending = match fault.map(Fault::ran) {
+            Some(Ran::No) => Ending::NotExecuted,
+            Some(Ran::Unknown) => Ending::Lost,
+            Some(Ran::Yes) | None => Ending::Known,
         };
     }
 }

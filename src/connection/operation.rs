@@ -102,6 +102,14 @@ impl RetryableStatement<'_> {
             .expect("a raw statement is kept until its last attempt"),
         }
     }
+
+    /// The text for another attempt; `None` after the last attempt of a raw statement.
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Built { again, .. } => Some(again().sql),
+            Self::Raw(statement) => statement.as_ref().map(|statement| statement.sql.clone()),
+        }
+    }
 }
 
 /// Whether an attempt can be followed by another.

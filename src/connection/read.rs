@@ -8,6 +8,7 @@ use super::{
     arbiter::{IfRefused, Unserved, refused_before},
     inherent::implement_inherent_methods,
     operation::{Among, Operation, ReadRoute, RetryableStatement},
+    run::PingRead,
     session::Affinity,
     shared::{Context, SessionOptions, Shared},
     surface::{self, Route, Routed, implement_seaorm_traits},
@@ -78,7 +79,7 @@ impl ReadConn {
         let route = self.anywhere();
         let operation = Operation::bare(&context);
         let mut journey = self.shared.journey(&context, route.among);
-        let answered = self.shared.read(&operation, &mut journey, route, |driver, _| driver.ping()).await;
+        let answered = self.shared.read(&operation, &mut journey, route, &mut PingRead).await;
         let (answered, _lease) = answered.map_err(Unserved::into_error)?;
         Ok(answered)
     }

@@ -3,12 +3,12 @@
 use std::{future::Future, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use sea_orm::DbErr;
+use sea_orm::{DbErr, TransactionOptions};
 use tracing::Instrument;
 
 use super::{
     arbiter::{RejectedRead, Unserved},
-    journey::{Chosen, Journey, Next},
+    journey::{Chosen, Failure, Journey, Next},
     marks::{WriteEffect, WriteMark},
     operation::{Attempts, Operation, ReadRoute},
     session::ReadRecord,
@@ -16,37 +16,77 @@ use super::{
 };
 use crate::{
     Error,
-    driver::{Driver, Fault, WriteProgress},
+    driver::{Driver, DriverTransaction, Fault, WriteProgress},
     error::Kind,
     routing::How,
     telemetry,
     topology::{Lane, Lease, Node},
 };
 
+/// A read that can be sent again.
+pub(super) trait RepeatableRead<T>: Send + Sync {
+    /// Begins one attempt.
+    fn start<'d>(&mut self, driver: &'d dyn Driver, attempts: Attempts) -> BoxFuture<'d, Result<T, DbErr>>;
+
+    /// The text of the statement; `None` for a read without a statement of its own, and after the last attempt of a
+    /// statement that cannot be built again.
+    fn sql(&self) -> Option<String>;
+}
+
+/// Asks whether the server answers.
+pub(super) struct PingRead;
+
+impl RepeatableRead<()> for PingRead {
+    fn start<'d>(&mut self, driver: &'d dyn Driver, _: Attempts) -> BoxFuture<'d, Result<(), DbErr>> {
+        driver.ping()
+    }
+
+    fn sql(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Begins a transaction that only reads.
+impl RepeatableRead<Box<dyn DriverTransaction>> for TransactionOptions {
+    fn start<'d>(
+        &mut self,
+        driver: &'d dyn Driver,
+        _: Attempts,
+    ) -> BoxFuture<'d, Result<Box<dyn DriverTransaction>, DbErr>> {
+        driver.begin(*self)
+    }
+
+    fn sql(&self) -> Option<String> {
+        None
+    }
+}
+
 impl Shared {
     /// Runs a plain read on the node decided for it, and again where the journey says so.
     ///
     /// # Cancel safety
     /// Dropping the future gives its lease back; the server may go on with the read.
-    pub(super) async fn read<T, F>(
+    pub(super) async fn read<T>(
         &self,
         operation: &Operation<'_>,
         journey: &mut Journey,
         route: ReadRoute<'_>,
-        mut run: F,
-    ) -> Result<(T, Lease), Unserved>
-    where
-        F: for<'d> FnMut(&'d dyn Driver, Attempts) -> BoxFuture<'d, Result<T, DbErr>>,
-    {
+        statement: &mut impl RepeatableRead<T>,
+    ) -> Result<(T, Lease), Unserved> {
+        // The error that a second node was to confirm.
+        let mut unsettled: Option<Box<DbErr>> = None;
         loop {
-            let Chosen { lease, record } = self.choose(operation, journey, route).await.map_err(Unserved::Failed)?;
+            let Chosen { lease, record } = match self.choose(operation, journey, route).await {
+                Ok(chosen) => chosen,
+                Err(error) => return Err(Unserved::Failed(unsettled.map_or(error, |first| *first))),
+            };
             // Outside of the read-write lane even the last attempt keeps the statement: the server may refuse the
             // read.
             let attempts = match lease.lane() {
                 Lane::Read => Attempts::More,
                 Lane::Write => Attempts::Last,
             };
-            let attempt = run(&**lease.driver(), attempts);
+            let attempt = statement.start(&**lease.driver(), attempts);
             let outcome = match record {
                 None => until_down(&lease, attempt).await,
                 // Boxed, so that the future of a read without a record is the smaller one.
@@ -56,7 +96,7 @@ impl Shared {
                 }
             };
             match outcome {
-                Ok(value) => match self.ended(journey, &lease, None) {
+                Ok(value) => match self.answered(journey, &lease, &|| statement.sql()) {
                     Next::Served => {
                         if attempts == Attempts::Last
                             && let Some(error) = self.primary_is_a_replica(&self.cell().load())
@@ -74,12 +114,17 @@ impl Shared {
                 },
                 Err(failed) => {
                     let (error, fault) = failed.on(lease.node());
-                    match self.ended(journey, &lease, Some(fault)) {
+                    let failure = Failure { fault, error: &error, sql: &|| statement.sql() };
+                    match self.ended(journey, &lease, &failure) {
                         Next::Refused(refusal) => {
                             return Err(Unserved::Refused(RejectedRead { error, refusal, lease }));
                         }
-                        Next::Again if attempts == Attempts::More => {}
-                        _ => return Err(self.failure(journey, &lease, error, fault)),
+                        Next::Again if attempts == Attempts::More || statement.sql().is_some() => {
+                            if journey.is_second_opinion() && unsettled.is_none() {
+                                unsettled = Some(Box::new(error));
+                            }
+                        }
+                        _ => return Err(self.unserved(journey, &lease, error, fault)),
                     }
                 }
             }

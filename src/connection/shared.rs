@@ -26,7 +26,7 @@ use crate::{
     monitor::{Monitor, Writer},
     routing::{DrawSource, Policy, Requirement, StalenessBound, StatementClass, StatementRouter},
     telemetry,
-    topology::{Belief, Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
+    topology::{Belief, EjectionCause, FAILURES_IN_A_ROW, Floor, Lane, Node, SnapshotCell, Stamp, Tick, Topology},
 };
 
 /// How often the suspicion of one node is logged.
@@ -222,6 +222,31 @@ impl Shared {
                 telemetry::suspected(node.name(), fault);
             }
         }
+    }
+
+    /// Counts a failure that only this node gave; several in a row eject the node.
+    #[cold]
+    pub(super) fn failed_alone(&self, node: &Node, cause: EjectionCause) {
+        if node.count_failure() >= FAILURES_IN_A_ROW {
+            let (now, jitter) = (self.now(), self.draws.draw().unit());
+            let _ = self.monitor.writer().update(|topology| topology.ejected(node.id(), now, jitter, cause).ok_or(()));
+        }
+    }
+
+    /// A node that failed by itself before has served an operation.
+    #[cold]
+    pub(super) fn succeeded(&self, node: &Node) {
+        node.forget_failures();
+        let now = self.now();
+        let _ = self.monitor.writer().update(|topology| topology.readmitted(node.id(), now).ok_or(()));
+    }
+
+    /// Whether a read may run on a node that failed by itself: the read is the trial of the node, or the node awaits none.
+    #[cold]
+    pub(super) fn may_try(&self, node: &Node, now: Tick) -> bool {
+        let awaits_trial =
+            self.cell().load().member_of(node.id()).is_some_and(|member| member.ejection.awaits_trial(now));
+        !awaits_trial || self.monitor.writer().update(|topology| topology.trial_began(node.id(), now).ok_or(())).is_ok()
     }
 
     /// Logs, once in ten minutes, that plain reads wait or go to the primary because other tasks write.

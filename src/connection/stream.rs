@@ -12,16 +12,16 @@ use sea_orm::{DbErr, QueryResult, Statement};
 use tracing::Instrument;
 
 use super::{
-    arbiter::{AfterRefusal, RejectedRead, Unserved},
-    journey::{Chosen, Journey, Next},
+    arbiter::{AfterRefusal, RejectedRead},
+    journey::{Chosen, Failure, Journey, Next},
     marks::{SeenMark, WriteEffect, WriteMark},
-    operation::{Operation, ReadRoute},
-    run::Failed,
+    operation::{Attempts, Operation, ReadRoute},
+    run::{Failed, RepeatableRead},
     session::{Affinity, ReadRecord},
     shared::{Context, Shared},
 };
 use crate::{
-    driver::{Fault, Rows, WriteProgress},
+    driver::{Driver, Fault, Rows, WriteProgress},
     routing::{Refusal, StatementClass},
     telemetry,
     topology::{Lane, Lease, Node},
@@ -73,6 +73,18 @@ struct Again {
     statement: Statement,
     /// The refusal before this attempt.
     refused: Option<RejectedRead>,
+    /// The error that this attempt was to settle.
+    unsettled: Option<DbErr>,
+}
+
+impl RepeatableRead<Rows<'static>> for Statement {
+    fn start<'d>(&mut self, driver: &'d dyn Driver, _: Attempts) -> BoxFuture<'d, Result<Rows<'static>, DbErr>> {
+        driver.stream(self.clone(), None)
+    }
+
+    fn sql(&self) -> Option<String> {
+        Some(self.sql.clone())
+    }
 }
 
 impl Again {
@@ -124,6 +136,7 @@ impl RowStream<'static> {
             affinity: route.affinity.cloned(),
             statement,
             refused: None,
+            unsettled: None,
         };
         Ok(Self { state: open(Arc::clone(shared), again).await? })
     }
@@ -174,23 +187,33 @@ impl Unread {
     /// The step that follows the first row, the end of the rows, or an error in their place: the next state, and
     /// the item that the stream yields now, if any.
     fn ended(mut self, item: Result<Option<QueryResult>, Failed>) -> (StreamState<'static>, Option<Item>) {
-        let (result, fault) = match item {
-            Ok(row) => (Ok(row), None),
-            Err(failed) => {
-                let (error, fault) = failed.on(self.lease.node());
-                (Err(error), Some(fault))
-            }
+        let journey = &mut self.again.journey;
+        let sql = || Some(self.again.statement.sql.clone());
+        let failed = match item {
+            Ok(row) => match self.shared.answered(journey, &self.lease, &sql) {
+                Next::Again => return (self.reopen(), None),
+                _ => return (self.flow(), Some(row.map(Ok))),
+            },
+            Err(failed) => failed,
         };
-        match (self.shared.ended(&mut self.again.journey, &self.lease, fault), result) {
-            (Next::Again, _) => {
-                let Self { rows, lease, shared, again, .. } = self;
-                drop((rows, lease));
-                (StreamState::Reopening(open(shared, again).boxed()), None)
+        let (error, fault) = failed.on(self.lease.node());
+        match self.shared.ended(journey, &self.lease, &Failure { fault, error: &error, sql: &sql }) {
+            Next::Again => {
+                if journey.is_second_opinion() && self.again.unsettled.is_none() {
+                    self.again.unsettled = Some(error);
+                }
+                (self.reopen(), None)
             }
-            (_, Ok(row)) => (self.flow(), Some(row.map(Ok))),
-            (Next::Refused(refusal), Err(error)) => self.after_refusal(error, refusal),
-            (_, Err(error)) => (StreamState::Done, Some(Some(Err(error)))),
+            Next::Refused(refusal) => self.after_refusal(error, refusal),
+            _ => (StreamState::Done, Some(Some(Err(error)))),
         }
+    }
+
+    /// The state of a stream that is decided again.
+    fn reopen(self) -> StreamState<'static> {
+        let Self { rows, lease, shared, again, .. } = self;
+        drop((rows, lease));
+        StreamState::Reopening(open(shared, again).boxed())
     }
 
     /// The state after the first row: the other rows follow.
@@ -244,8 +267,9 @@ async fn open(shared: Arc<Shared>, mut again: Again) -> Result<StreamState<'stat
     let mut journey = again.journey;
     let route = ReadRoute { affinity: again.affinity.as_ref(), ..again.route };
     let operation = again.operation();
-    let opened = shared.read(&operation, &mut journey, route, |driver, _| driver.stream(again.statement.clone(), None));
-    let (rows, lease) = opened.await.map_err(Unserved::into_error)?;
+    let mut statement = again.statement.clone();
+    let opened = shared.read(&operation, &mut journey, route, &mut statement).await;
+    let (rows, lease) = opened.map_err(|unserved| again.unsettled.take().unwrap_or_else(|| unserved.into_error()))?;
     again.journey = journey;
     if lease.lane() == Lane::Read {
         return Ok(StreamState::BeforeFirstRow(Box::new(Unread::new(rows, shared, lease, again))));
@@ -304,7 +328,12 @@ impl<'a> Flow<'a> {
         // when the stream happens to be dropped.
         let fault = match &item {
             Poll::Pending => return item,
-            Poll::Ready(Some(Err(error))) => Some(Fault::of(error)),
+            Poll::Ready(Some(Err(error))) => {
+                if let Some((refused, sql)) = self.refused.take() {
+                    self.shared.was_refused_twice(&sql, &refused, error);
+                }
+                Some(Fault::of(error))
+            }
             Poll::Ready(Some(Ok(_)) | None) => {
                 if let Some((refused, sql)) = self.refused.take() {
                     self.shared.was_rerun(&sql, &refused);

@@ -13,15 +13,17 @@ use sea_orm::{
 use super::stream::RowStream;
 use super::{
     arbiter::{AfterRefusal, RejectedRead, Unserved},
+    journey::MOST_STALE_PLANS,
     marks::{SeenMark, WriteEffect, WriteMark},
     operation::{Attempts, Operation, ReadRoute, RetryableStatement},
+    run::RepeatableRead,
     session::ReadRecord,
     shared::{Context, Shared},
     transaction::{DatabaseTransaction, TransactionAccess},
 };
 use crate::{
     Error,
-    driver::{Driver, WriteProgress},
+    driver::{Driver, Fault, WriteProgress},
     routing::{How, StatementClass},
 };
 
@@ -48,6 +50,22 @@ pub(super) trait Routed: Sync {
 
 type Run<T> = for<'d> fn(&'d dyn Driver, Statement, Option<WriteProgress>) -> BoxFuture<'d, Result<T, DbErr>>;
 
+/// One statement as a read.
+struct StatementRead<'a, 's, T> {
+    retryable: &'a mut RetryableStatement<'s>,
+    operation: Run<T>,
+}
+
+impl<T> RepeatableRead<T> for StatementRead<'_, '_, T> {
+    fn start<'d>(&mut self, driver: &'d dyn Driver, attempts: Attempts) -> BoxFuture<'d, Result<T, DbErr>> {
+        (self.operation)(driver, self.retryable.next(attempts), None)
+    }
+
+    fn sql(&self) -> Option<String> {
+        self.retryable.text()
+    }
+}
+
 async fn run<R: Routed, T>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
@@ -62,9 +80,8 @@ async fn run<R: Routed, T>(
     match handle.route(&context, &class).map_err(refuse)? {
         Route::Read(route) => {
             let mut journey = shared.journey(&context, route.among);
-            let read =
-                shared.read(&this, &mut journey, route, |driver, more| operation(driver, retryable.next(more), None));
-            match read.await {
+            let mut read = StatementRead { retryable, operation };
+            match shared.read(&this, &mut journey, route, &mut read).await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
                 // Boxed, so that the future of every read is not as large as that of the rare refused read.
@@ -76,12 +93,27 @@ async fn run<R: Routed, T>(
         }
         Route::Primary(written) => {
             let effect = WriteEffect::of(&class, retryable.sql(), written);
-            let statement = retryable.next(Attempts::Last);
             // Boxed, so that the future of every read is not as large as that of a write.
-            let run = Box::pin(
-                shared.write(this, effect, |driver: &dyn Driver, write| operation(driver, statement, Some(write))),
-            );
-            run.await.map(|(value, _lease)| value)
+            Box::pin(run_write(shared, this, effect, retryable, operation)).await
+        }
+    }
+}
+
+/// Runs a write once. A statement whose plan did not fit any more did not run, and is sent again.
+async fn run_write<T>(
+    shared: &Arc<Shared>,
+    this: Operation<'_>,
+    effect: WriteEffect,
+    retryable: &mut RetryableStatement<'_>,
+    operation: Run<T>,
+) -> Result<T, DbErr> {
+    let mut stale_plans = 0;
+    loop {
+        let statement = retryable.next(Attempts::More);
+        let run = shared.write(this, effect, |driver: &dyn Driver, write| operation(driver, statement, Some(write)));
+        match run.await {
+            Err(error) if Fault::of(&error) == Fault::StalePlan && stale_plans < MOST_STALE_PLANS => stale_plans += 1,
+            result => return result.map(|(value, _lease)| value),
         }
     }
 }
@@ -102,7 +134,7 @@ async fn run_refused<T>(
                 shared.write(this.overruled(refused.refusal), WriteEffect::Written, |driver: &dyn Driver, write| {
                     operation(driver, statement, Some(write))
                 });
-            let (value, _lease) = written.await?;
+            let (value, _lease) = written.await.inspect_err(|error| shared.was_refused_twice(&sql, &refused, error))?;
             shared.was_rerun(&sql, &refused);
             Ok(value)
         }
@@ -110,9 +142,9 @@ async fn run_refused<T>(
             let sql = statement.sql.clone();
             let mut retryable = RetryableStatement::Raw(Some(statement));
             let mut journey = shared.journey(this.context, route.among);
-            let read =
-                shared.read(&this, &mut journey, route, |driver, more| operation(driver, retryable.next(more), None));
-            let (value, _lease) = read.await.map_err(Unserved::into_error)?;
+            let mut read = StatementRead { retryable: &mut retryable, operation };
+            let (value, _lease) =
+                shared.read(&this, &mut journey, route, &mut read).await.map_err(Unserved::into_error)?;
             shared.was_rerun(&sql, &refused);
             Ok(value)
         }
@@ -181,7 +213,7 @@ pub(super) async fn begin<R: Routed>(
     match handle.route_transaction(&context, &mut options)? {
         Route::Read(route) => {
             let mut journey = shared.journey(&context, route.among);
-            let begun = shared.read(&this, &mut journey, route, |driver, _| driver.begin(options)).await;
+            let begun = shared.read(&this, &mut journey, route, &mut options).await;
             let (inner, lease) = begun.map_err(Unserved::into_error)?;
             let seen = route.affinity.map(|affinity| {
                 SeenMark::begin(shared, affinity, ReadRecord::new(&lease, journey.how, journey.is_open()))

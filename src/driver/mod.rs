@@ -25,7 +25,7 @@ mod sqlite;
 mod warm;
 mod write_progress;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 #[cfg(feature = "stream")]
@@ -34,9 +34,9 @@ use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionO
 
 pub use connect_probe::{ConnectProbe, ConnectProbeCallback};
 pub(crate) use disconnected::Disconnected;
-pub(crate) use fault::Fault;
+pub(crate) use fault::{Fault, Ran};
 pub use metric::Metric;
-pub(crate) use open::{Access, LaneOptions, Opener, PingRule};
+pub(crate) use open::{Access, Elsewhere, LaneOptions, Opener, PingRule};
 pub(crate) use run_to_end::RunToEnd;
 pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
@@ -158,6 +158,11 @@ pub trait Driver: Debug + Send + Sync {
 
     /// The largest number of sessions that the pool opens, if the driver knows it.
     fn max_connections(&self) -> Option<u32> {
+        None
+    }
+
+    /// How long an operation waits for a connection of the pool in all, if the driver knows it.
+    fn acquire_timeout(&self) -> Option<Duration> {
         None
     }
 

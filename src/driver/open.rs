@@ -39,14 +39,21 @@ pub(crate) enum PingRule {
     Never,
 }
 
+/// The limits of waiting for a connection of one node, for operations that other nodes can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    /// How long an operation queues at a node whose connections are all in use.
+    pub(crate) queue_for: Duration,
+    /// How long the server may take for a new connection.
+    pub(crate) connect_within: Duration,
+}
+
 /// The settings of one pool that the resolver knows. `None` leaves the value of the user's `ConnectOptions`, or SeaORM's
 /// default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LaneOptions {
     pub(crate) max_connections: Option<u32>,
     pub(crate) min_connections: Option<u32>,
-    /// The acquire time-out where neither the node nor the `ConnectOptions` set one.
-    pub(crate) default_acquire_timeout: Duration,
     pub(crate) acquire_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
@@ -57,6 +64,8 @@ pub(crate) struct LaneOptions {
     pub(crate) sibling_ping: Option<bool>,
     /// How long a connection stays warm between statements; `None` for not at all.
     pub(crate) keep_warm: Option<Duration>,
+    /// The limits of waiting for a connection, where another node can run the operation.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// Whether sqlx logs statements.
     pub(crate) logging: Option<bool>,
     /// Statements for each new physical connection.
@@ -177,14 +186,8 @@ fn apply(
     } else if let Some(min) = lane.min_connections {
         options.min_connections(min);
     }
-    match lane.acquire_timeout {
-        Some(timeout) => {
-            options.acquire_timeout(timeout);
-        }
-        None if options.get_acquire_timeout().is_none() && options.get_connect_timeout().is_none() => {
-            options.acquire_timeout(lane.default_acquire_timeout);
-        }
-        None => {}
+    if let Some(timeout) = lane.acquire_timeout {
+        options.acquire_timeout(timeout);
     }
     if let Some(timeout) = lane.idle_timeout {
         options.idle_timeout(timeout);
@@ -258,14 +261,12 @@ fn read_only_sibling(
     connect_probe: Option<&ConnectProbe>,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     use sea_orm::DatabaseConnectionType as Kind;
-    // The user's pool waits as long as its user likes; the resolver's reads have their own time-out.
-    let acquire_timeout = lane.acquire_timeout.or(Some(lane.default_acquire_timeout));
     let sibling_ping = match lane.ping {
         PingRule::IdleFor(_) => None,
         PingRule::Always => Some(true),
         PingRule::Never => Some(false),
     };
-    let lane = &LaneOptions { acquire_timeout, sibling_ping, ..lane.clone() };
+    let lane = &LaneOptions { sibling_ping, ..lane.clone() };
     let _ = (lane, access, connect_probe);
     #[cfg(feature = "postgres")]
     if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
@@ -343,7 +344,6 @@ pub(super) fn plain_lane() -> LaneOptions {
     LaneOptions {
         max_connections: None,
         min_connections: None,
-        default_acquire_timeout: Duration::from_secs(30),
         acquire_timeout: None,
         idle_timeout: None,
         max_lifetime: None,
@@ -351,6 +351,7 @@ pub(super) fn plain_lane() -> LaneOptions {
         ping: PingRule::IdleFor(Duration::from_secs(5)),
         sibling_ping: None,
         keep_warm: None,
+        elsewhere: None,
         logging: None,
         on_connect: Arc::new([]),
     }

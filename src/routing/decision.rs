@@ -323,6 +323,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::routing::TriedNodes;
     use crate::{
         routing::{Draw, Kept, ReadRequest, WeightedRandom},
         topology::{Floor, Health, Rotation, Seq, Stamp, fixture},
@@ -364,7 +365,7 @@ mod tests {
             let id = |index: Option<usize>| topology.members().nth(index?).map(|member| member.node.id());
             let keep = |node| Kept { node, generation: crate::topology::Generation::default(), seen_elsewhere: Seq(0) };
             let (kept, seen) = (id(kept).map(keep), Seq(0));
-            let (tried, alone) = (id(tried), Lane::Write);
+            let (tried, alone) = (id(tried).map(TriedNodes::one).unwrap_or_default(), Lane::Write);
             let request = ReadRequest { requirement, tried, kept, seen, stick_after_write: STICK, alone };
 
             let mut plan = ReadPlan::of(&topology, &request, NOW);
@@ -405,7 +406,7 @@ mod tests {
         topology.replicas[1].health = Health::Down;
         let request = ReadRequest {
             requirement: past(Floor::written(Stamp { seq: Seq(1), at: Tick(1) })),
-            tried: None,
+            tried: TriedNodes::default(),
             kept: None,
             seen: Seq(0),
             stick_after_write: STICK,

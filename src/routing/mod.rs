@@ -18,4 +18,6 @@ pub(crate) use draw::DrawSource;
 pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
 pub use router::DecidedBy;
 pub(crate) use router::{BadRule, Refusal, StatementClass, StatementRouter};
-pub(crate) use select::{How, Kept, ReadPlan, ReadRequest, Rejections, Requirement, Selected, StalenessBound};
+pub(crate) use select::{
+    How, Kept, ReadPlan, ReadRequest, Rejections, Requirement, Selected, StalenessBound, TriedNodes,
+};

@@ -1,7 +1,9 @@
-//! The shapes of statements that looked like reads and that a server refused to run as reads.
+//! What servers said about statements of a shape, remembered for ten minutes: that a server refused to run them as reads,
+//! and that an error is their own.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -14,48 +16,59 @@ use crate::topology::Tick;
 
 /// How long a refusal is remembered: users mend functions, and make tables permanent.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
-/// The largest number of remembered shapes.
+/// The largest number of remembered keys.
 const CAPACITY: usize = 1_024;
 
-#[derive(Debug, Default)]
-pub(super) struct RefusedShapes {
-    shapes: Mutex<HashMap<Shape, Remembered>>,
-    /// The instant at which the last shape is forgotten; zero when no shape is remembered, so that a look-up costs one
-    /// load.
+/// The shapes of statements that looked like reads and that a server refused to run as reads.
+pub(super) type RefusedShapes = Remembered<Shape, Refusal>;
+
+/// The errors that two nodes gave alike to statements of a shape, by the hash of their code: no node is to blame for them.
+pub(super) type OwnErrors = Remembered<(Shape, u64), ()>;
+
+#[derive(Debug)]
+pub(super) struct Remembered<K, V> {
+    entries: Mutex<HashMap<K, Entry<V>>>,
+    /// The instant at which the last entry is forgotten; zero when there is none, so that a look-up costs one load.
     until: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Remembered {
-    refusal: Refusal,
+struct Entry<V> {
+    value: V,
     until: Tick,
 }
 
-impl RefusedShapes {
-    /// Whether no shape is remembered. The clock is read only when a shape was remembered before.
+impl<K, V> Default for Remembered<K, V> {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), until: AtomicU64::new(0) }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V: Copy> Remembered<K, V> {
+    /// Whether nothing is remembered. The clock is read only when something was remembered before.
     pub(super) fn is_empty(&self, now: impl FnOnce() -> Tick) -> bool {
         let until = self.until.load(Ordering::Acquire);
         until == 0 || now() >= Tick(until)
     }
 
-    pub(super) fn find(&self, shape: Shape, now: Tick) -> Option<Refusal> {
-        let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        shapes.get(&shape).filter(|remembered| now < remembered.until).map(|remembered| remembered.refusal)
+    pub(super) fn find(&self, key: K, now: Tick) -> Option<V> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(&key).filter(|entry| now < entry.until).map(|entry| entry.value)
     }
 
-    /// Remembers a refusal; `true` if the shape was not remembered already.
-    pub(super) fn remember(&self, shape: Shape, refusal: Refusal, now: Tick) -> bool {
-        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = shapes.get(&shape).is_some_and(|remembered| now < remembered.until);
-        shapes.retain(|_, remembered| now < remembered.until);
-        if shapes.len() >= CAPACITY && !is_known {
-            let oldest = shapes.iter().min_by_key(|(_, remembered)| remembered.until).map(|(shape, _)| *shape);
+    /// Remembers a value; `true` if the key was not remembered already.
+    pub(super) fn remember(&self, key: K, value: V, now: Tick) -> bool {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = entries.get(&key).is_some_and(|entry| now < entry.until);
+        entries.retain(|_, entry| now < entry.until);
+        if entries.len() >= CAPACITY && !is_known {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.until).map(|(key, _)| *key);
             if let Some(oldest) = oldest {
-                shapes.remove(&oldest);
+                entries.remove(&oldest);
             }
         }
         let until = now.after(REMEMBERED_FOR);
-        shapes.insert(shape, Remembered { refusal, until });
+        entries.insert(key, Entry { value, until });
         self.until.fetch_max(until.0, Ordering::AcqRel);
         !is_known
     }
@@ -95,7 +108,7 @@ mod tests {
         for number in 0..CAPACITY + 10 {
             refused.remember(shape(number), Refusal::Writes, Tick(number as u64));
         }
-        assert_eq!(refused.shapes.lock().expect("no panic under it").len(), CAPACITY);
+        assert_eq!(refused.entries.lock().expect("no panic under it").len(), CAPACITY);
         let now = Tick(MINUTE);
         assert!((0..10).all(|number| refused.find(shape(number), now).is_none()));
         assert!((10..CAPACITY + 10).all(|number| refused.find(shape(number), now).is_some()));

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     fmt,
-    hash::RandomState,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,7 +20,7 @@ use super::{
     classify::{Shape, Statements, shape_of, text_of_shape},
     classify_with,
     memo::{Listed, Memo, Seen, Worth},
-    refused::RefusedShapes,
+    refused::{OwnErrors, RefusedShapes},
 };
 use crate::topology::{Swap, Tick};
 
@@ -92,6 +92,7 @@ pub(crate) struct StatementRouter {
     missed: AtomicBool,
     rules: HashMap<Shape, Intent>,
     refused: RefusedShapes,
+    own_errors: OwnErrors,
 }
 
 impl StatementRouter {
@@ -111,6 +112,7 @@ impl StatementRouter {
             missed: AtomicBool::new(false),
             rules: HashMap::new(),
             refused: RefusedShapes::default(),
+            own_errors: OwnErrors::default(),
         };
         for (index, (text, intent)) in rules.into_iter().enumerate() {
             router.add_rule(text, intent).map_err(|problem| (index, problem))?;
@@ -210,6 +212,23 @@ impl StatementRouter {
     /// Records that a server did not run this statement as a read; `true` if its shape was not on record.
     pub(crate) fn was_refused(&self, sql: &str, refusal: Refusal, now: Tick) -> bool {
         shape_of(sql, self.backend, &self.keys).is_some_and(|(shape, _)| self.refused.remember(shape, refusal, now))
+    }
+
+    /// Whether two nodes gave this error to statements of this shape: the error is the statement's own.
+    pub(crate) fn is_own_error(&self, sql: &str, code: &str, now: Tick) -> bool {
+        !self.own_errors.is_empty(|| now)
+            && self.error_key(sql, code).is_some_and(|key| self.own_errors.find(key, now).is_some())
+    }
+
+    /// Records that two nodes gave this error to this statement.
+    pub(crate) fn remember_own_error(&self, sql: &str, code: &str, now: Tick) {
+        if let Some(key) = self.error_key(sql, code) {
+            self.own_errors.remember(key, (), now);
+        }
+    }
+
+    fn error_key(&self, sql: &str, code: &str) -> Option<(Shape, u64)> {
+        shape_of(sql, self.backend, &self.keys).map(|(shape, _)| (shape, self.keys.hash_one(code)))
     }
 
     /// Whether a statement called a function that the catalogue does not list; resets the answer.

@@ -59,8 +59,8 @@ impl StalenessBound {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadRequest {
     pub(crate) requirement: Requirement,
-    /// The node on which the read has failed already.
-    pub(crate) tried: Option<NodeId>,
+    /// The nodes on which the read has failed already.
+    pub(crate) tried: TriedNodes,
     /// The node that the session or read connection keeps to while that node may serve the read.
     pub(crate) kept: Option<Kept>,
     /// The end of the last read of the session or read connection: another node than the kept one must have that too.
@@ -70,6 +70,30 @@ pub(crate) struct ReadRequest {
     /// The primary's lane while there is no replica to choose: the read-only lane for `db.read()`, the lane that SeaORM
     /// alone would use for `&db`.
     pub(crate) alone: Lane,
+}
+
+/// A set of nodes in one word, because the future of every read holds it. Nodes whose numbers are 64 apart share a
+/// place: one of them then counts as tried, too. So a read that finds every node tried begins again with none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TriedNodes(u64);
+
+impl TriedNodes {
+    pub(crate) fn insert(&mut self, node: NodeId) {
+        self.0 |= node.bit();
+    }
+
+    pub(crate) fn contains(self, node: NodeId) -> bool {
+        self.0 & node.bit() != 0
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn one(node: NodeId) -> Self {
+        Self(node.bit())
+    }
 }
 
 /// The node that a session or read connection keeps to.
@@ -223,11 +247,13 @@ impl<'a> ReadPlan<'a> {
                 Err(why) => plan.rejected.push((replica.node.id(), why)),
             }
         }
+        plan.admit_ejected(topology, on_primary, now);
+        plan.leave_busy_replicas(on_primary.is_ok());
         if plan.replicas.is_empty() {
             // The primary may be the node that failed the read: one of its connections broke, and the idle ones have been
             // checked since.
             let on_primary = match on_primary {
-                Err(Unfit::Tried) => Ok(()),
+                Err(Unfit::Tried | Unfit::Ejected) => Ok(()),
                 result => result,
             };
             match on_primary {
@@ -239,6 +265,35 @@ impl<'a> ReadPlan<'a> {
             }
         }
         plan
+    }
+
+    /// Takes ejected replicas into the plan when most members are ejected, for the first attempt of a read, and when no
+    /// other member may serve the read: an error of an ejected member is not worse than none.
+    fn admit_ejected(&mut self, topology: &'a Topology, on_primary: Result<(), Unfit>, now: Tick) {
+        if !self.rejected.iter().any(|(_, why)| *why == Unfit::Ejected) {
+            return;
+        }
+        let is_last_resort = self.replicas.is_empty() && !matches!(on_primary, Ok(()) | Err(Unfit::Tried));
+        if is_last_resort || self.request.tried.is_empty() && topology.ignores_ejections(now) {
+            self.rejected.retain(|(_, why)| *why != Unfit::Ejected);
+            let ejected = topology.replicas.iter().filter(|replica| {
+                replica.ejection.is_out(now)
+                    && fit_but_for_ejection(topology, replica, Role::Replica, self.request, now).is_ok()
+            });
+            self.replicas.extend(ejected.map(Candidate::new));
+        }
+    }
+
+    /// Takes replicas out of the plan whose read-only sessions are all busy, while another member has a free one: a
+    /// statement that runs long may hold them all. Without a free session anywhere, the read waits where it is drawn.
+    fn leave_busy_replicas(&mut self, primary_may_serve: bool) {
+        let is_free = |candidate: &Candidate<'_>| !candidate.member().node.is_read_exhausted();
+        if self.replicas.iter().all(is_free) {
+            return;
+        }
+        if self.replicas.iter().any(is_free) || primary_may_serve && !self.primary.node.is_read_exhausted() {
+            self.replicas.retain(|candidate| is_free(candidate));
+        }
     }
 
     /// Draws the node that runs the read. With no member that may serve it, the rejections say why.
@@ -321,8 +376,19 @@ fn keeps_to_a_replica(topology: &Topology, request: &ReadRequest, now: Tick) -> 
 }
 
 fn fit_for(topology: &Topology, member: &Member, role: Role, request: &ReadRequest, now: Tick) -> Result<(), Unfit> {
+    fit_but_for_ejection(topology, member, role, request, now)?;
+    if member.ejection.is_out(now) { Err(Unfit::Ejected) } else { Ok(()) }
+}
+
+fn fit_but_for_ejection(
+    topology: &Topology,
+    member: &Member,
+    role: Role,
+    request: &ReadRequest,
+    now: Tick,
+) -> Result<(), Unfit> {
     member.fitness(role, now, topology.believed_for)?;
-    if request.tried == Some(member.node.id()) {
+    if request.tried.contains(member.node.id()) {
         return Err(Unfit::Tried);
     }
     match request.requirement {
@@ -352,12 +418,12 @@ mod tests {
     use super::*;
     use crate::{
         routing::LeastInFlight,
-        topology::{Health, Lease, Observed, Reported, Rotation, Stamp, fixture},
+        topology::{EjectionCause, Health, Lease, Observed, Reported, Rotation, Stamp, fixture},
     };
 
     const ANY: ReadRequest = ReadRequest {
         requirement: Requirement::Any,
-        tried: None,
+        tried: TriedNodes(0),
         kept: None,
         seen: Seq(0),
         stick_after_write: Duration::from_secs(1),
@@ -492,7 +558,7 @@ mod tests {
     fn a_node_that_was_tried_is_not_tried_again_and_everybody_says_why_not() {
         let mut topology = fixture::topology(1);
         topology.primary.health = Health::Down;
-        let again = ReadRequest { tried: Some(topology.replicas[0].node.id()), ..ANY };
+        let again = ReadRequest { tried: TriedNodes::one(topology.replicas[0].node.id()), ..ANY };
         let rejected = pick(&topology, &again, 3).expect_err("nobody is left");
         assert_eq!(
             rejected.to_vec(),
@@ -505,5 +571,58 @@ mod tests {
         let strong = ReadRequest { requirement: Requirement::Primary, ..ANY };
         let selected = pick(&fixture::topology(2), &strong, 1).expect("always");
         assert_eq!((selected.role, selected.lane), (Role::Primary, Lane::Write));
+    }
+
+    /// The members that serve a read when these replicas were ejected half a second ago.
+    fn serving(replicas: usize, ejected: &[usize], request: &ReadRequest) -> Vec<String> {
+        let mut topology = fixture::topology(replicas);
+        for index in ejected {
+            let node = topology.replicas[*index].node.id();
+            topology =
+                topology.ejected(node, Tick(NOW.0 - 500_000_000), 0.5, EjectionCause::FailsAlone).expect("it was in");
+        }
+        topology.primary_read_share = 0.0;
+        shares(&topology, request, 200).into_keys().collect()
+    }
+
+    #[test]
+    fn an_ejected_replica_takes_no_reads_unless_most_members_are_ejected() {
+        assert_eq!(serving(1, &[0], &ANY), ["primary"], "half of two");
+        assert_eq!(serving(2, &[0], &ANY), ["replica-1"]);
+        assert_eq!(serving(3, &[0, 1], &ANY), ["replica-2"], "half of four");
+        assert_eq!(serving(2, &[0, 1], &ANY), ["replica-0", "replica-1"], "panic: two of three");
+        let mut again = ANY;
+        let other = fixture::topology(1).replicas[0].node.id();
+        again.tried.insert(other);
+        assert_eq!(serving(2, &[0, 1], &again), ["primary"], "a second attempt keeps away from them");
+    }
+
+    #[test]
+    fn the_last_member_serves_though_it_is_ejected() {
+        let mut topology = fixture::topology(1);
+        topology.primary.health = Health::Down;
+        let node = topology.replicas[0].node.id();
+        let topology = topology.ejected(node, NOW, 0.5, EjectionCause::FailsAlone).expect("it was in");
+        assert_eq!(pick(&topology, &ANY, 1).expect("an error is not worse than none").node.name(), "replica-0");
+    }
+
+    #[test]
+    fn replicas_whose_sessions_are_all_busy_leave_the_reads_to_a_member_with_a_free_one() {
+        let mut topology = fixture::topology(2);
+        topology.primary_read_share = 0.0;
+        topology.replicas[0].node.limit_reads(Some(1));
+        let busy = Lease::take(Arc::clone(&topology.replicas[0].node), Lane::Read, Role::Replica);
+        assert_eq!(shares(&topology, &ANY, 200).into_keys().collect::<Vec<_>>(), ["replica-1"]);
+        topology.replicas[1].node.limit_reads(Some(1));
+        let busy = [busy, Lease::take(Arc::clone(&topology.replicas[1].node), Lane::Read, Role::Replica)];
+        assert_eq!(shares(&topology, &ANY, 200).into_keys().collect::<Vec<_>>(), ["primary"]);
+        topology.primary.node.limit_reads(Some(1));
+        let of_primary = Lease::take(Arc::clone(&topology.primary.node), Lane::Read, Role::Primary);
+        assert_eq!(
+            shares(&topology, &ANY, 200).into_keys().collect::<Vec<_>>(),
+            ["replica-0", "replica-1"],
+            "they wait"
+        );
+        drop((busy, of_primary));
     }
 }

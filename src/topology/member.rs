@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration
 use serde::Serialize;
 
 use super::{
-    Belief, Floor, Freshness, Lag, Lane, Lives, Node, Observed, PositionOrder, ReplicationDelay, Reported, Role, Tick,
+    Belief, Ejection, Floor, Freshness, Lag, Lane, Lives, Node, Observed, PositionOrder, ReplicationDelay, Reported,
+    Role, Tick,
 };
 
 /// A node as one topology believes it.
@@ -25,6 +26,8 @@ pub struct Member {
     pub(crate) failed_probes: u32,
     /// The reason of the last failed probe.
     pub(crate) last_failure: Option<Arc<str>>,
+    /// Whether the member takes reads, by what its operations met.
+    pub(crate) ejection: Ejection,
     /// How fresh the server's data are known to be. Counts only while the belief is confirmed.
     pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
@@ -95,6 +98,8 @@ pub(crate) enum Unfit {
     Lagging,
     /// The server belongs to another cluster than the primary.
     OtherCluster,
+    /// The node failed operations by itself, and takes no reads for a while.
+    Ejected,
     /// The operation has failed on the node already.
     Tried,
     /// The read's consistency asks for the primary.
@@ -119,6 +124,7 @@ impl Member {
             observed: None,
             failed_probes: 0,
             last_failure: None,
+            ejection: Ejection::default(),
         }
     }
 
@@ -233,6 +239,10 @@ impl Member {
             {
                 format!("{why} ({lag:?} behind)")
             }
+            (Unfit::Ejected, _) => match self.ejection.cause() {
+                Some(cause) => format!("{why}: {cause}"),
+                None => why.to_string(),
+            },
             (Unfit::OtherCluster, _) => match &self.freshness {
                 Freshness::Foreign(position) => format!("{why} ({})", position.history()),
                 _ => why.to_string(),
@@ -303,6 +313,7 @@ impl fmt::Display for Unfit {
             Self::TooStale => f.write_str("it is not known to be as fresh as asked"),
             Self::Lagging => f.write_str("it is further behind than `max_lag`"),
             Self::OtherCluster => f.write_str("it belongs to another cluster than the primary"),
+            Self::Ejected => f.write_str("ejected for a while"),
             Self::Tried => f.write_str("the operation failed on it already"),
             Self::NotPrimary => f.write_str("not the primary"),
         }

@@ -3,6 +3,7 @@
 
 mod belief;
 mod delay;
+mod ejection;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod floor;
@@ -24,6 +25,7 @@ use std::{cell::OnceCell, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 pub(crate) use belief::{Answerer, Belief, Generation, Lives};
 pub(crate) use delay::{ReplicaAnswer, ReplicationDelay};
+pub(crate) use ejection::{Ejection, EjectionCause, FAILURES_IN_A_ROW};
 pub(crate) use floor::Floor;
 pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported};
 pub(crate) use lease::{Lane, Lease, Reliance};

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -23,6 +23,11 @@ impl NodeId {
     pub(crate) fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The node's place in a set of one word.
+    pub(crate) fn bit(self) -> u64 {
+        1 << (self.0 % 64)
     }
 }
 
@@ -87,6 +92,8 @@ struct Traffic {
     writes_in_flight: AtomicU64,
     reads_served: AtomicU64,
     writes_served: AtomicU64,
+    /// Failures in a row that only this node gave; stays while the node is ejected.
+    failures: AtomicU32,
     probes: AtomicU64,
 }
 
@@ -177,6 +184,21 @@ impl Node {
 
     pub(crate) fn count_probe(&self) {
         self.traffic.probes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a failure that only this node gave, and returns how many there were in a row.
+    pub(crate) fn count_failure(&self) -> u32 {
+        self.traffic.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Whether the node failed by itself since it last served an operation.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.traffic.failures.load(Ordering::Relaxed) != 0
+    }
+
+    /// The node served an operation: a failure after it is the first of its row.
+    pub(crate) fn forget_failures(&self) {
+        self.traffic.failures.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn reads_in_flight(&self) -> u64 {

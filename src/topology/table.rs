@@ -46,6 +46,7 @@ enum MemberState {
     WrongRole,
     Lagging,
     OtherCluster,
+    Ejected,
 }
 
 impl MemberState {
@@ -62,6 +63,8 @@ impl MemberState {
             Self::OtherCluster
         } else if member.lag.is_over {
             Self::Lagging
+        } else if member.ejection.cause().is_some() {
+            Self::Ejected
         } else {
             Self::Up
         }
@@ -77,6 +80,7 @@ impl fmt::Display for MemberState {
             Self::WrongRole => "wrong role",
             Self::Lagging => "lagging",
             Self::OtherCluster => "other cluster",
+            Self::Ejected => "ejected",
         })
     }
 }
@@ -99,7 +103,11 @@ impl<'a> TableRow<'a> {
             lag_ms: member.lag().map(|lag| lag.as_millis()),
             lag_bytes: member.lag_bytes(),
             last_failure: member.last_failure(),
-            reason: member.is_of_other_cluster().then(|| member.says(Unfit::OtherCluster)),
+            reason: if member.is_of_other_cluster() {
+                Some(member.says(Unfit::OtherCluster))
+            } else {
+                member.ejection.cause().map(|cause| cause.to_string())
+            },
         }
     }
 }

@@ -12,6 +12,7 @@
 //! idleness; a statement that failed, was dropped or left rows unread gives its connection back at once, and all
 //! connections go back when the node is suspected.
 
+mod connect_trial;
 mod permits;
 mod warm_pool;
 
@@ -26,15 +27,21 @@ use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
     Statement, TransactionOptions, TransactionTrait, Values,
     metric::Info,
-    sqlx::{self, AssertSqlSafe, Connection, Database, Executor, IntoArguments, Pool, query::Query},
+    sqlx::{
+        self, AssertSqlSafe, Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache,
+        query::Query,
+    },
 };
 use sea_query_sqlx::SqlxValues;
 
 pub(super) use self::permits::Permit;
-use self::warm_pool::{Checkout, WarmPool};
+use self::{
+    connect_trial::NotAcquired,
+    warm_pool::{Checkout, PoolRules, WarmPool},
+};
 use super::{
-    Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, ProbeLink, RunToEnd, SEAORM_SPEAKS, SeaOrmDriver,
-    WriteProgress,
+    Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, PingRule, ProbeLink, RunToEnd, SEAORM_SPEAKS,
+    SeaOrmDriver, WriteProgress,
     seaorm::{self, RestoreReadOnly, SeaOrmTransaction},
 };
 #[cfg(feature = "stream")]
@@ -72,7 +79,7 @@ pub(super) fn opened<DB>(
     access: Access,
 ) -> Arc<dyn Driver>
 where
-    DB: Database,
+    DB: Database + HasStatementCache,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     SqlxValues: IntoArguments<DB>,
     QueryResult: From<DB::Row>,
@@ -80,14 +87,23 @@ where
     DatabaseConnection: From<Pool<DB>>,
 {
     let keep = lane.keep_warm.unwrap_or_default();
+    let is_embedded = connection.get_database_backend() == DbBackend::Sqlite;
+    let rules = PoolRules {
+        keep,
+        ping_after: match lane.ping {
+            PingRule::IdleFor(longest) if !is_embedded => Some(longest),
+            _ => None,
+        },
+        elsewhere: lane.elsewhere.filter(|_| !is_embedded),
+    };
     let runner = if SEAORM_SPEAKS && keep.is_zero() { Runner::SeaOrm } else { Runner::Driver };
-    Arc::new(PoolDriver::new(SeaOrmDriver::opened(connection, access), pool, keep, access, runner))
+    Arc::new(PoolDriver::new(SeaOrmDriver::opened(connection, access), pool, rules, access, runner))
 }
 
 /// A pool that was given to the resolver open. None of its connections stays warm, and its owner closes it.
 pub(super) fn adopted<DB>(connection: &DatabaseConnection, pool: &Pool<DB>) -> Arc<dyn Driver>
 where
-    DB: Database,
+    DB: Database + HasStatementCache,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     SqlxValues: IntoArguments<DB>,
     QueryResult: From<DB::Row>,
@@ -95,20 +111,21 @@ where
     DatabaseConnection: From<Pool<DB>>,
 {
     let handle = SeaOrmDriver::adopted(connection.clone());
-    let driver = PoolDriver::new(handle, pool.clone(), Duration::ZERO, Access::Full, Runner::GivenHandle);
+    let rules = PoolRules { keep: Duration::ZERO, ping_after: None, elsewhere: None };
+    let driver = PoolDriver::new(handle, pool.clone(), rules, Access::Full, Runner::GivenHandle);
     driver.warm_pool.expect_untracked_users();
     Arc::new(driver)
 }
 
 impl<DB> PoolDriver<DB>
 where
-    DB: Database,
+    DB: Database + HasStatementCache,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     SqlxValues: IntoArguments<DB>,
     DatabaseConnection: From<Pool<DB>>,
 {
-    fn new(handle: SeaOrmDriver, pool: Pool<DB>, keep: Duration, access: Access, runner: Runner) -> Self {
-        Self { pool: handle, warm_pool: WarmPool::new(pool, keep), access, metric: OnceLock::new(), runner }
+    fn new(handle: SeaOrmDriver, pool: Pool<DB>, rules: PoolRules, access: Access, runner: Runner) -> Self {
+        Self { pool: handle, warm_pool: WarmPool::new(pool, rules), access, metric: OnceLock::new(), runner }
     }
 
     /// Whether a statement needs no connection that the driver takes: a read on a given handle.
@@ -188,9 +205,11 @@ where
 /// Gives back a connection on which a statement failed. A session for reads in which a statement was refused is closed:
 /// the statement may have taken an advisory lock before. (A session for writes keeps what it has, as in SeaORM: its
 /// locks and, of a SQLite database in memory, the database.)
-fn give_back_failed<DB: Database>(access: Access, checkout: Checkout<DB>, error: &DbErr) {
-    let is_refused = matches!(Fault::of(error), Fault::ReadOnlySession | Fault::NotSupportedHere);
-    if is_refused && access.is_read_only() {
+fn give_back_failed<DB: Database + HasStatementCache>(access: Access, checkout: Checkout<DB>, error: &DbErr) {
+    let fault = Fault::of(error);
+    if fault == Fault::StalePlan {
+        checkout.forget_plans();
+    } else if fault.leaves_locks() && access.is_read_only() {
         checkout.close();
     } else {
         checkout.answered();
@@ -208,7 +227,7 @@ fn rest_after_first_row<DB: Database>(checkout: Checkout<DB>) {
 
 impl<DB> Driver for PoolDriver<DB>
 where
-    DB: Database,
+    DB: Database + HasStatementCache,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     SqlxValues: IntoArguments<DB>,
     QueryResult: From<DB::Row>,
@@ -401,7 +420,7 @@ where
         (!keeps_nothing).then(|| {
             let pool = seaorm::like(self.warm_pool.pool());
             let handle = SeaOrmDriver::opened(pool.clone().into(), self.access);
-            Arc::new(Self::new(handle, pool, self.warm_pool.keeps_for(), self.access, self.runner)) as Arc<dyn Driver>
+            Arc::new(Self::new(handle, pool, self.warm_pool.rules(), self.access, self.runner)) as Arc<dyn Driver>
         })
     }
 
@@ -430,6 +449,10 @@ where
         Some(self.warm_pool.pool().options().get_max_connections())
     }
 
+    fn acquire_timeout(&self) -> Option<Duration> {
+        Some(self.warm_pool.pool().options().get_acquire_timeout())
+    }
+
     fn set_metrics(&self, metric: &Metric) {
         self.metric.get_or_init(|| metric.clone());
         self.pool.set_metrics(metric);
@@ -452,7 +475,7 @@ fn read_rows<DB>(
     metered: Option<(Metric, Statement)>,
 ) -> Rows<'static>
 where
-    DB: Database,
+    DB: Database + HasStatementCache,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     SqlxValues: IntoArguments<DB>,
     QueryResult: From<DB::Row>,
@@ -490,11 +513,11 @@ impl<DB: Database> fmt::Debug for PoolDriver<DB> {
 }
 
 /// An error of the pool, as SeaORM maps it.
-fn not_acquired(error: sqlx::Error) -> DbErr {
-    match error {
+fn not_acquired(NotAcquired(error): NotAcquired) -> DbErr {
+    match &*error {
         sqlx::Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
         sqlx::Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
-        error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+        _ => DbErr::Conn(RuntimeErr::SqlxError(error)),
     }
 }
 

@@ -7,21 +7,27 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use sea_orm::sqlx::{self, Connection, Database, Pool, pool::PoolConnection};
+use sea_orm::sqlx::{self, Connection, Database, Pool, database::HasStatementCache, pool::PoolConnection};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
 
-use super::permits::{Closed, Permit, Permits};
+use super::{
+    connect_trial::{ConnectTrial, NotAcquired},
+    permits::{Closed, Permit, Permits},
+};
 use crate::driver::{
-    WriteProgress,
+    Elsewhere, WriteProgress,
     seaorm::{count_idle, count_in_use},
 };
 
 /// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the ping of a rested connection may take.
+const PINGED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the sweeper looks whether an untracked user of the pool may wait for a warm connection.
 const LOOK_FOR_UNTRACKED: Duration = Duration::from_millis(20);
@@ -39,10 +45,21 @@ const LOOK_FOR_UNTRACKED: Duration = Duration::from_millis(20);
 /// A pool that keeps nothing warm (`keep` is zero) gives each connection back to sqlx after its statement.
 pub(super) struct WarmPool<DB: Database> {
     pool: Pool<DB>,
-    /// How long a connection stays away from its pool.
-    keep: Duration,
+    rules: PoolRules,
+    connect_trial: ConnectTrial,
     permits: Arc<Permits>,
     idle_list: Mutex<IdleList<DB>>,
+}
+
+/// The rules by which connections of a pool are kept, checked and waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoolRules {
+    /// How long a connection stays away from its pool.
+    pub(super) keep: Duration,
+    /// A warm connection that rested for so long is pinged before its next use.
+    pub(super) ping_after: Option<Duration>,
+    /// The limits of waiting, where another node can run the operation.
+    pub(super) elsewhere: Option<Elsewhere>,
 }
 
 struct IdleList<DB: Database> {
@@ -80,10 +97,22 @@ impl<DB: Database> IdleList<DB> {
 struct WarmConnection<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,
+    /// When the last statement on the connection ended.
+    rests_since: Instant,
     epoch: u64,
 }
 
 impl<DB: Database> WarmConnection<DB> {
+    fn new(connection: PoolConnection<DB>, epoch: u64) -> Self {
+        let now = Instant::now();
+        Self { connection, since: now, rests_since: now, epoch }
+    }
+
+    /// Whether the server still answers on the connection.
+    async fn answers(&mut self) -> bool {
+        matches!(timeout(PINGED_WITHIN, self.connection.ping()).await, Ok(Ok(())))
+    }
+
     /// Gives the connection back to the pool, or closes it when that takes too long.
     async fn go_back(mut self) {
         let _ = timeout(GIVEN_BACK_WITHIN, self.connection.return_to_pool()).await;
@@ -114,9 +143,10 @@ impl<DB: Database> Reservation<DB> {
 }
 
 impl<DB: Database> WarmPool<DB> {
-    pub(super) fn new(pool: Pool<DB>, keep: Duration) -> Arc<Self> {
+    pub(super) fn new(pool: Pool<DB>, rules: PoolRules) -> Arc<Self> {
         Arc::new(Self {
-            keep,
+            rules,
+            connect_trial: ConnectTrial::default(),
             permits: Permits::new(pool.options().get_max_connections()),
             idle_list: Mutex::new(IdleList {
                 connections: Vec::new(),
@@ -136,8 +166,8 @@ impl<DB: Database> WarmPool<DB> {
         &self.pool
     }
 
-    pub(super) fn keeps_for(&self) -> Duration {
-        self.keep
+    pub(super) fn rules(&self) -> PoolRules {
+        self.rules
     }
 
     /// Lets at most so many connections be in use from now on.
@@ -145,11 +175,12 @@ impl<DB: Database> WarmPool<DB> {
         self.permits.limit(most);
     }
 
-    /// Takes a connection: a warm one, or one of the pool. Waits as long as the pool would.
+    /// Takes a connection: a warm one, or one of the pool. Waits as long as the pool would, or for the limits of
+    /// [`Elsewhere`].
     ///
     /// # Cancel safety
     /// Dropping the future takes nothing.
-    pub(super) async fn take(self: &Arc<Self>) -> Result<Checkout<DB>, sqlx::Error> {
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Checkout<DB>, NotAcquired> {
         match self.permits.try_acquire()? {
             Some(permit) => self.take_by(permit).await,
             // Boxed, so that the future of a read that finds a connection is the smaller one.
@@ -157,20 +188,65 @@ impl<DB: Database> WarmPool<DB> {
         }
     }
 
-    async fn wait_and_take(self: &Arc<Self>) -> Result<Checkout<DB>, sqlx::Error> {
+    async fn wait_and_take(self: &Arc<Self>) -> Result<Checkout<DB>, NotAcquired> {
         // One time-out for both waits.
-        self.in_time(async { self.take_by(self.permits.acquire().await?).await }).await
+        self.in_time(async { self.take_by(self.permit().await?).await }).await
     }
 
-    async fn take_by(self: &Arc<Self>, permit: Permit) -> Result<Checkout<DB>, sqlx::Error> {
-        let held = match self.take_warm() {
-            Ok(held) => held,
-            Err(waiting) => {
-                let connection = self.pool.acquire().await?;
-                WarmConnection { connection, since: Instant::now(), epoch: waiting.epoch }
+    /// Waits for a permit.
+    async fn permit(&self) -> Result<Permit, NotAcquired> {
+        let permit = self.permits.acquire();
+        match self.rules.elsewhere {
+            None => Ok(permit.await?),
+            Some(limits) => Ok(timeout(limits.queue_for, permit).await.map_err(|_| sqlx::Error::PoolTimedOut)??),
+        }
+    }
+
+    async fn take_by(self: &Arc<Self>, permit: Permit) -> Result<Checkout<DB>, NotAcquired> {
+        let checkout =
+            |held| Checkout { warm_pool: Arc::clone(self), held: Some(held), write: None, permit: Some(permit) };
+        match self.take_warm() {
+            Ok(held) if self.is_known_to_answer(&held) => Ok(checkout(held)),
+            // Boxed, so that the future of a read that finds a warm connection is the smaller one.
+            Ok(rested) => Ok(checkout(Box::pin(self.check_or_open(rested)).await?)),
+            Err(waiting) => Ok(checkout(self.open(&waiting).await?)),
+        }
+    }
+
+    fn is_known_to_answer(&self, held: &WarmConnection<DB>) -> bool {
+        self.rules.ping_after.is_none_or(|longest| held.rests_since.elapsed() < longest)
+    }
+
+    /// A connection that rested may have been ended by its server or a firewall in between, so it is pinged first. One
+    /// that does not answer is closed, and says the same of all others that rest.
+    async fn check_or_open(
+        self: &Arc<Self>,
+        mut rested: WarmConnection<DB>,
+    ) -> Result<WarmConnection<DB>, NotAcquired> {
+        loop {
+            if rested.answers().await {
+                return Ok(rested);
             }
+            rested.connection.close_on_drop();
+            drop(rested);
+            rested = match self.take_warm() {
+                Ok(held) => held,
+                Err(waiting) => return self.open(&waiting).await,
+            };
+        }
+    }
+
+    /// A connection of the pool, opened if the pool has none. Where another node can run the operation, a server that
+    /// refuses new connections ends the wait.
+    async fn open(&self, waiting: &Waiting<DB>) -> Result<WarmConnection<DB>, NotAcquired> {
+        let connection = match self.rules.elsewhere {
+            Some(limits) if count_idle(&self.pool) == 0 => {
+                // Boxed, so that the future of a read is as small as where nothing has to be opened.
+                Box::pin(self.connect_trial.watch(&self.pool, limits.connect_within)).await?
+            }
+            _ => self.pool.acquire().await?,
         };
-        Ok(Checkout { warm_pool: Arc::clone(self), held: Some(held), write: None, permit: Some(permit) })
+        Ok(WarmConnection::new(connection, waiting.epoch))
     }
 
     /// A warm connection, or a place among the statements that wait in the pool.
@@ -179,7 +255,7 @@ impl<DB: Database> WarmPool<DB> {
         let mut idle_list = self.idle_list();
         while let Some(held) = idle_list.connections.pop() {
             // The sweeper may be late: a runtime that stood still, a machine that slept.
-            if held.since.elapsed() < self.keep && !self.pool.is_closed() {
+            if held.since.elapsed() < self.rules.keep && !self.pool.is_closed() {
                 return Ok(held);
             }
             too_old.push(held);
@@ -195,16 +271,13 @@ impl<DB: Database> WarmPool<DB> {
     ///
     /// # Cancel safety
     /// Dropping the future takes nothing.
-    pub(super) async fn reserve(self: &Arc<Self>) -> Result<Reservation<DB>, sqlx::Error> {
+    pub(super) async fn reserve(self: &Arc<Self>) -> Result<Reservation<DB>, NotAcquired> {
         self.in_time(async {
-            let permit = self.permits.acquire().await?;
+            let permit = self.permit().await?;
             let (needed, waiting) = self.wait();
             let returned = match needed {
                 Some(held) => Some(held),
-                None if self.makes_seaorm_wait(&waiting) => {
-                    let connection = self.pool.acquire().await?;
-                    Some(WarmConnection { connection, since: Instant::now(), epoch: waiting.epoch })
-                }
+                None if self.makes_seaorm_wait(&waiting) => Some(self.open(&waiting).await?),
                 None => None,
             };
             if let Some(held) = returned {
@@ -261,8 +334,9 @@ impl<DB: Database> WarmPool<DB> {
         }
     }
 
-    async fn in_time<T>(&self, waited_for: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-        timeout(self.pool.options().get_acquire_timeout(), waited_for).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    async fn in_time<T>(&self, waited_for: impl Future<Output = Result<T, NotAcquired>>) -> Result<T, NotAcquired> {
+        let timed_out = || Err(sqlx::Error::PoolTimedOut.into());
+        timeout(self.pool.options().get_acquire_timeout(), waited_for).await.unwrap_or_else(|_| timed_out())
     }
 
     /// Closes the warm connections, and those in use when their statement has ended well: they lead to a server that
@@ -299,11 +373,12 @@ impl<DB: Database> WarmPool<DB> {
 
     /// Keeps a connection warm after its statement came to a clean end, if that may be.
     fn put(self: &Arc<Self>, mut held: WarmConnection<DB>) {
+        held.rests_since = Instant::now();
         let mut idle_list = self.idle_list();
         if held.epoch < idle_list.closed_before {
             held.connection.close_on_drop();
         }
-        if held.since.elapsed() >= self.keep {
+        if held.rests_since.duration_since(held.since) >= self.rules.keep {
             drop(idle_list);
             return;
         }
@@ -314,7 +389,7 @@ impl<DB: Database> WarmPool<DB> {
             drop(idle_list);
             return;
         }
-        let until = idle_list.next_look(held.since + self.keep);
+        let until = idle_list.next_look(held.since + self.rules.keep);
         idle_list.connections.push(held);
         // A sweeper whose runtime is gone is finished too.
         if idle_list.sweeper.as_ref().is_none_or(JoinHandle::is_finished)
@@ -330,8 +405,8 @@ impl<DB: Database> WarmPool<DB> {
     fn too_old(&self) -> (Vec<WarmConnection<DB>>, Option<Instant>) {
         let mut idle_list = self.idle_list();
         let all = self.pool.is_closed() || idle_list.has_untracked_users && !self.has_for(idle_list.users_in_pool());
-        let old = idle_list.connections.extract_if(.., |held| all || held.since.elapsed() >= self.keep).collect();
-        let next = idle_list.connections.iter().map(|held| held.since + self.keep).min();
+        let old = idle_list.connections.extract_if(.., |held| all || held.since.elapsed() >= self.rules.keep).collect();
+        let next = idle_list.connections.iter().map(|held| held.since + self.rules.keep).min();
         let next = next.map(|next| idle_list.next_look(next));
         if next.is_none() {
             idle_list.sweeper = None;
@@ -353,7 +428,7 @@ impl<DB: Database> Drop for WarmPool<DB> {
 impl<DB: Database> fmt::Debug for WarmPool<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WarmPool")
-            .field("keep", &self.keep)
+            .field("keep", &self.rules.keep)
             .field("warm", &self.idle_list().connections.len())
             .finish_non_exhaustive()
     }
@@ -379,6 +454,22 @@ impl<DB: Database> Checkout<DB> {
         if let Some(mut held) = self.held.take() {
             held.connection.close_on_drop();
         }
+    }
+
+    /// Has the connection forget its prepared statements, of which one does not fit any more, and keeps it warm then. The
+    /// statement that failed runs meanwhile on another connection, or waits for this one.
+    pub(super) fn forget_plans(mut self)
+    where
+        DB: HasStatementCache,
+    {
+        let Ok(runtime) = Handle::try_current() else { return self.close() };
+        runtime.spawn(async move {
+            let Some(held) = &mut self.held else { return };
+            match timeout(GIVEN_BACK_WITHIN, held.connection.clear_cached_statements()).await {
+                Ok(Ok(())) => self.rest(),
+                _ => self.close(),
+            }
+        });
     }
 
     /// The statement came to a clean end: the connection stays warm.
@@ -425,9 +516,9 @@ impl<DB: Database> Drop for Checkout<DB> {
     }
 }
 
-impl From<Closed> for sqlx::Error {
+impl From<Closed> for NotAcquired {
     fn from(_: Closed) -> Self {
-        Self::PoolClosed
+        sqlx::Error::PoolClosed.into()
     }
 }
 

@@ -30,11 +30,16 @@ pub fn pool_closed() -> DbErr {
     DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
 }
 
-/// The server answered with an error of this code. The error type is not that of a real driver, so the codes that
-/// say something about the server itself (57P01, …) are read as any other.
+/// The server answered a statement with an error of this code of PostgreSQL or SQLite.
 pub fn server(code: &'static str) -> DbErr {
     let error = sqlx::Error::Database(Box::new(ServerError { code }));
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(error)))
+}
+
+/// The server answered a new connection with an error of this code: not executed.
+pub fn not_connected(code: &'static str) -> DbErr {
+    let error = sqlx::Error::Database(Box::new(ServerError { code }));
+    DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))
 }
 
 fn io(kind: ErrorKind) -> RuntimeErr {

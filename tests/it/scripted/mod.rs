@@ -3,6 +3,7 @@
 mod arbiter;
 mod cancel;
 mod corners;
+mod ejection;
 mod eligible;
 mod explain;
 mod freshness;

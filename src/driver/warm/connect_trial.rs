@@ -1,0 +1,103 @@
+//! Why a pool cannot open a connection.
+//!
+//! sqlx tries a connection again until its acquire time-out when the server refuses it, when the server has no free
+//! slot (53300) and when it starts (57P03), and then says no more than that the time is over. Where another node can
+//! run the operation, one direct connection at a time supplies the server's own error.
+
+use std::{
+    io::{self, ErrorKind},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, Database, Pool, pool::PoolConnection};
+use tokio::time::{Instant, timeout};
+
+/// A server on the same network answers sooner than this, so an acquire that takes longer is worth a question.
+const TRIED_AFTER: Duration = Duration::from_millis(25);
+/// For so long a server that took a direct connection is believed to take the pool's, too.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
+/// Why there is no connection: sqlx's own error, shared by the operations that wait for one direct connection.
+#[derive(Clone, Debug)]
+pub(super) struct NotAcquired(pub(super) Arc<sqlx::Error>);
+
+impl From<sqlx::Error> for NotAcquired {
+    fn from(error: sqlx::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+/// The end of one direct connection: the error, or none when the server took it.
+type Trial = Shared<BoxFuture<'static, Option<NotAcquired>>>;
+
+/// The direct connection of one pool.
+#[derive(Debug, Default)]
+pub(super) struct ConnectTrial(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    running: Option<Trial>,
+    began: Option<Instant>,
+}
+
+impl ConnectTrial {
+    /// Takes a connection of the pool, which has to be opened. Ends early with the server's error when a direct
+    /// connection is refused, or is not there `within` the time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes no connection.
+    pub(super) async fn watch<DB: Database>(
+        &self,
+        pool: &Pool<DB>,
+        within: Duration,
+    ) -> Result<PoolConnection<DB>, NotAcquired> {
+        let mut acquiring = pin!(pool.acquire());
+        let mut pause = TRIED_AFTER;
+        loop {
+            if let Ok(acquired) = timeout(pause, &mut acquiring).await {
+                return Ok(acquired?);
+            }
+            tokio::select! {
+                biased;
+                acquired = &mut acquiring => return Ok(acquired?),
+                refused = self.trial(pool, within) => match refused {
+                    Some(refused) => return Err(refused),
+                    None => pause = BELIEVED_FOR,
+                },
+            }
+        }
+    }
+
+    /// The direct connection that is on its way, or another one.
+    fn trial<DB: Database>(&self, pool: &Pool<DB>, within: Duration) -> Trial {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = state.began.is_some_and(|began| began.elapsed() < BELIEVED_FOR);
+        if let Some(running) = &state.running
+            && (running.peek().is_none() || is_recent && running.peek().is_some_and(Option::is_none))
+        {
+            return running.clone();
+        }
+        let options = pool.connect_options();
+        // A task, so that the trial ends when every operation that waits for it was dropped.
+        let trial = tokio::spawn(async move {
+            match timeout(within, options.connect()).await {
+                Ok(Ok(connection)) => {
+                    drop(connection.close().await);
+                    None
+                }
+                Ok(Err(error)) => Some(error.into()),
+                Err(_) => Some(sqlx::Error::Io(io::Error::from(ErrorKind::TimedOut)).into()),
+            }
+        });
+        let trial = trial.map(|ended| ended.unwrap_or_default()).boxed().shared();
+        state.began = Some(Instant::now());
+        state.running = Some(trial.clone());
+        trial
+    }
+}
