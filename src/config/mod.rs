@@ -1,11 +1,13 @@
 //! What the user wrote: plain, serde, validated once. No handle, clock or task is made here.
 
+mod adopted;
 mod consistency;
 mod duration;
 mod env;
 mod node;
+mod plan;
+mod settings;
 mod statement;
-mod validate;
 
 use std::time::Duration;
 
@@ -14,8 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use consistency::Consistency;
 pub(crate) use node::weight;
 pub use node::{NodeConfig, Ping};
+pub(crate) use plan::{NodePlan, check_together, plan_nodes};
+pub(crate) use settings::{Settings, share};
 pub use statement::{StatementRoute, StatementRule};
-pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share};
 
 /// Everything a connection can be told, with a default for all of it but the primary.
 ///

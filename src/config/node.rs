@@ -121,6 +121,13 @@ pub enum Ping {
     Never,
 }
 
+impl NodeSettings {
+    /// The settings that must be equal for two nodes to share pools: all but those that can change without new pools.
+    pub(super) fn of_the_pools(&self) -> Self {
+        Self { name: None, weight: None, zone: None, tags: BTreeSet::new(), role_check: None, ..self.clone() }
+    }
+}
+
 impl NodeConfig {
     /// A node with every default.
     pub fn new(node: impl Into<Self>) -> Self {

@@ -317,7 +317,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         primary_read_share: settings.primary_read_share,
         believed_for: settings.probe_interval.saturating_mul(3),
         samples: Samples::default(),
-        lag_limit: settings.lag_limit,
+        lag_limit: settings.lag_limit(),
     };
     topology.sample(Answerer::Other);
     for replica in topology.replicas.iter().filter(|replica| replica.is_of_other_cluster()) {

@@ -232,7 +232,7 @@ impl Shared {
                 self.writes_of_others_delay_reads(now);
             }
             // While questions are scarce, the read waits for one to the primary and one to the replica, too.
-            let questions = Duration::from_secs(2) / settings.max_questions_per_second.get();
+            let questions = Duration::from_secs(2) / settings.max_questions_per_second().get();
             let is_soon = |delay: Duration| delay.saturating_add(questions) <= EXPECTED_WITHIN;
             let is_worth_it = topology.primary.node.is_read_busy() && topology.expected_delay(now).is_some_and(is_soon);
             if is_worth_it { EXPECTED_WITHIN } else { Duration::ZERO }
