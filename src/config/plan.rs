@@ -277,12 +277,7 @@ fn plan(
 }
 
 /// How long connections stay warm; `None` for not at all.
-fn keep_warm(
-    settings: &Settings,
-    field: &str,
-    own: &NodeSettings,
-    opener: &Opener,
-) -> Result<Option<Duration>, Error> {
+fn keep_warm(settings: &Settings, field: &str, own: &NodeSettings, opener: &Opener) -> Result<Option<Duration>, Error> {
     let is_pinged_always = own.ping == Some(Ping::Always);
     if is_pinged_always && own.keep_warm.is_some_and(|keep| !keep.is_zero()) {
         let problem =

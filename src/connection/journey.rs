@@ -224,7 +224,7 @@ impl Shared {
         let settings = self.settings();
         let for_reads = how == How::ForcedByReads && now >= affinity.waits_from;
         let for_reads = if for_reads { RETURNS_WITHIN } else { Duration::ZERO };
-        let within_cap = self.staleness_budget.withdraw(self.reads_served());
+        let within_cap = self.budget.takes_forced_read(self.reads_served());
         let for_cap = if within_cap {
             Duration::ZERO
         } else {
@@ -347,7 +347,7 @@ impl Shared {
         match fault {
             // All reads of a lost node move: the loss bounds them by itself and happens once.
             Fault::NodeDown => true,
-            _ => fault.is_worth_another_node() && self.retry_budget.withdraw(self.now(), self.reads_served()),
+            _ => fault.is_worth_another_node() && self.budget.takes_retry(self.now(), self.reads_served()),
         }
     }
 
