@@ -219,44 +219,9 @@ impl std::str::FromStr for PolicyKind {
     }
 }
 
-impl From<&str> for Config {
-    fn from(url: &str) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<String> for Config {
-    fn from(url: String) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<std::borrow::Cow<'_, str>> for Config {
-    fn from(url: std::borrow::Cow<'_, str>) -> Self {
-        Self::new(url.into_owned())
-    }
-}
-
-impl From<Box<str>> for Config {
-    fn from(url: Box<str>) -> Self {
-        Self::new(url.into_string())
-    }
-}
-
-impl From<&String> for Config {
-    fn from(url: &String) -> Self {
-        Self::new(url.as_str())
-    }
-}
-
-impl From<sea_orm::ConnectOptions> for Config {
-    fn from(options: sea_orm::ConnectOptions) -> Self {
-        Self::new(options)
-    }
-}
-
-impl From<NodeConfig> for Config {
-    fn from(primary: NodeConfig) -> Self {
+/// A primary without replicas: whatever makes a node makes a configuration.
+impl<N: Into<NodeConfig>> From<N> for Config {
+    fn from(primary: N) -> Self {
         Self::new(primary)
     }
 }

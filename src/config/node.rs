@@ -1,6 +1,6 @@
 //! What the user says about one node.
 
-use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectOptions, DatabaseConnection};
 use serde::{
@@ -311,6 +311,18 @@ impl From<String> for NodeConfig {
 impl From<&String> for NodeConfig {
     fn from(url: &String) -> Self {
         Self::from_source(Source::Url(url.clone()))
+    }
+}
+
+impl From<Cow<'_, str>> for NodeConfig {
+    fn from(url: Cow<'_, str>) -> Self {
+        Self::from_source(Source::Url(url.into_owned()))
+    }
+}
+
+impl From<Box<str>> for NodeConfig {
+    fn from(url: Box<str>) -> Self {
+        Self::from_source(Source::Url(url.into_string()))
     }
 }
 
