@@ -140,6 +140,7 @@ mod error;
 mod monitor;
 mod routing;
 mod telemetry;
+mod token_bucket;
 mod topology;
 
 #[doc = include_str!("connection/drop_in.md")]

@@ -1,11 +1,13 @@
 //! What the user wrote: plain, serde, validated once. No handle, clock or task is made here.
 
+mod adopted;
 mod consistency;
 mod duration;
 mod env;
 mod node;
+mod plan;
+mod settings;
 mod statement;
-mod validate;
 
 use std::time::Duration;
 
@@ -14,8 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use consistency::Consistency;
 pub(crate) use node::weight;
 pub use node::{NodeConfig, Ping};
+pub(crate) use plan::{NodePlan, check_together, plan_nodes};
+pub(crate) use settings::{Settings, share};
 pub use statement::{StatementRoute, StatementRule};
-pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share};
 
 /// Everything a connection can be told, with a default for all of it but the primary.
 ///
@@ -217,44 +220,9 @@ impl std::str::FromStr for PolicyKind {
     }
 }
 
-impl From<&str> for Config {
-    fn from(url: &str) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<String> for Config {
-    fn from(url: String) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<std::borrow::Cow<'_, str>> for Config {
-    fn from(url: std::borrow::Cow<'_, str>) -> Self {
-        Self::new(url.into_owned())
-    }
-}
-
-impl From<Box<str>> for Config {
-    fn from(url: Box<str>) -> Self {
-        Self::new(url.into_string())
-    }
-}
-
-impl From<&String> for Config {
-    fn from(url: &String) -> Self {
-        Self::new(url.as_str())
-    }
-}
-
-impl From<sea_orm::ConnectOptions> for Config {
-    fn from(options: sea_orm::ConnectOptions) -> Self {
-        Self::new(options)
-    }
-}
-
-impl From<NodeConfig> for Config {
-    fn from(primary: NodeConfig) -> Self {
+/// A primary without replicas: whatever makes a node makes a configuration.
+impl<N: Into<NodeConfig>> From<N> for Config {
+    fn from(primary: N) -> Self {
         Self::new(primary)
     }
 }

@@ -1,6 +1,6 @@
 //! What the user says about one node.
 
-use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectOptions, DatabaseConnection};
 use serde::{
@@ -121,6 +121,13 @@ pub enum Ping {
     Never,
 }
 
+impl NodeSettings {
+    /// The settings that must be equal for two nodes to share pools: all but those that can change without new pools.
+    pub(super) fn of_the_pools(&self) -> Self {
+        Self { name: None, weight: None, zone: None, tags: BTreeSet::new(), role_check: None, ..self.clone() }
+    }
+}
+
 impl NodeConfig {
     /// A node with every default.
     pub fn new(node: impl Into<Self>) -> Self {
@@ -158,26 +165,6 @@ impl NodeConfig {
         self
     }
 
-    /// The name in topologies, errors and metrics; unique among the members. Default:
-    /// `host:port`, or the stem of the SQLite file, with `-2`, `-3`, … where several are alike.
-    #[must_use]
-    pub fn name(self, name: impl Into<String>) -> Self {
-        self.with(|settings| settings.name = Some(name.into()))
-    }
-
-    /// How much of its tier's reads the node takes relative to the others. Default: 1; 0 is an
-    /// error (drain a node to take it out).
-    #[must_use]
-    pub fn weight(self, weight: u32) -> Self {
-        self.with(|settings| settings.weight = Some(weight))
-    }
-
-    /// Where the node is, for policies that prefer near ones. Default: none.
-    #[must_use]
-    pub fn zone(self, zone: impl Into<String>) -> Self {
-        self.with(|settings| settings.zone = Some(zone.into()))
-    }
-
     /// Adds a label, for policies. Default: none.
     #[must_use]
     pub fn tag(self, tag: impl Into<String>) -> Self {
@@ -196,90 +183,6 @@ impl NodeConfig {
         self.with(|settings| settings.tags.extend(tags.into_iter().map(Into::into)))
     }
 
-    /// The most connections of each of the node's pools. Default: what the `ConnectOptions` or the open pool say,
-    /// else sqlx's 10 (SQLite: 1 for writing, 4 for reading). The primary's read-only pool takes
-    /// half, see `Config::primary_read_connections`.
-    #[must_use]
-    pub fn max_connections(self, connections: u32) -> Self {
-        self.with(|settings| settings.max_connections = Some(connections))
-    }
-
-    /// Connections that are kept open though idle. Default: what the `ConnectOptions` say, else 0.
-    #[must_use]
-    pub fn min_connections(self, connections: u32) -> Self {
-        self.with(|settings| settings.min_connections = Some(connections))
-    }
-
-    /// How long an operation waits for a free connection. Default: what the `ConnectOptions` say, else sqlx's 30 s. A
-    /// routed read asks another node after `Config::read_selection_timeout`, and returns when all are busy.
-    #[must_use]
-    pub fn acquire_timeout(self, timeout: Duration) -> Self {
-        self.with(|settings| settings.acquire_timeout = Some(timeout))
-    }
-
-    /// How long a connection stays open unused. Default: what the `ConnectOptions` say, else
-    /// sqlx's 10 minutes.
-    #[must_use]
-    pub fn idle_timeout(self, timeout: Duration) -> Self {
-        self.with(|settings| settings.idle_timeout = Some(timeout))
-    }
-
-    /// How long a connection stays open at all. Default: what the `ConnectOptions` say, else
-    /// sqlx's 30 minutes.
-    #[must_use]
-    pub fn max_lifetime(self, lifetime: Duration) -> Self {
-        self.with(|settings| settings.max_lifetime = Some(lifetime))
-    }
-
-    /// How long the server lets a statement run: PostgreSQL's `statement_timeout`, MariaDB's
-    /// `max_statement_time`, MySQL's `max_execution_time` (which limits SELECTs only); nothing on
-    /// SQLite. Default: the server's own.
-    #[must_use]
-    pub fn statement_timeout(self, timeout: Duration) -> Self {
-        self.with(|settings| settings.statement_timeout = Some(timeout))
-    }
-
-    /// Whether a node that reports the other role is kept out of the reads. Default: on.
-    /// Switch it off for replicas that are writable on purpose (logical replication, MySQL
-    /// replicas with `read_only = 0`).
-    #[must_use]
-    pub fn role_check(self, check: bool) -> Self {
-        self.with(|settings| settings.role_check = Some(check))
-    }
-
-    /// Whether the node's position in the stream of changes is compared with the primary's. Default: on. Switch
-    /// it off for an address behind which several servers answer, or a pooling proxy: reads then keep to
-    /// the primary for a time after a write (`Config::stick_after_write`). Off for the primary means off for all.
-    #[must_use]
-    pub fn positions(self, compared: bool) -> Self {
-        self.with(|settings| settings.positions = Some(compared))
-    }
-
-    /// Whether sqlx logs each statement. Default: what the `ConnectOptions` say, else on.
-    #[must_use]
-    pub fn sqlx_logging(self, logging: bool) -> Self {
-        self.with(|settings| settings.sqlx_logging = Some(logging))
-    }
-
-    /// When a pooled connection is pinged before use. Default: [`Ping::WhenIdle`], unless the
-    /// `ConnectOptions` switched the ping off or set an idle time of their own. (SeaORM's default
-    /// of a ping before every use cannot be told from the wish for it: say [`Ping::Always`].) An open
-    /// connection is pinged as its pool says, and only an `Always` or `Never` that is said here changes that,
-    /// for the reads; a `before_acquire` hook of the pool stays.
-    #[must_use]
-    pub fn ping(self, ping: Ping) -> Self {
-        self.with(|settings| settings.ping = Some(ping))
-    }
-
-    /// How long a connection stays warm between statements, before its pool has it back; zero for not at all. Of
-    /// an open connection given to the resolver, only the pool for reads stays warm. Default: [`Config::keep_warm`](crate::Config::keep_warm) for a node that is
-    /// given as a URL and not pinged before every use. Others may bring pool hooks (`before_acquire`, `after_release`)
-    /// that are meant to run for each statement: say it here where they need not.
-    #[must_use]
-    pub fn keep_warm(self, keep: Duration) -> Self {
-        self.with(|settings| settings.keep_warm = Some(keep))
-    }
-
     /// Adds a statement that runs once on each new physical connection, before it is used and
     /// before it is made read-only. It takes the place of a pool `after_connect` hook that the
     /// `ConnectOptions` carry (on PostgreSQL that includes their schema search path).
@@ -287,6 +190,70 @@ impl NodeConfig {
     pub fn on_connect(self, sql: impl Into<String>) -> Self {
         self.with(|settings| settings.on_connect.push(sql.into()))
     }
+}
+
+/// Makes a setter of [`NodeConfig`] for each setting that needs nothing but the value.
+macro_rules! setters {
+    ($($(#[$docs:meta])* $setting:ident: $value:ty,)*) => {
+        impl NodeConfig {
+            $($(#[$docs])*
+            #[must_use]
+            pub fn $setting(self, $setting: $value) -> Self {
+                self.with(|settings| settings.$setting = Some($setting.into()))
+            })*
+        }
+    };
+}
+
+setters! {
+    /// The name in topologies, errors and metrics; unique among the members. Default:
+    /// `host:port`, or the stem of the SQLite file, with `-2`, `-3`, … where several are alike.
+    name: impl Into<String>,
+    /// How much of its tier's reads the node takes relative to the others. Default: 1; 0 is an
+    /// error (drain a node to take it out).
+    weight: u32,
+    /// Where the node is, for policies that prefer near ones. Default: none.
+    zone: impl Into<String>,
+    /// The most connections of each of the node's pools. Default: what the `ConnectOptions` or the open pool say,
+    /// else sqlx's 10 (SQLite: 1 for writing, 4 for reading). The primary's read-only pool takes
+    /// half, see `Config::primary_read_connections`.
+    max_connections: u32,
+    /// Connections that are kept open though idle. Default: what the `ConnectOptions` say, else 0.
+    min_connections: u32,
+    /// How long an operation waits for a free connection. Default: what the `ConnectOptions` say, else sqlx's 30 s. A
+    /// routed read asks another node after `Config::read_selection_timeout`, and returns when all are busy.
+    acquire_timeout: Duration,
+    /// How long a connection stays open unused. Default: what the `ConnectOptions` say, else
+    /// sqlx's 10 minutes.
+    idle_timeout: Duration,
+    /// How long a connection stays open at all. Default: what the `ConnectOptions` say, else
+    /// sqlx's 30 minutes.
+    max_lifetime: Duration,
+    /// How long the server lets a statement run: PostgreSQL's `statement_timeout`, MariaDB's
+    /// `max_statement_time`, MySQL's `max_execution_time` (which limits SELECTs only); nothing on
+    /// SQLite. Default: the server's own.
+    statement_timeout: Duration,
+    /// Whether a node that reports the other role is kept out of the reads. Default: on.
+    /// Switch it off for replicas that are writable on purpose (logical replication, MySQL
+    /// replicas with `read_only = 0`).
+    role_check: bool,
+    /// Whether the node's position in the stream of changes is compared with the primary's. Default: on. Switch
+    /// it off for an address behind which several servers answer, or a pooling proxy: reads then keep to
+    /// the primary for a time after a write (`Config::stick_after_write`). Off for the primary means off for all.
+    positions: bool,
+    /// Whether sqlx logs each statement. Default: what the `ConnectOptions` say, else on.
+    sqlx_logging: bool,
+    /// When a pooled connection is pinged before use. Default: [`Ping::WhenIdle`], unless the
+    /// `ConnectOptions` switched the ping off or set an idle time of their own. (SeaORM's default
+    /// of a ping before every use cannot be told from the wish for it: say [`Ping::Always`].) An open
+    /// connection is pinged as its pool says, and only an `Always` or `Never` that is said here changes that,
+    /// for the reads; a `before_acquire` hook of the pool stays.
+    ping: Ping,
+    /// How long a connection stays warm between statements, before its pool has it back; zero for not at all. Of
+    /// an open connection given to the resolver, only the pool for reads stays warm. Default: [`Config::keep_warm`](crate::Config::keep_warm) for a node that is
+    /// given as a URL and not pinged before every use. Others may bring pool hooks (`before_acquire`, `after_release`)
+    /// that are meant to run for each statement: say it here where they need not.
+    keep_warm: Duration,
 }
 
 impl From<&str> for NodeConfig {
@@ -304,6 +271,18 @@ impl From<String> for NodeConfig {
 impl From<&String> for NodeConfig {
     fn from(url: &String) -> Self {
         Self::from_source(Source::Url(url.clone()))
+    }
+}
+
+impl From<Cow<'_, str>> for NodeConfig {
+    fn from(url: Cow<'_, str>) -> Self {
+        Self::from_source(Source::Url(url.into_owned()))
+    }
+}
+
+impl From<Box<str>> for NodeConfig {
+    fn from(url: Box<str>) -> Self {
+        Self::from_source(Source::Url(url.into_string()))
     }
 }
 

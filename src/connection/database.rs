@@ -107,18 +107,6 @@ impl Builder {
         self
     }
 
-    /// See [`Config::primary_read_share`]. Default: 0.10.
-    pub fn primary_read_share(mut self, share: f64) -> Self {
-        self.config.primary_read_share = share;
-        self
-    }
-
-    /// See [`Config::primary_read_connections`].
-    pub fn primary_read_connections(mut self, connections: u32) -> Self {
-        self.config.primary_read_connections = Some(connections);
-        self
-    }
-
     /// Names functions that are harmless to call on a replica; see [`Config::harmless_functions`].
     pub fn harmless_functions<I>(mut self, names: I) -> Self
     where
@@ -141,114 +129,6 @@ impl Builder {
         self
     }
 
-    /// Which writes a read must see. Default: [`Consistency::Session`].
-    pub fn consistency(mut self, consistency: Consistency) -> Self {
-        self.config.consistency = consistency;
-        self
-    }
-
-    /// See [`Config::wait_for_replica`]. Default: not at all.
-    pub fn wait_for_replica(mut self, longest: Duration) -> Self {
-        self.config.wait_for_replica = longest;
-        self
-    }
-
-    /// See [`Config::primary_staleness_cap`]. Default: 0.5.
-    pub fn primary_staleness_cap(mut self, cap: f64) -> Self {
-        self.config.primary_staleness_cap = cap;
-        self
-    }
-
-    /// See [`Config::max_lag`]. Default: 10 s.
-    pub fn max_lag(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.config.max_lag = limit.into();
-        self
-    }
-
-    /// See [`Config::max_lag_bytes`]. Default: no limit.
-    pub fn max_lag_bytes(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.config.max_lag_bytes = limit.into();
-        self
-    }
-
-    /// See [`Config::report_stale_reads`]. Default: off.
-    pub fn report_stale_reads(mut self, report: bool) -> Self {
-        self.config.report_stale_reads = report;
-        self
-    }
-
-    /// See [`Config::stick_after_write`]. Default: 1 s.
-    pub fn stick_after_write(mut self, duration: Duration) -> Self {
-        self.config.stick_after_write = duration;
-        self
-    }
-
-    /// See [`Config::unknown_outcome_hold`].
-    pub fn unknown_outcome_hold(mut self, duration: Duration) -> Self {
-        self.config.unknown_outcome_hold = Some(duration);
-        self
-    }
-
-    /// See [`Config::read_selection_timeout`]. Default: 1 s.
-    pub fn read_selection_timeout(mut self, timeout: Duration) -> Self {
-        self.config.read_selection_timeout = timeout;
-        self
-    }
-
-    /// See [`Config::connect_timeout`]. Default: 2 s.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.config.connect_timeout = timeout;
-        self
-    }
-
-    /// See [`Config::probe_interval`]. Default: 1 s.
-    pub fn probe_interval(mut self, interval: Duration) -> Self {
-        self.config.probe_interval = interval;
-        self
-    }
-
-    /// See [`Config::max_questions_per_second`]. Default: 500.
-    pub fn max_questions_per_second(mut self, questions: u32) -> Self {
-        self.config.max_questions_per_second = questions;
-        self
-    }
-
-    /// See [`Config::probe_timeout`]. Default: 500 ms.
-    pub fn probe_timeout(mut self, timeout: Duration) -> Self {
-        self.config.probe_timeout = timeout;
-        self
-    }
-
-    /// See [`Config::keep_warm`]. Default: 1 s.
-    pub fn keep_warm(mut self, keep: Duration) -> Self {
-        self.config.keep_warm = keep;
-        self
-    }
-
-    /// See [`Config::ping_after_idle`]. Default: 100 ms.
-    pub fn ping_after_idle(mut self, idle: Duration) -> Self {
-        self.config.ping_after_idle = idle;
-        self
-    }
-
-    /// See [`Config::drain_timeout`]. Default: 30 s.
-    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.config.drain_timeout = timeout;
-        self
-    }
-
-    /// See [`Config::connect_lazy`]. Default: off.
-    pub fn connect_lazy(mut self, lazy: bool) -> Self {
-        self.config.connect_lazy = lazy;
-        self
-    }
-
-    /// Makes the draws of tiers and replicas repeatable. Default: from the operating system.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.config.seed = Some(seed);
-        self
-    }
-
     /// Opens the connection; see [`Database::connect`].
     ///
     /// # Errors
@@ -259,6 +139,62 @@ impl Builder {
     pub async fn connect(self) -> Result<DatabaseConnection, DbErr> {
         open(self.config, self.policy).await.map_err(Into::into)
     }
+}
+
+/// Makes a setter of the [`Builder`] for each option that needs nothing but the value.
+macro_rules! setters {
+    ($($(#[$docs:meta])* $option:ident: $value:ty,)*) => {
+        impl Builder {
+            $($(#[$docs])*
+            pub fn $option(mut self, $option: $value) -> Self {
+                self.config.$option = $option.into();
+                self
+            })*
+        }
+    };
+}
+
+setters! {
+    /// See [`Config::primary_read_share`]. Default: 0.10.
+    primary_read_share: f64,
+    /// See [`Config::primary_read_connections`].
+    primary_read_connections: u32,
+    /// Which writes a read must see. Default: [`Consistency::Session`].
+    consistency: Consistency,
+    /// See [`Config::wait_for_replica`]. Default: not at all.
+    wait_for_replica: Duration,
+    /// See [`Config::primary_staleness_cap`]. Default: 0.5.
+    primary_staleness_cap: f64,
+    /// See [`Config::max_lag`]. Default: 10 s.
+    max_lag: impl Into<Option<Duration>>,
+    /// See [`Config::max_lag_bytes`]. Default: no limit.
+    max_lag_bytes: impl Into<Option<u64>>,
+    /// See [`Config::report_stale_reads`]. Default: off.
+    report_stale_reads: bool,
+    /// See [`Config::stick_after_write`]. Default: 1 s.
+    stick_after_write: Duration,
+    /// See [`Config::unknown_outcome_hold`].
+    unknown_outcome_hold: Duration,
+    /// See [`Config::read_selection_timeout`]. Default: 1 s.
+    read_selection_timeout: Duration,
+    /// See [`Config::connect_timeout`]. Default: 2 s.
+    connect_timeout: Duration,
+    /// See [`Config::probe_interval`]. Default: 1 s.
+    probe_interval: Duration,
+    /// See [`Config::max_questions_per_second`]. Default: 500.
+    max_questions_per_second: u32,
+    /// See [`Config::probe_timeout`]. Default: 500 ms.
+    probe_timeout: Duration,
+    /// See [`Config::keep_warm`]. Default: 1 s.
+    keep_warm: Duration,
+    /// See [`Config::ping_after_idle`]. Default: 100 ms.
+    ping_after_idle: Duration,
+    /// See [`Config::drain_timeout`]. Default: 30 s.
+    drain_timeout: Duration,
+    /// See [`Config::connect_lazy`]. Default: off.
+    connect_lazy: bool,
+    /// Makes the draws of tiers and replicas repeatable. Default: from the operating system.
+    seed: u64,
 }
 
 async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<DatabaseConnection, Error> {
@@ -317,7 +253,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         primary_read_share: settings.primary_read_share,
         believed_for: settings.probe_interval.saturating_mul(3),
         samples: Samples::default(),
-        lag_limit: settings.lag_limit,
+        lag_limit: settings.lag_limit(),
     };
     topology.sample(Answerer::Other);
     for replica in topology.replicas.iter().filter(|replica| replica.is_of_other_cluster()) {

@@ -292,7 +292,7 @@ impl DatabaseConnection {
         I: IntoIterator,
         I::Item: Into<NodeConfig>,
     {
-        self.shared.monitor.swap_replicas(nodes.into_iter().map(Into::into).collect()).await
+        self.swap_members(MembershipChange::default().replicas(nodes)).await
     }
 
     /// Adds a replica that has answered.
@@ -376,7 +376,7 @@ impl DatabaseConnection {
         node: impl Into<NodeConfig>,
         options: SwapOptions,
     ) -> Result<SwapReport, Error> {
-        self.shared.monitor.swap_primary(node.into(), options).await
+        self.swap_members(MembershipChange::default().primary(node).accepting(options)).await
     }
 
     /// Changes the primary and the replicas in one publication; see [`MembershipChange`] for an example.

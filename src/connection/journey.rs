@@ -270,7 +270,7 @@ impl Shared {
         let settings = self.settings();
         let for_reads = how == How::ForcedByReads && now >= affinity.waits_from;
         let for_reads = if for_reads { RETURNS_WITHIN } else { Duration::ZERO };
-        let within_cap = self.staleness_budget.withdraw(self.reads_served());
+        let within_cap = self.budget.takes_forced_read(self.reads_served());
         let for_cap = if within_cap {
             Duration::ZERO
         } else {
@@ -278,7 +278,7 @@ impl Shared {
                 self.writes_of_others_delay_reads(now);
             }
             // While questions are scarce, the read waits for one to the primary and one to the replica, too.
-            let questions = Duration::from_secs(2) / settings.max_questions_per_second.get();
+            let questions = Duration::from_secs(2) / settings.max_questions_per_second().get();
             let is_soon = |delay: Duration| delay.saturating_add(questions) <= EXPECTED_WITHIN;
             let is_worth_it = topology.primary.node.is_read_busy() && topology.expected_delay(now).is_some_and(is_soon);
             if is_worth_it { EXPECTED_WITHIN } else { Duration::ZERO }
@@ -450,7 +450,7 @@ impl Shared {
     }
 
     fn may_retry(&self) -> bool {
-        self.retry_budget.withdraw(self.now(), self.reads_served())
+        self.budget.takes_retry(self.now(), self.reads_served())
     }
 
     /// Whose fault is it? One other node says it: the primary, where a replica may be behind in schema.
@@ -488,7 +488,7 @@ impl Shared {
     #[cold]
     fn was_the_nodes_fault(&self, first: Unsettled, sql: &dyn Fn() -> Option<String>) {
         // The second attempt was worth it: only fruitless ones use the budget up.
-        self.retry_budget.give_back();
+        self.budget.give_retry_back();
         let topology = self.cell().load();
         let Some(member) = topology.member_of(first.node) else { return };
         match first.fault {

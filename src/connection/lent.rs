@@ -112,7 +112,7 @@ impl Shared {
             writes.sessions.push(Arc::downgrade(session));
         }
         if !std::mem::replace(&mut writes.is_watched, true) {
-            runtime.spawn(watch(Arc::downgrade(self), self.settings().unknown_outcome_hold));
+            runtime.spawn(watch(Arc::downgrade(self), self.settings().unknown_outcome_hold()));
         }
     }
 

@@ -187,7 +187,7 @@ impl WriteMark {
     fn hold_session(&self) {
         if let SessionRef::Explicit(session) = &self.session {
             let end = self.shared.stamp();
-            session.wrote(Floor::open(end, end.at.after(self.shared.settings().unknown_outcome_hold)));
+            session.wrote(Floor::open(end, end.at.after(self.shared.settings().unknown_outcome_hold())));
         }
     }
 }

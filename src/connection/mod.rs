@@ -19,7 +19,6 @@ mod run;
 mod schema;
 mod session;
 mod shared;
-mod staleness_budget;
 #[cfg(feature = "stream")]
 mod stream;
 mod surface;

@@ -12,13 +12,12 @@ use std::{
 use sea_orm::{DbBackend, DbErr};
 
 use super::{
-    budget::RetryBudget,
+    budget::ReadBudget,
     floors::{self, AtomicFloor},
     lent::LentWrites,
     operation::Operation,
     record::RouteLog,
     session::{ConnectionId, HandleSession, SessionRef},
-    staleness_budget::StalenessBudget,
 };
 use crate::{
     config::{Consistency, Settings},
@@ -43,8 +42,7 @@ pub(crate) struct Shared {
     pub(super) draws: DrawSource,
     /// The floor of plain reads: every acknowledged write of this process, through whatever handle.
     pub(super) process_floor: AtomicFloor,
-    pub(super) retry_budget: RetryBudget,
-    pub(super) staleness_budget: StalenessBudget,
+    pub(super) budget: ReadBudget,
     /// When the last event said that the writes of others delay reads; zero for never.
     delay_said_at: AtomicU64,
     pub(super) lent_writes: Mutex<LentWrites>,
@@ -94,15 +92,14 @@ impl SessionOptions {
 
 impl Shared {
     pub(super) fn new(writer: Arc<Writer>, policy: Arc<dyn Policy>, seed: u64, backend: DbBackend) -> Self {
-        let staleness_budget = StalenessBudget::new(writer.settings.primary_staleness_cap);
+        let budget = ReadBudget::new(writer.settings.primary_staleness_cap);
         Self {
             id: ConnectionId::unique(),
             monitor: Monitor::new(writer),
             policy,
             draws: DrawSource::new(seed),
             process_floor: AtomicFloor::default(),
-            retry_budget: RetryBudget::new(),
-            staleness_budget,
+            budget,
             delay_said_at: AtomicU64::new(0),
             lent_writes: Mutex::default(),
             rerun_on_primary: AtomicU64::new(0),

@@ -59,9 +59,19 @@ pub struct SwapReport {
 #[must_use = "nothing changes until `swap_members`"]
 pub struct MembershipChange {
     primary: Option<NodeConfig>,
-    replicas: Option<Vec<NodeConfig>>,
+    replicas: ReplicaChange,
     newcomers: Newcomers,
     accepted: SwapOptions,
+}
+
+#[derive(Clone, Debug, Default)]
+enum ReplicaChange {
+    #[default]
+    None,
+    /// These are the replicas.
+    All(Vec<NodeConfig>),
+    /// This replica joins the others.
+    Add(Box<NodeConfig>),
 }
 
 /// The requirement on replicas that join.
@@ -85,7 +95,7 @@ impl MembershipChange {
         I: IntoIterator,
         I::Item: Into<NodeConfig>,
     {
-        self.replicas = Some(nodes.into_iter().map(Into::into).collect());
+        self.replicas = ReplicaChange::All(nodes.into_iter().map(Into::into).collect());
         self
     }
 
@@ -126,30 +136,25 @@ pub struct SwapOptions {
 }
 
 impl Monitor {
-    /// Makes `nodes` the replicas.
-    pub(crate) async fn swap_replicas(&self, nodes: Vec<NodeConfig>) -> Result<SwapReport, Error> {
-        self.swap_members(MembershipChange::default().replicas(nodes)).await
-    }
-
-    /// Makes another node the primary. A replica of the same name leaves the replicas.
-    pub(crate) async fn swap_primary(&self, node: NodeConfig, options: SwapOptions) -> Result<SwapReport, Error> {
-        self.swap_members(MembershipChange::default().primary(node).accepting(options)).await
-    }
-
     /// Makes a change of the members in one publication.
     pub(crate) async fn swap_members(&self, change: MembershipChange) -> Result<SwapReport, Error> {
         let _turn = self.membership.lock().await;
         let before = self.writer.cell().load_full();
         let MembershipChange { primary, replicas, newcomers, accepted } = change;
-        let (names_primary, names_replicas) = (primary.is_some(), replicas.is_some());
-        let replicas = replicas.unwrap_or_default();
-        let fields: Vec<_> = primary
-            .iter()
-            .map(|node| ("primary".to_owned(), node, Role::Primary))
-            .chain(replicas.iter().enumerate().map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica)))
-            .collect();
-        // A replica with the name of a new primary leaves, so its name is free.
-        let taken = if names_primary { Vec::new() } else { vec![before.primary.name().to_owned()] };
+        let mut fields: Vec<_> = primary.iter().map(|node| ("primary".to_owned(), node, Role::Primary)).collect();
+        match &replicas {
+            ReplicaChange::None => {}
+            ReplicaChange::All(nodes) => fields.extend(
+                nodes.iter().enumerate().map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica)),
+            ),
+            ReplicaChange::Add(node) => fields.push(("replica".to_owned(), node, Role::Replica)),
+        }
+        let taken = match (&primary, &replicas) {
+            (_, ReplicaChange::Add(_)) => before.names(),
+            (None, _) => vec![before.primary.name().to_owned()],
+            // A replica with the name of a new primary leaves, so its name is free.
+            (Some(_), _) => Vec::new(),
+        };
         let plans = plan_nodes(&self.writer.settings, &fields, &taken)?;
         self.check_backends(&before, &plans)?;
 
@@ -203,7 +208,9 @@ impl Monitor {
         let mut opened = opened.into_iter();
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
-            let mut replicas = Vec::with_capacity(seats.len());
+            if let ReplicaChange::All(_) = replicas {
+                next.replicas.clear();
+            }
             for Seat { role, taken_by } in seats {
                 let member = match taken_by {
                     // From the current snapshot, not from `before`: the member's health may have changed since.
@@ -215,12 +222,10 @@ impl Monitor {
                 };
                 match role {
                     Role::Primary => next.primary = member,
-                    Role::Replica => replicas.push(member),
+                    Role::Replica => next.replicas.push(member),
                 }
             }
-            if names_replicas {
-                next.replicas = replicas;
-            } else {
+            if let ReplicaChange::None = replicas {
                 next.replicas.retain(|replica| replica.name() != next.primary.name());
             }
             let is_same = next.primary.node.id() == topology.primary.node.id();
@@ -237,25 +242,11 @@ impl Monitor {
 
     /// Adds one replica.
     pub(crate) async fn add_replica(&self, node: NodeConfig) -> Result<SwapReport, Error> {
-        let _turn = self.membership.lock().await;
-        let before = self.writer.cell().load_full();
-        let fields = [("replica".to_owned(), &node, Role::Replica)];
-        let plans = plan_nodes(&self.writer.settings, &fields, &before.names())?;
-        self.check_backends(&before, &plans)?;
-        let opened = self.connect(plans, Newcomers::MustAnswer).await?;
-        if let Err(refusal) = self.refuse_other_clusters(&opened, None).await {
-            opened.iter().for_each(|opened| close(&opened.member.node));
-            return Err(refusal);
-        }
-        let added = opened.iter().map(|opened| opened.member.name().to_owned()).collect();
-        let after = self.writer.update(|topology| {
-            let mut next = topology.clone();
-            next.replicas.extend(opened.into_iter().map(|opened| opened.member));
-            next.sample(Answerer::Present);
-            Ok::<_, Error>(next)
-        })?;
-        self.watch(&after);
-        Ok(SwapReport { added, ..SwapReport::default() })
+        self.swap_members(MembershipChange {
+            replicas: ReplicaChange::Add(Box::new(node)),
+            ..MembershipChange::default()
+        })
+        .await
     }
 
     /// Removes one replica, waits until its operations have ended, and closes its pools.

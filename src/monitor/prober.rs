@@ -37,7 +37,7 @@ use crate::{
 /// Watches every member of every topology to come. The future never ends; its owner aborts it.
 pub(super) async fn watch(writer: &Writer) {
     let mut changes = writer.cell().changes();
-    let mut rhythm = Rhythm::new(writer.settings.max_questions_per_second);
+    let mut rhythm = Rhythm::new(writer.settings.max_questions_per_second());
     let mut turns: HashMap<NodeId, Arc<ProbeCall>> = HashMap::new();
     let mut called_for: HashMap<NodeId, Generation> = HashMap::new();
     let mut probes: FuturesUnordered<BoxFuture<'_, Prober>> = FuturesUnordered::new();

@@ -2,15 +2,14 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::topology::Tick;
+use crate::{token_bucket::TokenBucket, topology::Tick};
 
-/// How many questions may be asked: a token for each, so many a second, and a tenth of a second's worth is kept.
+/// A token for each question: so many are earned in a second, and a tenth of a second's worth is kept.
 #[derive(Debug)]
 pub(super) struct QuestionBudget {
     per_second: f64,
     depth: f64,
-    tokens: f64,
-    filled_at: Tick,
+    bucket: TokenBucket,
 }
 
 /// A timer of the runtime is no finer. While there are questions to spare, one goes out so much before it is due.
@@ -23,18 +22,15 @@ impl QuestionBudget {
     pub(super) fn new(most_per_second: NonZeroU32) -> Self {
         let per_second = f64::from(most_per_second.get());
         let depth = (per_second / 10.0).max(LEAST_DEPTH);
-        Self { per_second, depth, tokens: depth, filled_at: Tick::default() }
+        Self { per_second, depth, bucket: TokenBucket::full(depth) }
     }
 
-    fn fill(&mut self, now: Tick) {
-        let earned = now.since(self.filled_at).as_secs_f64() * self.per_second;
-        self.tokens = (self.tokens + earned).min(self.depth);
-        self.filled_at = self.filled_at.max(now);
+    fn earned(&self, now: Tick) -> f64 {
+        now.since(Tick::default()).as_secs_f64() * self.per_second
     }
 
-    pub(super) fn is_half_full(&mut self, now: Tick) -> bool {
-        self.fill(now);
-        self.tokens >= self.half()
+    pub(super) fn is_half_full(&self, now: Tick) -> bool {
+        self.bucket.missing(self.earned(now), self.half()) <= 0.0
     }
 
     /// Half of the tokens that the budget keeps.
@@ -43,41 +39,18 @@ impl QuestionBudget {
     }
 
     /// Takes a token for one more question if so many are left after it.
-    pub(super) fn take_if_left(&mut self, now: Tick, left: f64) -> bool {
-        self.fill(now);
-        let is_there = self.tokens >= 1.0 + left;
-        if is_there {
-            self.tokens -= 1.0;
-        }
-        is_there
+    pub(super) fn take_if_left(&self, now: Tick, left: f64) -> bool {
+        self.bucket.take_if_left(self.earned(now), left)
     }
 
     /// Takes a token for a question that is asked in any case: a probe of the health, or of a suspected node.
-    pub(super) fn take(&mut self, now: Tick) {
-        self.fill(now);
-        self.tokens = (self.tokens - 1.0).max(-self.depth);
+    pub(super) fn take(&self, now: Tick) {
+        self.bucket.overdraw(self.earned(now));
     }
 
     /// When there will be so many tokens.
     pub(super) fn has(&self, tokens: f64, now: Tick) -> Tick {
-        let missing = (tokens - self.tokens).max(0.0);
+        let missing = self.bucket.missing(self.earned(now), tokens);
         now.after(Duration::from_secs_f64(missing / self.per_second).max(TIMER))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probes_of_the_health_count_and_are_never_held_back() {
-        let mut budget = QuestionBudget::new(NonZeroU32::new(10).expect("above zero"));
-        for _ in 0..100 {
-            budget.take(Tick(0));
-        }
-        assert!(!budget.take_if_left(Tick(0), 0.0));
-        let later = budget.has(1.0, Tick(0));
-        assert!(later <= Tick(1_000_000_000), "a debt is forgiven: {later:?}");
-        assert!(budget.take_if_left(later, 0.0));
     }
 }

@@ -116,15 +116,15 @@ impl Rhythm {
         topology: &Topology,
         is_asking: impl Fn(NodeId) -> bool,
     ) -> Plan {
-        let newest = topology.samples.newest().map(|newest| newest.stamp.seq);
-        let has_use = topology.replicas.iter().any(|replica| of_use(replica, topology, now).is_some());
-        let needs_sample = |seq| newest.is_none_or(|newest| newest <= seq);
-        let mut plan = Plan {
-            // A sample that is still to be taken has what is wanted until then.
-            is_open: has_use && !wanted.seq.is_some_and(needs_sample),
-            ..Plan::default()
-        };
-        let mut candidates = self.candidates(now, wanted, topology);
+        let useful: SmallVec<[_; 8]> = topology
+            .replicas
+            .iter()
+            .filter_map(|replica| Some((replica, known_freshness(replica, topology, now)?)))
+            .collect();
+        // A sample that is still to be taken has what is wanted until then.
+        let is_open = !useful.is_empty() && !needs_sample(topology, wanted.seq);
+        let mut plan = Plan { is_open, ..Plan::default() };
+        let mut candidates = self.candidates(now, wanted, topology, &useful);
         candidates.sort_unstable_by_key(|candidate| (candidate.rank, candidate.due, candidate.ended_at));
 
         let slack = if self.budget.is_half_full(now) { TIMER } else { Duration::ZERO };
@@ -156,38 +156,34 @@ impl Rhythm {
         plan
     }
 
-    /// The questions that reads want to be asked, now or soon.
-    fn candidates(&self, now: Tick, wanted: Wanted, topology: &Topology) -> SmallVec<[DueQuestion; 8]> {
+    /// The questions that reads want to be asked, now or soon. `useful` are the replicas that reads could be sent to.
+    fn candidates(
+        &self,
+        now: Tick,
+        wanted: Wanted,
+        topology: &Topology,
+        useful: &[(&Member, &Fresh)],
+    ) -> SmallVec<[DueQuestion; 8]> {
         let mut candidates = SmallVec::new();
-        let mut fastest = None::<Duration>;
         let newest = topology.samples.newest().map(|newest| newest.stamp.seq);
+        let fastest = useful.iter().map(|(replica, _)| replica.expected_delay().unwrap_or_default()).min();
         // Whether a replica has all that any could have: then it takes another sample to let more reads through.
-        let mut is_met = wanted.seq.is_none();
-        for (replica, fresh) in
-            topology.replicas.iter().filter_map(|replica| Some((replica, of_use(replica, topology, now)?)))
-        {
-            let delay = replica.expected_delay().unwrap_or_default();
-            fastest = Some(fastest.map_or(delay, |fastest| fastest.min(delay)));
-            is_met |= newest.is_some_and(|newest| fresh.through.seq >= newest);
-        }
-        let primary = &topology.primary;
-        let is_missing = |seq: Option<Seq>| seq.is_some_and(|seq| newest.is_none_or(|newest| newest <= seq));
+        let has_newest = |(_, fresh): &(&Member, &Fresh)| newest.is_some_and(|newest| fresh.through.seq >= newest);
+        let is_met = wanted.seq.is_none() || useful.iter().any(has_newest);
         // A token needs the next answer. A sample for reads can wait for as long as no replica would have it.
-        let gap = if is_missing(wanted.position) {
+        let gap = if needs_sample(topology, wanted.position) {
             Some(Duration::ZERO)
         } else {
-            fastest.filter(|_| is_missing(wanted.seq)).map(|fastest| (fastest / SAMPLES_PER_DELAY).min(LONGEST_GAP))
+            let fastest = fastest.filter(|_| needs_sample(topology, wanted.seq));
+            fastest.map(|fastest| (fastest / SAMPLES_PER_DELAY).min(LONGEST_GAP))
         };
         if let Some(gap) = gap
-            && primary.failed_probes == 0
+            && topology.primary.failed_probes == 0
         {
-            let turn = self.turn(primary.node.id());
-            let due = turn.ended_at.after(gap);
-            candidates.push(DueQuestion { rank: Rank::Primary, due, ..turn.candidate(primary) });
+            let turn = self.turn(topology.primary.node.id());
+            candidates.push(turn.question(&topology.primary, Rank::Primary, turn.ended_at.after(gap)));
         }
-        for (replica, fresh) in
-            topology.replicas.iter().filter_map(|replica| Some((replica, of_use(replica, topology, now)?)))
-        {
+        for (replica, fresh) in useful {
             let is_wanted = wanted.seq.is_some_and(|seq| fresh.through.seq <= seq);
             let joins = !fresh.has_caught_up() && now.since(fresh.since) < JOINING;
             if replica.failed_probes > 0 || !is_wanted && !joins {
@@ -199,17 +195,14 @@ impl Rhythm {
             // The delay counts until the answer is there.
             let delay = delay.saturating_sub(replica.round_trip().unwrap_or_default()).min(LONGEST_HEAD_START);
             let due = missing.stamp.at.after(delay).max(turn.ended_at.after(turn.gap(replica)));
-            let rank = if is_met { Rank::Spread } else { Rank::Replica };
-            candidates.push(DueQuestion { rank, due, ..turn.candidate(replica) });
+            candidates.push(turn.question(replica, if is_met { Rank::Spread } else { Rank::Replica }, due));
         }
         if let Some(interval) = wanted.interval {
-            let members = std::iter::once((primary, Role::Primary))
-                .chain(topology.replicas.iter().map(|replica| (replica, Role::Replica)));
-            for (member, role) in members {
+            for member in topology.members() {
+                let (node, role) = (member.node.id(), topology.configured_role(member.node.id()));
                 if member.failed_probes == 0 && member.fitness(role, now, topology.believed_for).is_ok() {
-                    let turn = self.turn(member.node.id());
-                    let due = turn.ended_at.after(interval);
-                    candidates.push(DueQuestion { rank: Rank::Primary, due, ..turn.candidate(member) });
+                    let turn = self.turn(node);
+                    candidates.push(turn.question(member, Rank::Primary, turn.ended_at.after(interval)));
                 }
             }
         }
@@ -221,16 +214,21 @@ impl Rhythm {
     }
 }
 
+/// Whether what is wanted is newer than the newest sample of the primary.
+fn needs_sample(topology: &Topology, wanted: Option<Seq>) -> bool {
+    wanted.is_some_and(|seq| topology.samples.newest().is_none_or(|newest| newest.stamp.seq <= seq))
+}
+
 /// The known freshness of a replica that reads could be sent to; `None` where a question to the replica helps no read:
 /// it is drained, down, no replica, lagging too far, or has no position.
-fn of_use<'a>(replica: &'a Member, topology: &Topology, now: Tick) -> Option<&'a Fresh> {
+fn known_freshness<'a>(replica: &'a Member, topology: &Topology, now: Tick) -> Option<&'a Fresh> {
     replica.fitness(Role::Replica, now, topology.believed_for).ok()?;
     replica.freshness.fresh()
 }
 
 impl Turn {
-    fn candidate(self, member: &Member) -> DueQuestion {
-        DueQuestion { node: member.node.id(), rank: Rank::Spread, due: self.ended_at, ended_at: self.ended_at }
+    fn question(self, member: &Member, rank: Rank, due: Tick) -> DueQuestion {
+        DueQuestion { node: member.node.id(), rank, due, ended_at: self.ended_at }
     }
 
     /// The least time from the end of one question to the next: none after an answer that let reads through, else in
@@ -360,8 +358,7 @@ mod tests {
                 self.answer_what_is_due();
                 let through = self.topology.replicas.iter().filter_map(|replica| replica.freshness.fresh());
                 let through = through.map(|fresh| fresh.through.seq).max().unwrap_or_default();
-                if let Some((seq, since)) = waiting.filter(|(seq, _)| through > *seq) {
-                    let _ = seq;
+                if let Some((_, since)) = waiting.filter(|(seq, _)| through > *seq) {
                     waits.push(self.now - since);
                     waiting = None;
                 }
@@ -370,16 +367,31 @@ mod tests {
                     waiting = Some((self.stamp().seq, self.now));
                 }
                 let wanted = Wanted { seq: waiting.map(|(seq, _)| seq), ..Wanted::default() };
-                let in_flight = self.in_flight.clone();
-                let is_asking = |node| in_flight.iter().any(|(_, asking, _)| *asking == node);
-                let plan = self.rhythm.plan(Tick(self.now), wanted, &self.topology, is_asking);
-                plan.ask.iter().for_each(|node| self.ask(*node));
+                let plan = self.ask_as_planned(wanted);
                 let answers = self.in_flight.iter().map(|(at, ..)| *at).min();
                 let next = answers.into_iter().chain(plan.again.map(|again| again.0)).min().unwrap_or(end);
                 self.now = next.max(self.now + 1).min(end);
             }
             waits.sort_unstable();
             waits
+        }
+
+        fn ask_as_planned(&mut self, wanted: Wanted) -> Plan {
+            let in_flight = &self.in_flight;
+            let is_asking = |node| in_flight.iter().any(|(_, asking, _)| *asking == node);
+            let plan = self.rhythm.plan(Tick(self.now), wanted, &self.topology, is_asking);
+            plan.ask.iter().for_each(|node| self.ask(*node));
+            plan
+        }
+
+        /// A plan while no node is asked.
+        fn plan(&mut self, wanted: Wanted) -> Plan {
+            self.rhythm.plan(Tick(self.now), wanted, &self.topology, |_| false)
+        }
+
+        /// The demand of a read that comes now.
+        fn wanted_now(&mut self) -> Wanted {
+            Wanted { seq: Some(self.stamp().seq), ..Wanted::default() }
         }
 
         fn answer_what_is_due(&mut self) {
@@ -489,38 +501,32 @@ mod tests {
         ];
         for make_unfit in unfit {
             let mut cluster = Cluster::new(500, &[Some(0), Some(0)]).joined();
+            let primary = cluster.topology.primary.node.id();
             cluster.now += 10 * MS;
             make_unfit(&mut cluster.topology.replicas[0]);
-            let wanted = Wanted { seq: Some(cluster.stamp().seq), ..Wanted::default() };
-            let now = Tick(cluster.now);
-            let asked = |cluster: &mut Cluster| cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
-            let first = asked(&mut cluster);
-            assert_eq!(&first.ask[..], [cluster.topology.primary.node.id()]);
-            let primary = cluster.topology.primary.node.id();
+            let wanted = cluster.wanted_now();
+            assert_eq!(&cluster.plan(wanted).ask[..], [primary]);
             cluster.ask(primary);
             cluster.now += cluster.round_trip;
             cluster.answer_what_is_due();
-            let now = Tick(cluster.now + MS);
-            let second = cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
-            assert_eq!(&second.ask[..], [cluster.topology.replicas[1].node.id()]);
+            cluster.now += MS;
+            assert_eq!(&cluster.plan(wanted).ask[..], [cluster.topology.replicas[1].node.id()]);
 
             make_unfit(&mut cluster.topology.replicas[1]);
-            let wanted = Wanted { seq: Some(cluster.stamp().seq), ..Wanted::default() };
-            let none = cluster.rhythm.plan(now, wanted, &cluster.topology, |_| false);
-            assert_eq!(none, Plan::default(), "nor the primary, and no read wakes the monitor");
+            let wanted = cluster.wanted_now();
+            assert_eq!(cluster.plan(wanted), Plan::default(), "nor the primary, and no read wakes the monitor");
             let token = Wanted { position: wanted.seq, ..wanted };
-            let asked = cluster.rhythm.plan(now, token, &cluster.topology, |_| false).ask;
-            assert_eq!(asked.as_slice(), [cluster.topology.primary.node.id()], "a token needs the primary alone");
+            assert_eq!(&cluster.plan(token).ask[..], [primary], "a token needs the primary alone");
         }
     }
 
     #[test]
     fn reads_wake_the_monitor_only_when_the_answer_under_way_is_not_for_them() {
         let mut cluster = Cluster { write_every: None, ..Cluster::new(500, &[Some(0)]) }.joined();
-        let idle = cluster.rhythm.plan(Tick(cluster.now), Wanted::default(), &cluster.topology, |_| false);
+        let idle = cluster.plan(Wanted::default());
         assert!(idle.is_open && idle.ask.is_empty());
-        let wanted = Wanted { seq: Some(cluster.stamp().seq), ..Wanted::default() };
-        let busy = cluster.rhythm.plan(Tick(cluster.now), wanted, &cluster.topology, |_| false);
+        let wanted = cluster.wanted_now();
+        let busy = cluster.plan(wanted);
         assert!(!busy.is_open && busy.ask.len() == 1, "the primary is asked, for all reads until then");
     }
 
@@ -531,11 +537,7 @@ mod tests {
             let end = cluster.now + 10 * SECOND;
             while cluster.now < end {
                 cluster.answer_what_is_due();
-                let wanted = Wanted { interval: Some(Duration::from_millis(100)), ..Wanted::default() };
-                let in_flight = cluster.in_flight.clone();
-                let is_asking = |node| in_flight.iter().any(|(_, asking, _)| *asking == node);
-                let plan = cluster.rhythm.plan(Tick(cluster.now), wanted, &cluster.topology, is_asking);
-                plan.ask.iter().for_each(|node| cluster.ask(*node));
+                cluster.ask_as_planned(Wanted { interval: Some(Duration::from_millis(100)), ..Wanted::default() });
                 cluster.now += MS;
             }
             for asked in &cluster.asked {

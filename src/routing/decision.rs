@@ -332,12 +332,12 @@ mod tests {
     const NOW: Tick = Tick(10_000_000_000);
     const STICK: Duration = Duration::from_secs(1);
 
-    fn past(floor: Floor) -> Requirement {
-        Requirement::past(floor)
+    /// The requirement of a session that wrote at this instant.
+    fn past(at: Tick) -> Requirement {
+        Requirement::past(Floor::written(Stamp { seq: Seq(1), at }))
     }
 
     fn requirement() -> impl Strategy<Value = Requirement> {
-        let past = |at| past(Floor::written(Stamp { seq: Seq(1), at }));
         prop_oneof![Just(Requirement::Any), Just(past(NOW)), Just(past(Tick(1))), Just(Requirement::Primary),]
     }
 
@@ -405,7 +405,7 @@ mod tests {
         let mut topology = fixture::topology(2);
         topology.replicas[1].health = Health::Down;
         let request = ReadRequest {
-            requirement: past(Floor::written(Stamp { seq: Seq(1), at: Tick(1) })),
+            requirement: past(Tick(1)),
             tried: TriedNodes::default(),
             kept: None,
             seen: Seq(0),

@@ -151,14 +151,6 @@ impl How {
 }
 
 impl Selected {
-    fn drawn(member: &Member, role: Role, request: &ReadRequest) -> Self {
-        Self::on(member, Lane::Read, role, How::Drawn, request)
-    }
-
-    fn forced(primary: &Member, lane: Lane, how: How, request: &ReadRequest) -> Self {
-        Self::on(primary, lane, Role::Primary, how, request)
-    }
-
     fn on(member: &Member, lane: Lane, role: Role, how: How, request: &ReadRequest) -> Self {
         // Another server at the primary's address may be behind, too.
         let is_believed = role == Role::Primary || member.freshness.fresh().is_some();
@@ -299,19 +291,19 @@ impl<'a> ReadPlan<'a> {
     /// Draws the node that runs the read. With no member that may serve it, the rejections say why.
     pub(crate) fn draw(&mut self, policy: &dyn Policy, draw: &mut Draw) -> Option<Selected> {
         if let Some((member, role)) = self.kept {
-            return Some(Selected::drawn(member, role, self.request));
+            return Some(Selected::on(member, Lane::Read, role, How::Drawn, self.request));
         }
         if self.primary_first > 0.0 && draw.unit() < self.primary_first {
-            return Some(Selected::drawn(self.primary, Role::Primary, self.request));
+            return Some(Selected::on(self.primary, Lane::Read, Role::Primary, How::Drawn, self.request));
         }
         if self.replicas.len() > 1 {
             policy.order(&mut self.replicas, draw);
         }
         if let Some(first) = self.replicas.first() {
-            return Some(Selected::drawn(first.member(), Role::Replica, self.request));
+            return Some(Selected::on(first.member(), Lane::Read, Role::Replica, How::Drawn, self.request));
         }
         let (lane, how) = self.fallback?;
-        Some(Selected::forced(self.primary, lane, how, self.request))
+        Some(Selected::on(self.primary, lane, Role::Primary, how, self.request))
     }
 
     /// Puts the replicas into the order that the policy prefers, as far as that can be told without a draw.
@@ -431,8 +423,13 @@ mod tests {
     };
     const NOW: Tick = Tick(10_000_000_000);
 
-    fn past(floor: Floor) -> Requirement {
-        Requirement::past(floor)
+    /// The read of a session that has just written.
+    fn after_a_write() -> ReadRequest {
+        ReadRequest { requirement: Requirement::past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY }
+    }
+
+    fn keeping(member: &Member) -> Option<Kept> {
+        Some(Kept { node: member.node.id(), generation: Generation::default(), seen_elsewhere: Seq(0) })
     }
 
     fn claims_primary(at: Tick) -> Observed {
@@ -509,9 +506,8 @@ mod tests {
 
     #[test]
     fn a_session_that_just_wrote_reads_from_the_primarys_read_only_sessions() {
-        let request = ReadRequest { requirement: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
         for seed in 0..100 {
-            let selected = pick(&fixture::topology(2), &request, seed).expect("the primary");
+            let selected = pick(&fixture::topology(2), &after_a_write(), seed).expect("the primary");
             assert_eq!((selected.role, selected.lane), (Role::Primary, Lane::Read));
         }
     }
@@ -521,16 +517,13 @@ mod tests {
         let topology = fixture::topology_with_read_capacity(2, 1);
         let _busy = Lease::take(Arc::clone(&topology.primary.node), Lane::Read, Role::Primary);
         assert!(!shares(&topology, &ANY, 1_000).contains_key("primary"));
-        let behind = ReadRequest { requirement: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), ..ANY };
-        assert_eq!(pick(&topology, &behind, 1).expect("it waits").role, Role::Primary);
+        assert_eq!(pick(&topology, &after_a_write(), 1).expect("it waits").role, Role::Primary);
     }
 
     #[test]
     fn a_kept_node_is_kept_until_it_is_not_eligible() {
         let mut topology = fixture::topology(3);
-        let kept =
-            Kept { node: topology.replicas[2].node.id(), generation: Generation::default(), seen_elsewhere: Seq(0) };
-        let kept = ReadRequest { kept: Some(kept), ..ANY };
+        let kept = ReadRequest { kept: keeping(&topology.replicas[2]), ..ANY };
         assert_eq!(shares(&topology, &kept, 200), BTreeMap::from([("replica-2".to_owned(), 200)]));
         topology.replicas[2].health = Health::Down;
         assert!(!shares(&topology, &kept, 200).contains_key("replica-2"));
@@ -539,9 +532,8 @@ mod tests {
     #[test]
     fn who_keeps_to_a_replica_does_not_draw_the_primary_because_it_wrote() {
         let topology = fixture::topology(2);
-        let node = topology.replicas[0].node.id();
-        let kept = Some(Kept { node, generation: Generation::default(), seen_elsewhere: Seq(0) });
-        let wrote = ReadRequest { requirement: past(Floor::written(Stamp { seq: Seq(1), at: NOW })), kept, ..ANY };
+        let kept = keeping(&topology.replicas[0]);
+        let wrote = ReadRequest { kept, ..after_a_write() };
         for seed in 0..200 {
             let selected = pick(&topology, &wrote, seed).expect("the primary");
             assert_eq!((selected.role, selected.how), (Role::Primary, How::Forced));

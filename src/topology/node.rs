@@ -74,33 +74,27 @@ pub struct Node {
     read: Swap<Arc<ReadLane>>,
     /// The most reads at once, by the seat that the node has; `u64::MAX` where the limit of its pool is not known.
     read_capacity: AtomicU64,
-    traffic: Traffic,
+    reads: Traffic,
+    writes: Traffic,
+    probes: AtomicU64,
+    /// Failures in a row that only this node gave; stays while the node is ejected.
+    failures: AtomicU32,
     connect_probe: Option<ConnectProbe>,
     file: Option<PathBuf>,
     retired: AtomicBool,
-    signals: Signals,
+    down: Alarm,
+    idle: Signal,
 }
 
 /// The driver behind a pointer of one word, as a [`Swap`] needs it.
 #[derive(Debug)]
 struct ReadLane(Arc<dyn Driver>);
 
-/// Counters of running and finished operations.
+/// Counters of the running and the answered operations of one lane.
 #[derive(Debug, Default)]
 struct Traffic {
-    reads_in_flight: AtomicU64,
-    writes_in_flight: AtomicU64,
-    reads_served: AtomicU64,
-    writes_served: AtomicU64,
-    /// Failures in a row that only this node gave; stays while the node is ejected.
-    failures: AtomicU32,
-    probes: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Signals {
-    down: Alarm,
-    idle: Signal,
+    in_flight: AtomicU64,
+    served: AtomicU64,
 }
 
 impl Node {
@@ -113,10 +107,14 @@ impl Node {
             read_capacity: AtomicU64::new(lanes.read.max_connections().map_or(u64::MAX, u64::from)),
             write: lanes.write,
             read: Swap::new(Arc::new(ReadLane(lanes.read))),
-            traffic: Traffic::default(),
+            reads: Traffic::default(),
+            writes: Traffic::default(),
+            probes: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
             connect_probe,
             retired: AtomicBool::new(false),
-            signals: Signals::default(),
+            down: Alarm::default(),
+            idle: Signal::default(),
         }
     }
 
@@ -163,46 +161,46 @@ impl Node {
 
     /// Reads, writes, streams and transactions that run on the node now.
     pub fn in_flight(&self) -> u64 {
-        self.traffic.reads_in_flight.load(Ordering::SeqCst) + self.traffic.writes_in_flight.load(Ordering::SeqCst)
+        self.reads.in_flight.load(Ordering::SeqCst) + self.writes.in_flight.load(Ordering::SeqCst)
     }
 
     /// Routed reads the node has answered since it was connected.
     pub fn served_reads(&self) -> u64 {
-        self.traffic.reads_served.load(Ordering::Relaxed)
+        self.reads.served.load(Ordering::Relaxed)
     }
 
     /// Operations the node has answered on its read-write sessions since it was connected.
     pub fn served_writes(&self) -> u64 {
-        self.traffic.writes_served.load(Ordering::Relaxed)
+        self.writes.served.load(Ordering::Relaxed)
     }
 
     /// Questions the monitor has asked the node since it was connected: about one per probe interval (1 s), more
     /// while reads wait to know whether a replica has caught up.
     pub fn probes(&self) -> u64 {
-        self.traffic.probes.load(Ordering::Relaxed)
+        self.probes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_probe(&self) {
-        self.traffic.probes.fetch_add(1, Ordering::Relaxed);
+        self.probes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a failure that only this node gave, and returns how many there were in a row.
     pub(crate) fn count_failure(&self) -> u32 {
-        self.traffic.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// Whether the node failed by itself since it last served an operation.
     pub(crate) fn has_failed(&self) -> bool {
-        self.traffic.failures.load(Ordering::Relaxed) != 0
+        self.failures.load(Ordering::Relaxed) != 0
     }
 
     /// The node served an operation: a failure after it is the first of its row.
     pub(crate) fn forget_failures(&self) {
-        self.traffic.failures.store(0, Ordering::Relaxed);
+        self.failures.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn reads_in_flight(&self) -> u64 {
-        self.traffic.reads_in_flight.load(Ordering::Relaxed)
+        self.reads.in_flight.load(Ordering::Relaxed)
     }
 
     /// Whether more than half of the node's read-only sessions are busy.
@@ -235,28 +233,24 @@ impl Node {
     }
 
     pub(super) fn enter(&self, lane: Lane) {
-        self.running(lane).fetch_add(1, Ordering::SeqCst);
+        self.traffic(lane).in_flight.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn leave(&self, lane: Lane) {
-        self.running(lane).fetch_sub(1, Ordering::SeqCst);
+        self.traffic(lane).in_flight.fetch_sub(1, Ordering::SeqCst);
         if self.is_retired() && self.in_flight() == 0 {
-            self.signals.idle.raise();
+            self.idle.raise();
         }
     }
 
     pub(super) fn count_served(&self, lane: Lane) {
-        let served = match lane {
-            Lane::Read => &self.traffic.reads_served,
-            Lane::Write => &self.traffic.writes_served,
-        };
-        served.fetch_add(1, Ordering::Relaxed);
+        self.traffic(lane).served.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn running(&self, lane: Lane) -> &AtomicU64 {
+    fn traffic(&self, lane: Lane) -> &Traffic {
         match lane {
-            Lane::Read => &self.traffic.reads_in_flight,
-            Lane::Write => &self.traffic.writes_in_flight,
+            Lane::Read => &self.reads,
+            Lane::Write => &self.writes,
         }
     }
 
@@ -271,12 +265,12 @@ impl Node {
 
     /// Raised when the last running operation of a retired node ends.
     pub(crate) fn idle(&self) -> &Signal {
-        &self.signals.idle
+        &self.idle
     }
 
     /// Raised while the node is believed to be down.
     pub(crate) fn down(&self) -> &Alarm {
-        &self.signals.down
+        &self.down
     }
 
     /// Whether both nodes open one file of an embedded database.

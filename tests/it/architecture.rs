@@ -16,6 +16,7 @@ use std::{
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("driver", &[]),
+    ("token_bucket", &[]),
     // Handles only: what a node holds on to.
     ("topology", &["driver::Driver", "driver::DriverTransaction", "driver::ProbeLink", "driver::Rows", "driver::Alarm",
         "driver::Changes", "driver::Counter", "driver::Signal", "driver::ConnectProbe", "driver::WriteProgress", "error"]),
@@ -23,8 +24,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
     ("telemetry", &["routing::RouteDecision", "topology"]),
-    ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::StatementRouter", "telemetry", "clock", "error"]),
-    ("connection", &["monitor", "routing", "topology", "driver", "config", "telemetry", "clock", "error"]),
+    ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::StatementRouter", "telemetry", "clock", "token_bucket", "error"]),
+    ("connection", &["monitor", "routing", "topology", "driver", "config", "telemetry", "clock", "token_bucket",
+        "error"]),
 ];
 
 /// The rooms that compute and do nothing else.

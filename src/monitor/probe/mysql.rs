@@ -87,65 +87,53 @@ mod tests {
         *,
     };
 
-    const MYSQL_PRIMARY: Columns<'_> = &[
-        ("read_only", Some("0")),
-        ("incarnation", Some("33500@vm:33500@1795321178")),
+    const fn mysql<'a>(
+        read_only: &'a str,
+        server: &'a str,
+        executed: Option<&'a str>,
+    ) -> [(&'a str, Option<&'a str>); 6] {
+        [
+            ("read_only", Some(read_only)),
+            ("incarnation", Some(server)),
+            ("gtid_executed", executed),
+            ("gtid_binlog_pos", None),
+            ("gtid_binlog_state", None),
+            ("gtid_slave_pos", None),
+        ]
+    }
+
+    /// `logged` is the last transaction in the binary log, and all of the log's history.
+    const fn mariadb<'a>(
+        read_only: &'a str,
+        server: &'a str,
+        logged: Option<&'a str>,
+        replicated: &'a str,
+    ) -> [(&'a str, Option<&'a str>); 6] {
+        let state = if logged.is_some() { logged } else { Some("") };
+        [
+            ("read_only", Some(read_only)),
+            ("incarnation", Some(server)),
+            ("gtid_executed", None),
+            ("gtid_binlog_pos", logged),
+            ("gtid_binlog_state", state),
+            ("gtid_slave_pos", Some(replicated)),
+        ]
+    }
+
+    const MYSQL_PRIMARY: Columns<'_> = &mysql(
+        "0",
+        "33500@vm:33500@1795321178",
         // Tags, transactions of two other servers, and a line end.
-        (
-            "gtid_executed",
-            Some("0a8ccbf7-e62b-11f1-8cf6-02fc00000001:5:9,\nee8ccbf7-e62b-11f1-8cf6-02fc00000001:1-4:a1:1:blue_tag:1"),
-        ),
-        ("gtid_binlog_pos", None),
-        ("gtid_binlog_state", None),
-        ("gtid_slave_pos", None),
-    ];
-
-    const MYSQL_REPLICA: Columns<'_> = &[
-        ("read_only", Some("1")),
-        ("incarnation", Some("33501@vm:33501@1795321178")),
-        ("gtid_executed", Some("ee8ccbf7-e62b-11f1-8cf6-02fc00000001:1-4")),
-        ("gtid_binlog_pos", None),
-        ("gtid_binlog_state", None),
-        ("gtid_slave_pos", None),
-    ];
-
+        Some("0a8ccbf7-e62b-11f1-8cf6-02fc00000001:5:9,\nee8ccbf7-e62b-11f1-8cf6-02fc00000001:1-4:a1:1:blue_tag:1"),
+    );
+    const MYSQL_REPLICA: Columns<'_> =
+        &mysql("1", "33501@vm:33501@1795321178", Some("ee8ccbf7-e62b-11f1-8cf6-02fc00000001:1-4"));
     /// With `gtid_mode=OFF_PERMISSIVE`, with `OFF`, and with `ON` and `disable_log_bin`: all three still had a set.
-    const MYSQL_WITHOUT_GTIDS: Columns<'_> = &[
-        ("read_only", Some("0")),
-        ("incarnation", Some("33500@vm:33500@1795321178")),
-        ("gtid_executed", None),
-        ("gtid_binlog_pos", None),
-        ("gtid_binlog_state", None),
-        ("gtid_slave_pos", None),
-    ];
-
-    const MARIADB_PRIMARY: Columns<'_> = &[
-        ("read_only", Some("OFF")),
-        ("incarnation", Some("14256@vm:14256@1795321492")),
-        ("gtid_executed", None),
-        ("gtid_binlog_pos", Some("0-14256-1")),
-        ("gtid_binlog_state", Some("0-14256-1")),
-        ("gtid_slave_pos", Some("")),
-    ];
-
-    const MARIADB_REPLICA: Columns<'_> = &[
-        ("read_only", Some("ON")),
-        ("incarnation", Some("24578@vm:24578@1795321492")),
-        ("gtid_executed", None),
-        ("gtid_binlog_pos", Some("0-14256-1")),
-        ("gtid_binlog_state", Some("0-14256-1")),
-        ("gtid_slave_pos", Some("0-14256-1")),
-    ];
-
+    const MYSQL_WITHOUT_GTIDS: Columns<'_> = &mysql("0", "33500@vm:33500@1795321178", None);
+    const MARIADB_PRIMARY: Columns<'_> = &mariadb("OFF", "14256@vm:14256@1795321492", Some("0-14256-1"), "");
+    const MARIADB_REPLICA: Columns<'_> = &mariadb("ON", "24578@vm:24578@1795321492", Some("0-14256-1"), "0-14256-1");
     /// A server with `skip_log_bin`.
-    const MARIADB_WITHOUT_A_LOG: Columns<'_> = &[
-        ("read_only", Some("OFF")),
-        ("incarnation", Some("24578@vm:24578@1795321492")),
-        ("gtid_executed", None),
-        ("gtid_binlog_pos", None),
-        ("gtid_binlog_state", Some("")),
-        ("gtid_slave_pos", Some("")),
-    ];
+    const MARIADB_WITHOUT_A_LOG: Columns<'_> = &mariadb("OFF", "24578@vm:24578@1795321492", None, "");
 
     async fn answer(configured: Role, columns: Columns<'_>) -> Answer {
         understood(DbBackend::MySql, configured, columns).await.expect("a server said so")
