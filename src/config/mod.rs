@@ -104,7 +104,9 @@ pub struct Config {
     /// else 30 s.
     #[serde(with = "duration::optional")]
     pub unknown_outcome_hold: Option<Duration>,
-    /// How long a read waits for a node that may serve it. Default: 1 s.
+    /// How long a read waits for a node that may serve it, at most as long as the primary's pool would wait
+    /// (`acquire_timeout`): SeaORM alone, too, serves a read once a primary that restarts is back. Shorter makes reads
+    /// fail sooner while no node may serve them. Default: 30 s.
     #[serde(with = "duration")]
     pub read_selection_timeout: Duration,
     /// How long a node may take to answer when it is connected. Default: 2 s, all nodes at once.
@@ -165,7 +167,7 @@ impl Default for Config {
             report_stale_reads: false,
             stick_after_write: Duration::from_secs(1),
             unknown_outcome_hold: None,
-            read_selection_timeout: Duration::from_secs(1),
+            read_selection_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             probe_interval: Duration::from_secs(1),
             max_questions_per_second: 500,

@@ -221,7 +221,7 @@ setters! {
     /// Connections that are kept open though idle. Default: what the `ConnectOptions` say, else 0.
     min_connections: u32,
     /// How long an operation waits for a free connection. Default: what the `ConnectOptions` say, else sqlx's 30 s. A
-    /// routed read asks another node after `Config::read_selection_timeout`, and returns when all are busy.
+    /// routed read asks another node after 1 s, and returns when all are busy.
     acquire_timeout: Duration,
     /// How long a connection stays open unused. Default: what the `ConnectOptions` say, else
     /// sqlx's 10 minutes.

@@ -36,6 +36,8 @@ pub(crate) struct NodePlan {
 /// sqlx's own default, which SeaORM leaves alone.
 const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 const MIN_PRIMARY_READ_CONNECTIONS: u32 = 2;
+/// How long a read queues at one node whose read connections are all in use, before it asks another node.
+const QUEUE_FOR: Duration = Duration::from_secs(1);
 /// SeaORM opens one connection to SQLite, because writers exclude each other; readers do not.
 const SQLITE_READ_CONNECTIONS: u32 = 4;
 
@@ -218,7 +220,9 @@ fn plan(
             return Err(Error::config(format!("{field}.{part}"), "0 leaves no time; leave it out for the default"));
         }
     }
-    let elsewhere = Elsewhere { queue_for: settings.read_selection_timeout, connect_within: settings.connect_timeout };
+    // So that a read can ask two other nodes within the time.
+    let third = own.acquire_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
+    let elsewhere = Elsewhere { queue_for: QUEUE_FOR.min(third), connect_within: settings.connect_timeout.min(third) };
     let keep_warm = keep_warm(settings, field, own, &located.opener)?;
     let lane = |max_connections, min_connections, elsewhere| LaneOptions {
         max_connections,

@@ -69,6 +69,9 @@ impl DatabaseConnection {
     }
 }
 
+/// How long the end of a request waits for the position of the primary.
+const POSITION_WITHIN: Duration = Duration::from_secs(1);
+
 impl Shared {
     async fn token(&self, context: &Context) -> Result<CausalToken, DbErr> {
         let (floor, begun_after) = match &context.session {
@@ -99,7 +102,7 @@ impl Shared {
     /// The primary's position at some time after `seq` and later than `at`; `None` where the position cannot be
     /// told.
     async fn position_after(&self, seq: Seq, at: Tick) -> Result<Option<Position>, DbErr> {
-        let timeout = self.settings().read_selection_timeout;
+        let timeout = self.settings().read_selection_timeout.min(POSITION_WITHIN);
         let started = self.now();
         // Mark seen, look, then wait.
         let mut changes = self.cell().changes();

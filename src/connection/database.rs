@@ -175,7 +175,7 @@ setters! {
     stick_after_write: Duration,
     /// See [`Config::unknown_outcome_hold`].
     unknown_outcome_hold: Duration,
-    /// See [`Config::read_selection_timeout`]. Default: 1 s.
+    /// See [`Config::read_selection_timeout`]. Default: 30 s.
     read_selection_timeout: Duration,
     /// See [`Config::connect_timeout`]. Default: 2 s.
     connect_timeout: Duration,

@@ -12,7 +12,7 @@ use sea_orm::DbErr;
 use tokio::time;
 
 use super::{
-    arbiter::Unserved,
+    arbiter::{IfRefused, Unserved},
     operation::{Among, Operation, ReadRoute},
     session::{AffinityState, SessionRef},
     shared::{Context, Shared},
@@ -70,6 +70,9 @@ pub(super) struct Journey {
     unsettled: Option<Unsettled>,
     /// Every node was tried: the read pauses before the next round.
     is_round_over: bool,
+    /// No node had a connection for reads, because servers refused new ones: the primary's read-write pool, which has
+    /// the connections of writes, serves the read as SeaORM alone would.
+    is_for_write_lane: bool,
     moves: u8,
     times_invalidated: u8,
     stale_plans: u8,
@@ -128,6 +131,7 @@ impl Shared {
             patience: None,
             unsettled: None,
             is_round_over: false,
+            is_for_write_lane: false,
             moves: 0,
             times_invalidated: 0,
             stale_plans: 0,
@@ -187,7 +191,10 @@ impl Shared {
         loop {
             let affinity = route.affinity.map(|affinity| affinity.state()).unwrap_or_default();
             let (selected, record) = self.select(operation, journey, route, &affinity, now)?;
-            let Selected { node, lane, role, how, generation, reliance } = selected;
+            let Selected { node, mut lane, role, how, generation, reliance } = selected;
+            if journey.is_for_write_lane && role == Role::Primary && route.if_refused == IfRefused::RunOnPrimary {
+                lane = Lane::Write;
+            }
             let lease = Lease::take(node, lane, role).believing(generation, reliance);
             // A node that retired in between has been published without: decide again. (The drain looks at the
             // running operations after it retired the node, this code looks at the mark after it is one of them, so
@@ -324,7 +331,7 @@ impl Shared {
         journey: &mut Journey,
         route: ReadRoute<'_>,
     ) -> Result<Chosen, DbErr> {
-        let timeout = self.settings().read_selection_timeout;
+        let timeout = self.selection_timeout();
         // A read that moved here from a node that was lost later has the whole time.
         let since = if journey.is_first_decision() { journey.began } else { self.now() };
         // Mark seen, decide, then wait: a change between the two is not missed.
@@ -346,6 +353,12 @@ impl Shared {
             // A node that failed the read may serve it by now.
             journey.tried = TriedNodes::default();
         }
+    }
+
+    /// How long a read waits for a node that may serve it: not longer than SeaORM alone would wait for the primary.
+    fn selection_timeout(&self) -> Duration {
+        let of_primary = self.cell().load().primary.node.driver(Lane::Write).acquire_timeout();
+        self.settings().read_selection_timeout.min(of_primary.unwrap_or(Duration::MAX))
     }
 
     fn no_eligible_node(&self, journey: &Journey, route: ReadRoute<'_>, waited: Duration, now: Tick) -> DbErr {
@@ -433,6 +446,7 @@ impl Shared {
         if was_tried || self.cell().load().nodes().all(|node| journey.tried.contains(node.id())) {
             journey.tried = TriedNodes::default();
             journey.is_round_over = true;
+            journey.is_for_write_lane = fault == Fault::ConnectionRefused;
         }
         Next::Again
     }

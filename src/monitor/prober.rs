@@ -138,6 +138,8 @@ struct Prober {
     answered_by: Option<Arc<str>>,
     turn: Arc<ProbeCall>,
     failures: u32,
+    /// The operations that the node had answered at the last probe.
+    served: u64,
     asked_at: Stamp,
     /// Until then the server is not asked for its position, because the server does not know it.
     identity_until: Tick,
@@ -184,6 +186,7 @@ impl Prober {
             answered_by: None,
             turn,
             failures: 0,
+            served: 0,
             asked_at: Stamp::default(),
             identity_until: Tick::default(),
             read_only: ReadOnlyCheck::Due,
@@ -213,11 +216,18 @@ impl Prober {
             return self;
         }
         self.turn.is_asking.store(true, Ordering::SeqCst);
+        let served_before = std::mem::replace(&mut self.served, self.node.served());
+        let served = self.served;
         let (generation, answer) = self.ask(writer).await;
         let reply = match answer {
             Ok(observed) => {
                 self.failures = 0;
                 Reply::Answered(observed)
+            }
+            // The probe missed its time on a busy machine, or found no free slot on the server.
+            Err(failure) if failure.is_disproved_by(&self.node, served_before, served) => {
+                self.failures = 0;
+                Reply::Served
             }
             Err(failure) => {
                 self.failures = self.failures.saturating_add(1);
@@ -345,7 +355,7 @@ impl Prober {
             Err(_) => {
                 // The answer may still come, as the answer to a later question: this connection is not used again.
                 self.link = None;
-                Err(Failure { conclusive: false, why: format!("no answer within {:?}", writer.settings.probe_timeout) })
+                Err(Failure::doubtful(format!("no answer within {:?}", writer.settings.probe_timeout)))
             }
         }
     }
@@ -396,10 +406,11 @@ pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<()
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(Failure {
             conclusive: true,
+            is_refusal: false,
             why: crate::Error::new(crate::error::Kind::NotReadOnly { node: node.name().to_owned() }).to_string(),
         }),
         Ok(Err(error)) => Err(Failure::of(&error)),
-        Err(_) => Err(Failure { conclusive: false, why: "no read connection could be opened in time".to_owned() }),
+        Err(_) => Err(Failure::doubtful("no read connection could be opened in time".to_owned())),
     }
 }
 
@@ -408,11 +419,27 @@ pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<()
 pub(super) struct Failure {
     /// Whether one such failure is enough.
     pub(super) conclusive: bool,
+    /// Whether the server answered, and refused another connection.
+    is_refusal: bool,
     pub(super) why: String,
 }
 
 impl Failure {
     pub(super) fn of(error: &DbErr) -> Self {
-        Self { conclusive: matches!(Fault::of(error), Fault::Unreachable { refused: true }), why: error.to_string() }
+        let fault = Fault::of(error);
+        let conclusive = fault == Fault::Unreachable { refused: true };
+        Self { conclusive, is_refusal: fault == Fault::ConnectionRefused, why: error.to_string() }
+    }
+
+    /// A failure that leaves room for doubt.
+    fn doubtful(why: String) -> Self {
+        Self { conclusive: false, is_refusal: false, why }
+    }
+
+    /// Whether operations that the node answered prove that its server lives: since the question went out or, when the
+    /// server answered with a refusal, since the question before.
+    fn is_disproved_by(&self, node: &Node, served_before: u64, served: u64) -> bool {
+        let served_then = if self.is_refusal { served_before } else { served };
+        !self.conclusive && node.served() > served_then
     }
 }

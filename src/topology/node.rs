@@ -174,6 +174,11 @@ impl Node {
         self.writes.served.load(Ordering::Relaxed)
     }
 
+    /// Operations that the node has answered on both lanes.
+    pub(crate) fn served(&self) -> u64 {
+        self.served_reads() + self.served_writes()
+    }
+
     /// Questions the monitor has asked the node since it was connected: about one per probe interval (1 s), more
     /// while reads wait to know whether a replica has caught up.
     pub fn probes(&self) -> u64 {

@@ -21,6 +21,8 @@ pub(crate) struct Observation {
 pub(crate) enum Reply {
     /// The prober received an answer.
     Answered(Observed),
+    /// The prober received no answer, and operations did.
+    Served,
     /// The prober received no answer.
     Failed {
         /// No process listens at the address, or the node is not the expected one: one failure is enough.
@@ -43,6 +45,12 @@ impl Topology {
         let is_current = observation.generation == known.belief.generation;
         match &observation.reply {
             Reply::Answered(observed) => self.after_answer(known, observed, is_current),
+            Reply::Served if known.health == Health::Up && known.failed_probes == 0 => None,
+            Reply::Served => self.with(known.node.id(), |member| {
+                member.health = Health::Up;
+                member.failed_probes = 0;
+                member.last_failure = None;
+            }),
             Reply::Failed { conclusive, why } => self.with(known.node.id(), |member| {
                 member.failed_probes = member.failed_probes.saturating_add(1);
                 member.last_failure = Some(Arc::clone(why));
