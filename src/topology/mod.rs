@@ -133,14 +133,17 @@ impl Topology {
     }
 
     /// The place of a position that a primary had before `since`, in the known history of the present primary.
-    pub(crate) fn place_of(&self, position: &Position, since: Seq) -> Place {
+    pub(crate) fn place_of(&self, position: &Position, since: Seq, now: Tick) -> Place {
         let Some(newest) = self.samples.newest() else {
             return if self.primary.has_positions() { Place::Ahead } else { Place::NotCompared };
         };
         match newest.position.compared_to(position) {
             PositionOrder::Covers => self.samples.first_past(position).map_or(Place::Ahead, Place::At),
-            // The primary was asked later and lacks the position, so another primary had it.
-            PositionOrder::Behind if newest.stamp.seq > since => Place::Unrelated,
+            // The primary was asked later and lacks the position.
+            PositionOrder::Behind if newest.stamp.seq > since => Place::Beyond(Some(newest.stamp)),
+            PositionOrder::Behind if !newest.position.can_reach(position, now.since(newest.stamp.at)) => {
+                Place::Beyond(None)
+            }
             PositionOrder::Behind => Place::Ahead,
             PositionOrder::Unrelated => Place::Unrelated,
         }
@@ -188,6 +191,9 @@ pub(crate) enum Place {
     At(Stamp),
     /// The primary was not seen to have the position yet.
     Ahead,
+    /// The primary does not have the position and cannot have had it: it was asked for this sample since, or is not so
+    /// fast. The position was made up, or belongs to writes that were lost.
+    Beyond(Option<Stamp>),
     /// The position is in no history of this primary.
     Unrelated,
     /// The primary has no positions.
