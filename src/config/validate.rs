@@ -69,6 +69,9 @@ impl TryFrom<&Config> for Settings {
     type Error = Error;
 
     fn try_from(config: &Config) -> Result<Self, Error> {
+        if let Some(problem) = &config.problem {
+            return Err(Error::config(problem.path(), &problem.text));
+        }
         for (field, duration) in [
             ("read_selection_timeout", config.read_selection_timeout),
             ("connect_timeout", config.connect_timeout),
@@ -148,6 +151,26 @@ pub(crate) fn share(field: &str, share: f64) -> Result<f64, Error> {
     }
 }
 
+/// Checks everything that can be known without a database.
+pub(super) fn check(config: &Config) -> Result<(), Error> {
+    plan_all(config, &Settings::try_from(config)?).map(drop)
+}
+
+/// Plans all nodes of a configuration: the primary first.
+pub(crate) fn plan_all(config: &Config, settings: &Settings) -> Result<Vec<NodePlan>, Error> {
+    let Some(primary) = &config.primary else {
+        return Err(Error::config("primary", "it is missing; give the node that takes the writes"));
+    };
+    let replicas = config.replicas.iter().enumerate();
+    let replicas = replicas.map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica));
+    let nodes: Vec<_> = std::iter::once(("primary".to_owned(), primary, Role::Primary)).chain(replicas).collect();
+    let plans = plan_nodes(settings, &nodes, &[])?;
+    let kind =
+        |((field, ..), plan): (&(String, _, _), &NodePlan)| (field.clone(), plan.opener.backend(), plan.in_memory);
+    check_together(&nodes.iter().zip(&plans).map(kind).collect::<Vec<_>>())?;
+    Ok(plans)
+}
+
 /// Plans the nodes of a topology: the primary first. `taken` are names of members that stay.
 pub(crate) fn plan_nodes(
     settings: &Settings,
@@ -156,6 +179,13 @@ pub(crate) fn plan_nodes(
 ) -> Result<Vec<NodePlan>, Error> {
     let mut names: BTreeSet<String> = taken.iter().cloned().collect();
     for (field, node, _) in nodes {
+        if let Some(problem) = &node.problem {
+            return Err(Error::config(problem.path_below(field), &problem.text));
+        }
+        if node.settings.on_connect.is_cut() {
+            let problem = "the end of a statement was left out when the configuration was serialised; give it again";
+            return Err(Error::config(format!("{field}.on_connect"), problem));
+        }
         if let Some(name) = &node.settings.name {
             if name.trim().is_empty() {
                 return Err(Error::config(format!("{field}.name"), "a name must not be blank"));
@@ -399,7 +429,7 @@ fn plan(
         sibling_ping: None,
         keep_warm,
         logging: own.sqlx_logging,
-        on_connect: own.on_connect.clone().into(),
+        on_connect: own.on_connect.0.clone().into(),
     };
     let sqlite = located.opener.backend() == DbBackend::Sqlite;
     let read_default = if sqlite { Some(SQLITE_READ_CONNECTIONS) } else { None };
@@ -475,7 +505,7 @@ fn identity_text(place: &str, own: &super::node::NodeSettings) -> Arc<str> {
         own.sqlx_logging,
         own.ping,
         own.keep_warm,
-        own.on_connect,
+        own.on_connect.0,
         own.positions
     )
     .into()

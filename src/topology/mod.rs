@@ -38,6 +38,7 @@ pub use role::Role;
 pub(crate) use samples::{Sample, Samples};
 pub(crate) use snapshot::SnapshotCell;
 pub(crate) use swap::Swap;
+pub use table::OperatorView;
 pub(crate) use tick::{Seq, Stamp, Tick};
 pub use token::CausalToken;
 
@@ -45,7 +46,9 @@ pub use token::CausalToken;
 /// replicas, and how the reads are shared.
 ///
 /// Every change makes a new one; an operation loads one snapshot and decides on it alone.
-/// `Display` prints a table, serde the same data.
+/// `Display` prints a table, serde the same data. Both name the members, whose default names are their hosts: give
+/// members [names](crate::NodeConfig::name) where others than operators see them. `Debug`,
+/// [`for_operators`](Self::for_operators) and [`Member::last_failure`] also have the words of the driver.
 ///
 /// # Example
 /// ```
