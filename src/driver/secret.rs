@@ -1,6 +1,6 @@
 //! A database URL whose password is kept apart, so that no output can contain it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use percent_encoding::percent_decode_str;
 use sea_orm::DbBackend;
@@ -57,11 +57,14 @@ fn is_known(key: &str, backend: DbBackend) -> bool {
     }
 }
 
+/// The parameters whose values may hold an `@`.
+const WITH_AT: &[&str] = &["application_name", "dbname", "options", "password", "user"];
+
 /// Whether a part of the user's password ended up behind the host, because a character of the password ends the user or the
-/// host: `@` in the path, in a fragment, or in a parameter that no driver knows.
-fn has_stray_password(url: &Url, backend: DbBackend) -> bool {
-    let is_stray = |(key, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
-        !is_known(&key, backend) && key != "password" && (key.contains('@') || value.contains('@'))
+/// host: `@` in the path, in a fragment, or in a parameter that has none.
+fn has_stray_password(url: &Url) -> bool {
+    let is_stray = |(key, value): (Cow<'_, str>, Cow<'_, str>)| {
+        key.contains('@') || value.contains('@') && !WITH_AT.contains(&&*key)
     };
     url.fragment().is_some() || url.path().contains('@') || url.query_pairs().any(is_stray)
 }
@@ -100,7 +103,7 @@ impl SecretUrl {
             // The rest would be a path that contains the password.
             return Err("`//` is missing after the scheme".to_owned());
         }
-        if has_stray_password(&url, backend) {
+        if has_stray_password(&url) {
             return Err(format!("the host cannot be told from the password: {ENCODE}"));
         }
         let mut password = url.password().map(|encoded| percent_decode_str(encoded).decode_utf8_lossy().into_owned());

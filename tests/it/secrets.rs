@@ -389,11 +389,11 @@ async fn a_hook_shows_no_secret() -> Result<()> {
     let file = crate::files::SharedFile::new().await?;
     let (recorded, guard) = record();
     let mut said = Vec::new();
-    for hook in ["PRAGMA key = 'hunter2'", "SELECT 'hunter2'", "SELECT hunter2", "hunter2 'x'"] {
+    for hook in ["PRAGMA key = 'hunter2'", "SELECT 'hunter2'", "SELECT x AS hunter2 'y'"] {
         let node = NodeConfig::new(file.url()).on_connect(hook);
         let config = Config::new(node.clone());
-        said.push(format!("{node:?} {config:#?}").replace("hunter2 …", ""));
-        said.push((serde_json::to_string(&config)? + &toml::to_string(&config)?).replace("hunter2 …", ""));
+        said.push(format!("{node:?} {config:#?}"));
+        said.push(serde_json::to_string(&config)? + &toml::to_string(&config)?);
         match DatabaseConnection::builder().config(config).connect_timeout(Duration::from_secs(1)).connect().await {
             Ok(db) => {
                 sea_orm::ConnectionTrait::execute_unprepared(&db, "SELECT 1").await?;

@@ -25,7 +25,8 @@ use super::position::Position;
 ///
 /// A checksum refuses a text that was cut short or mistyped. The checksum is no signature: a client can make up a
 /// token. A token that asks for too much sends that client's reads to the primary, and a token that asks for too
-/// little lets the client read old rows; no token gives access to anything.
+/// little lets the client read old rows; no token gives access to anything. The text shows the position of the primary:
+/// where clients must not learn or make up any, `tower::CausalLayer::seal` seals the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CausalToken {
     target: Target,
