@@ -17,10 +17,38 @@ use crate::{
     tower::{Client, HEADER, Handler, cookie_in, token_in},
 };
 
+#[path = "../../fuzz/token_checks.rs"]
+mod token_checks;
+
 const SYSTEM: u64 = 7;
 
+/// Bodies of tokens, good and bad, for the properties that the fuzzer checks.
+const SEEDS: &[&str] = &[
+    "1t0.rs",
+    "1p0.0",
+    "1w0.0.7.1.1,1w0.0.7.1.zz,1w0.0.7.2.1",
+    "1w3w5e11264sgsf.3w5e11264sgsf.3w5e11264sgsf.1z141z3.3w5e11264sgsf",
+    "1w0.0.7.1.3w5e11264sgsg",
+    "1d0.0.0-1-1,1d0.0.0-1-2.1-1-1,1d0.0.0-2-9,1d0.0.4294967295-4294967295-18446744073709551615",
+    "1g0.0.3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,1g0.0.3e11fa47-71ca-11e1-9e33-c80aa9429562:7:foo:1-9223372036854775807",
+    "2w0.0,1,~,1~~,;=\",;\"",
+    "s1AAAA",
+    "\u{feff}1t0.rs\t",
+];
+
+#[test]
+fn whatever_a_client_sends_is_answered() {
+    for seed in SEEDS {
+        for end in 0..=seed.len() {
+            token_checks::check(&seed.as_bytes()[..end]);
+            token_checks::check(&seed.as_bytes()[end..]);
+        }
+        token_checks::check(seed.repeat(4_000).as_bytes());
+    }
+}
+
 /// The text with the checksum that the layer asks for: a client can compute it, too.
-fn forged(body: &str) -> String {
+pub(crate) fn forged(body: &str) -> String {
     let crc = !body.bytes().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
     });
