@@ -164,7 +164,7 @@ pub use routing::{
     Candidate, Classification, DecidedBy, Draw, Effect, FunctionName, Intent, KnownFunctions, LeastInFlight, Policy,
     Reason, Rejection, RoundRobin, RouteDecision, SessionFloor, Sessions, WeightedRandom, classify, classify_with,
 };
-pub use topology::{CausalToken, Health, Member, Node, Role, Rotation, Topology};
+pub use topology::{CausalToken, Health, Member, Node, OperatorView, Role, Rotation, Topology};
 
 /// The short name, as SeaORM's.
 pub type DbConn = DatabaseConnection;

@@ -132,23 +132,42 @@ pub(crate) fn primary_not_compared(node: &str) {
     warn!(target: "sea_orm_resolver::topology", node, "it is not known whether the new primary has all writes of the one before");
 }
 
-/// A causal token cannot be compared here: its session reads from the primary. Fields: `why`.
-pub(crate) fn token_unrelated(why: &str) {
-    warn!(target: "sea_orm_resolver::route", why, "a causal token cannot be compared; its session reads from the primary");
+/// A causal token cannot be compared here: its session reads from the primary. Said once in ten minutes, as all events
+/// that a client can cause. Fields: `why`, `suppressed` (the events that were not said since the last one).
+pub(crate) fn token_unrelated(why: &str, suppressed: u64) {
+    warn!(
+        target: "sea_orm_resolver::route", why, suppressed,
+        "a causal token cannot be compared; its session reads from the primary"
+    );
+}
+
+/// A causal token is ahead of everything that the primary has. Once in ten minutes. Fields: `suppressed`.
+pub(crate) fn token_beyond(suppressed: u64) {
+    warn!(
+        target: "sea_orm_resolver::route", suppressed,
+        "a causal token is beyond everything that the primary has: it was made up, or a failover lost its writes; \
+         its session sees what the primary has"
+    );
 }
 
 /// A request brought a text that is no causal token: the request is served as if it had brought none. The text is a
-/// client's own and is not shown. Fields: `carrier` (`header` or `cookie`), `bytes`.
+/// client's own and is not shown. Once in ten minutes. Fields: `carrier` (`header` or `cookie`), `bytes`, `suppressed`.
 #[cfg(feature = "tower")]
-pub(crate) fn token_ignored(carrier: &str, bytes: usize) {
-    debug!(target: "sea_orm_resolver::route", carrier, bytes, "a request brought no readable causal token");
+pub(crate) fn token_ignored(carrier: &str, bytes: usize, suppressed: u64) {
+    debug!(target: "sea_orm_resolver::route", carrier, bytes, suppressed, "a request brought no readable causal token");
 }
 
-/// A request wrote, and the primary's position could not be learned. Fields: `why`.
+/// A request brought more tokens, or longer ones, than are read. Once in ten minutes. Fields: `suppressed`.
 #[cfg(feature = "tower")]
-pub(crate) fn token_not_made(why: impl fmt::Display) {
+pub(crate) fn tokens_over_limit(suppressed: u64) {
+    debug!(target: "sea_orm_resolver::route", suppressed, "a request brought more causal tokens than are read");
+}
+
+/// A request wrote, and the primary's position could not be learned. Once in ten minutes. Fields: `why`, `suppressed`.
+#[cfg(feature = "tower")]
+pub(crate) fn token_not_made(why: impl fmt::Display, suppressed: u64) {
     warn!(
-        target: "sea_orm_resolver::route", %why,
+        target: "sea_orm_resolver::route", %why, suppressed,
         "no position for the causal token of a request; its client reads from the primary until it has another"
     );
 }

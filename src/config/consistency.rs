@@ -93,9 +93,7 @@ impl FromStr for Consistency {
             "strong" => Ok(Self::Strong),
             other => match other.strip_prefix(BOUNDED).and_then(|rest| rest.strip_prefix('(')?.strip_suffix(')')) {
                 Some(within) => duration::parse(within).map(Self::BoundedStaleness),
-                None => Err(format!(
-                    "`{other}` is not a consistency; use eventual, session, process, {BOUNDED}(500ms) or strong"
-                )),
+                None => Err(format!("not a consistency; use eventual, session, process, {BOUNDED}(500ms) or strong")),
             },
         }
     }

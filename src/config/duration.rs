@@ -13,9 +13,9 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse(&text).map_err(D::Error::custom)
 }
 
+/// The error does not repeat the text, which may be a secret in the wrong place.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("`{text}` is not a duration such as `500ms` or `1s`: {error}"))
+    humantime::parse_duration(text).map_err(|_| "not a duration such as `500ms`, `1s` or `2min`".to_owned())
 }
 
 /// An optional duration with a default: `"off"` says that there shall be none.

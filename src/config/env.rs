@@ -108,7 +108,8 @@ where
     T::Err: std::fmt::Display,
 {
     text(lookup, name)?
-        .map(|value| value.parse().map_err(|error| Error::config(name, format!("`{value}`: {error}"))))
+        // The value is not repeated: it may be a URL in the wrong variable.
+        .map(|value| value.parse().map_err(|error| Error::config(name, format!("the value cannot be read: {error}"))))
         .transpose()
 }
 

@@ -2,8 +2,10 @@
 
 mod adopted;
 mod consistency;
+mod content;
 mod duration;
 mod env;
+mod hooks;
 mod node;
 mod plan;
 mod settings;
@@ -11,12 +13,13 @@ mod statement;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use consistency::Consistency;
+use content::{Content, Problem};
 pub(crate) use node::weight;
 pub use node::{NodeConfig, Ping};
-pub(crate) use plan::{NodePlan, check_together, plan_nodes};
+pub(crate) use plan::{NodePlan, check_together, plan_all, plan_nodes};
 pub(crate) use settings::{Settings, share};
 pub use statement::{StatementRoute, StatementRule};
 
@@ -50,10 +53,14 @@ pub use statement::{StatementRoute, StatementRule};
 /// ```
 ///
 /// Durations are texts such as `"500ms"`, `"1s"` or `"2min"`. Serialising never writes a password.
-/// A value that cannot work is an error when the configuration is used to connect, and names its
-/// field.
+///
+/// Reading a file never fails for a value or a name in it, because the error of a format would quote the value, or the line,
+/// on which a password may stand. A value that cannot work, or a field that nothing knows, is an error when the
+/// configuration is [checked](Self::check) or used to connect; the error names the field and repeats no value. A text
+/// that is no TOML or JSON at all is an error of that format, whose text quotes a line: do not log it as it is (of
+/// `toml::de::Error`, log `message()`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 #[non_exhaustive]
 pub struct Config {
     /// The node that takes the writes. Required.
@@ -147,6 +154,9 @@ pub struct Config {
     pub connect_lazy: bool,
     /// Makes the draws of tiers and replicas repeatable. Default: from the operating system.
     pub seed: Option<u64>,
+    /// The first mistake in the file that the configuration was read from.
+    #[serde(skip)]
+    pub(crate) problem: Option<Problem>,
 }
 
 impl Default for Config {
@@ -177,6 +187,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(30),
             connect_lazy: false,
             seed: None,
+            problem: None,
         }
     }
 }
@@ -192,6 +203,38 @@ impl Config {
     pub fn replica(mut self, replica: impl Into<NodeConfig>) -> Self {
         self.replicas.push(replica.into());
         self
+    }
+
+    /// Checks everything that can be known without a database, as connecting does.
+    ///
+    /// # Example
+    /// ```
+    /// # use sea_orm_resolver::Config;
+    /// let config: Config = toml::from_str(r#"primary = { url = "sqlite://shop.db", wieght = 2 }"#)?;
+    /// assert_eq!(config.check().expect_err("misspelled").field(), Some("primary.wieght"));
+    /// # Ok::<(), toml::de::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A configuration error that names the first field that cannot work.
+    pub fn check(&self) -> Result<(), crate::Error> {
+        plan::check(self)
+    }
+}
+
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Content::deserialize(deserializer)?.into_fields(Self::deserialize::<Content>);
+        Ok(match read {
+            Ok((config, problem)) => Self { problem, ..config },
+            Err(problem) => Self { problem: Some(problem), ..Self::default() },
+        })
     }
 }
 
@@ -217,7 +260,7 @@ impl std::str::FromStr for PolicyKind {
             "least_in_flight" => Ok(Self::LeastInFlight),
             "round_robin" => Ok(Self::RoundRobin),
             "weighted_random" => Ok(Self::WeightedRandom),
-            other => Err(format!("`{other}` is not a policy; use least_in_flight, round_robin or weighted_random")),
+            _ => Err("not a policy; use least_in_flight, round_robin or weighted_random".to_owned()),
         }
     }
 }

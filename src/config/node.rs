@@ -3,12 +3,13 @@
 use std::{borrow::Cow, collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectOptions, DatabaseConnection};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::duration;
+use super::{
+    content::{Content, Problem},
+    duration,
+    hooks::Hooks,
+};
 use crate::driver::{Driver, SecretUrl};
 
 /// One node: its address, and the settings that are particular to it.
@@ -55,6 +56,8 @@ pub struct NodeConfig {
     /// Names this value: two nodes made from clones of it are the same node.
     pub(super) value: Arc<()>,
     pub(super) settings: NodeSettings,
+    /// The first mistake in the table that the node was read from.
+    pub(super) problem: Option<Problem>,
 }
 
 #[derive(Clone)]
@@ -103,8 +106,8 @@ pub(super) struct NodeSettings {
     pub(super) ping: Option<Ping>,
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub(super) keep_warm: Option<Duration>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) on_connect: Vec<String>,
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub(super) on_connect: Hooks,
 }
 
 /// When a pooled connection is pinged before it is used.
@@ -135,7 +138,7 @@ impl NodeConfig {
     }
 
     fn from_source(source: Source) -> Self {
-        Self { source, value: Arc::new(()), settings: NodeSettings::default() }
+        Self { source, value: Arc::new(()), settings: NodeSettings::default(), problem: None }
     }
 
     /// A node whose sessions are made by the given driver: for simulators and fault tests. Not
@@ -186,9 +189,14 @@ impl NodeConfig {
     /// Adds a statement that runs once on each new physical connection, before it is used and
     /// before it is made read-only. It takes the place of a pool `after_connect` hook that the
     /// `ConnectOptions` carry (on PostgreSQL that includes their schema search path).
+    ///
+    /// The statement may hold a secret (`PRAGMA key = '…'`), so `Debug` and serde write its first two words only, and a
+    /// configuration that was read back from them is refused. The statement is not logged; on SQLite sqlx can log all
+    /// statements of a connection or none, so a node with such a statement logs none unless
+    /// [`sqlx_logging(true)`](Self::sqlx_logging) says so.
     #[must_use]
     pub fn on_connect(self, sql: impl Into<String>) -> Self {
-        self.with(|settings| settings.on_connect.push(sql.into()))
+        self.with(|settings| settings.on_connect.0.push(sql.into()))
     }
 }
 
@@ -343,29 +351,25 @@ impl Serialize for NodeConfig {
 }
 
 impl<'de> Deserialize<'de> for NodeConfig {
-    /// Reads a URL, or a table with a `url`.
+    /// Reads a URL, or a table with a `url`. A mistake is kept for the use of the node: see [`Config`](crate::Config).
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct UrlOrTable;
-
-        impl<'de> Visitor<'de> for UrlOrTable {
-            type Value = NodeConfig;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a database URL, or a table with a `url`")
-            }
-
-            fn visit_str<E>(self, url: &str) -> Result<NodeConfig, E> {
-                Ok(url.into())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NodeConfig, A::Error> {
-                let mut settings = NodeSettings::deserialize(MapAccessDeserializer::new(map))?;
-                let url = settings.url.take().ok_or_else(|| A::Error::missing_field("url"))?;
-                Ok(NodeConfig { settings, ..url.into() })
-            }
+        let content = match Content::deserialize(deserializer)? {
+            Content::Text(url) => return Ok(url.into()),
+            content => content,
+        };
+        let problem =
+            |field: Option<&str>, text: &str| Problem { field: field.map(str::to_owned), text: text.to_owned() };
+        let (mut settings, mut first) = match content {
+            Content::Table(_) => content
+                .into_fields(NodeSettings::deserialize::<Content>)
+                .unwrap_or_else(|problem| (NodeSettings::default(), Some(problem))),
+            _ => (NodeSettings::default(), Some(problem(None, "a database URL is expected, or a table with a `url`"))),
+        };
+        let url = settings.url.take();
+        if url.is_none() && first.is_none() {
+            first = Some(problem(Some("url"), "it is missing; give the URL of the database"));
         }
-
-        deserializer.deserialize_any(UrlOrTable)
+        Ok(Self { settings, problem: first, ..url.unwrap_or_default().into() })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use sea_orm::{DatabaseConnectionType, DbBackend};
 
 use super::{
-    NodeConfig, Ping, Settings,
+    Config, NodeConfig, Ping, Settings,
     adopted::Adopted,
     node::{NodeSettings, Source, weight},
 };
@@ -41,6 +41,26 @@ const QUEUE_FOR: Duration = Duration::from_secs(1);
 /// SeaORM opens one connection to SQLite, because writers exclude each other; readers do not.
 const SQLITE_READ_CONNECTIONS: u32 = 4;
 
+/// Checks everything that can be known without a database.
+pub(super) fn check(config: &Config) -> Result<(), Error> {
+    plan_all(config, &Settings::try_from(config)?).map(drop)
+}
+
+/// Plans all nodes of a configuration: the primary first.
+pub(crate) fn plan_all(config: &Config, settings: &Settings) -> Result<Vec<NodePlan>, Error> {
+    let Some(primary) = &config.primary else {
+        return Err(Error::config("primary", "it is missing; give the node that takes the writes"));
+    };
+    let replicas = config.replicas.iter().enumerate();
+    let replicas = replicas.map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica));
+    let nodes: Vec<_> = std::iter::once(("primary".to_owned(), primary, Role::Primary)).chain(replicas).collect();
+    let plans = plan_nodes(settings, &nodes, &[])?;
+    let kind =
+        |((field, ..), plan): (&(String, _, _), &NodePlan)| (field.clone(), plan.opener.backend(), plan.in_memory);
+    check_together(&nodes.iter().zip(&plans).map(kind).collect::<Vec<_>>())?;
+    Ok(plans)
+}
+
 /// Plans the nodes of a topology: the primary first. `taken` are names of members that stay.
 pub(crate) fn plan_nodes(
     settings: &Settings,
@@ -49,6 +69,13 @@ pub(crate) fn plan_nodes(
 ) -> Result<Vec<NodePlan>, Error> {
     let mut names: BTreeSet<String> = taken.iter().cloned().collect();
     for (field, node, _) in nodes {
+        if let Some(problem) = &node.problem {
+            return Err(Error::config(problem.path_below(field), &problem.text));
+        }
+        if node.settings.on_connect.is_cut() {
+            let problem = "the end of a statement was left out when the configuration was serialised; give it again";
+            return Err(Error::config(format!("{field}.on_connect"), problem));
+        }
         if let Some(name) = &node.settings.name {
             if name.trim().is_empty() {
                 return Err(Error::config(format!("{field}.name"), "a name must not be blank"));
@@ -240,7 +267,7 @@ fn plan(
         sibling_ping: None,
         keep_warm,
         logging: own.sqlx_logging,
-        on_connect: own.on_connect.clone().into(),
+        on_connect: own.on_connect.0.clone().into(),
     };
     let sqlite = located.opener.backend() == DbBackend::Sqlite;
     let read_default = if sqlite { Some(SQLITE_READ_CONNECTIONS) } else { None };
@@ -265,7 +292,7 @@ fn plan(
         primary_reads,
         replica_reads,
         identity: Identity {
-            readable: format!("{}|{:?}", located.readable, own.of_the_pools()).into(),
+            readable: format!("{}|{:?}|{:?}", located.readable, own.of_the_pools(), own.on_connect.0).into(),
             value: Arc::clone(&node.value),
         },
         member: MemberSettings {

@@ -39,6 +39,9 @@ impl TryFrom<&Config> for Settings {
     type Error = Error;
 
     fn try_from(config: &Config) -> Result<Self, Error> {
+        if let Some(problem) = &config.problem {
+            return Err(Error::config(problem.path(), &problem.text));
+        }
         for (field, duration) in [
             ("read_selection_timeout", config.read_selection_timeout),
             ("connect_timeout", config.connect_timeout),

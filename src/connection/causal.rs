@@ -12,9 +12,7 @@ use super::{
 };
 use crate::{
     Error,
-    clock::next_seq,
     error::Kind,
-    telemetry,
     topology::{CausalToken, Floor, Place, Position, Seq, Stamp, Tick},
 };
 
@@ -53,7 +51,9 @@ impl DatabaseConnection {
     ///
     /// Its reads go to the primary until a replica is known to have the token's position. A token of another
     /// cluster, or of a history that a failover has cut off, cannot be compared here: the session then reads from
-    /// the primary for its whole life, and a warning and [`explain`](Self::explain) say so.
+    /// the primary for its whole life, and a warning and [`explain`](Self::explain) say so. A token beyond everything
+    /// that the primary has (made up, or of writes that a failover lost) stands for what the primary had when it was
+    /// asked. Warnings about tokens are said once in ten minutes.
     ///
     /// # Example
     /// ```no_run
@@ -151,7 +151,7 @@ impl Shared {
             }
         }
         if token.is_primary_only() {
-            telemetry::token_unrelated("it stands for more than one history");
+            self.token_costs.unrelated("it stands for more than one history", now.at);
             return Session::beginning_at(primary_from(now));
         }
         let session = Session::beginning_at(floor);
@@ -166,13 +166,25 @@ impl Shared {
     /// which floor a replica must have reached for the session.
     pub(super) fn look_for_awaited(&self, session: &Session) {
         let Some(position) = session.awaited() else { return };
-        let place = self.cell().load().place_of(&position, session.awaits_since());
-        match place {
+        let (topology, since, now) = (self.cell().load(), session.awaits_since(), self.now());
+        match topology.place_of(&position, since, now) {
             Place::At(stamp) => session.arrived(Floor::reached(stamp)),
             Place::NotCompared => session.arrived(Floor::default()),
-            Place::Ahead => self.monitor.writer().demand.want(next_seq(), self.now()),
+            Place::Ahead if topology.is_single() => {}
+            Place::Ahead => {
+                if let Some(seq) = self.token_costs.question(&position, since, &topology, now) {
+                    self.monitor.writer().demand.want(seq, now);
+                }
+            }
+            Place::Beyond(asked) => {
+                self.token_costs.beyond(now);
+                // Whatever of the token's writes was not lost, the primary had when it was asked.
+                let asked = asked.map(Floor::reached).unwrap_or_default();
+                session.arrived(self.process_floor.get().join(asked));
+            }
             Place::Unrelated => {
-                telemetry::token_unrelated("it belongs to another cluster, or to a history that a failover cut off");
+                let why = "it belongs to another cluster, or to a history that a failover cut off";
+                self.token_costs.unrelated(why, now);
                 session.arrived(primary_from(self.stamp()));
             }
         }

@@ -9,10 +9,7 @@ use super::{facade::DatabaseConnection, shared::Shared};
 use crate::{
     Error,
     clock::Clock,
-    config::{
-        Config, Consistency, NodeConfig, PolicyKind, Settings, StatementRoute, StatementRule, check_together,
-        plan_nodes,
-    },
+    config::{Config, Consistency, NodeConfig, PolicyKind, Settings, StatementRoute, StatementRule, plan_all},
     driver::Disconnected,
     monitor::{FirstAnswer, Writer, connect_all},
     routing::{BadRule, Intent, LeastInFlight, Policy, RoundRobin, StatementRouter, WeightedRandom},
@@ -199,22 +196,8 @@ setters! {
 
 async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<DatabaseConnection, Error> {
     let settings = Settings::try_from(&config)?;
-    let Some(primary) = &config.primary else {
-        return Err(Error::config("primary", "it is missing; give the node that takes the writes"));
-    };
-    let mut nodes = vec![("primary".to_owned(), primary, Role::Primary)];
-    nodes.extend(
-        config.replicas.iter().enumerate().map(|(index, node)| (format!("replicas[{index}]"), node, Role::Replica)),
-    );
-    let plans = plan_nodes(&settings, &nodes, &[])?;
-    let kinds: Vec<_> = nodes
-        .iter()
-        .zip(&plans)
-        .map(|((field, ..), plan)| (field.clone(), plan.opener.backend(), plan.in_memory))
-        .collect();
-    check_together(&kinds)?;
-
-    let lazy = settings.connect_lazy || primary.is_lazy();
+    let plans = plan_all(&config, &settings)?;
+    let lazy = settings.connect_lazy || config.primary.as_ref().is_some_and(NodeConfig::is_lazy);
     let first = match (lazy, config.replicas.is_empty()) {
         (true, _) => FirstAnswer::NotAsked,
         (false, true) => FirstAnswer::Alone,

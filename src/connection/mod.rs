@@ -5,6 +5,7 @@ mod budget;
 mod causal;
 mod convert;
 mod database;
+mod event_limit;
 mod facade;
 mod floors;
 mod inherent;
@@ -22,6 +23,7 @@ mod shared;
 #[cfg(feature = "stream")]
 mod stream;
 mod surface;
+mod token_costs;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod transaction;

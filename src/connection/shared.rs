@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -13,11 +10,13 @@ use sea_orm::{DbBackend, DbErr};
 
 use super::{
     budget::ReadBudget,
+    event_limit::EventLimit,
     floors::{self, AtomicFloor},
     lent::LentWrites,
     operation::Operation,
     record::RouteLog,
     session::{ConnectionId, HandleSession, SessionRef},
+    token_costs::TokenCosts,
 };
 use crate::{
     config::{Consistency, Settings},
@@ -31,9 +30,6 @@ use crate::{
 /// How often the suspicion of one node is logged.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often a delay of reads by the writes of other tasks is logged.
-const SAY_DELAYED_AGAIN: Duration = Duration::from_secs(600);
-
 /// The shared part of every handle. Dropped with the last one, and with it the monitor.
 pub(crate) struct Shared {
     pub(super) id: ConnectionId,
@@ -43,8 +39,9 @@ pub(crate) struct Shared {
     /// The floor of plain reads: every acknowledged write of this process, through whatever handle.
     pub(super) process_floor: AtomicFloor,
     pub(super) budget: ReadBudget,
-    /// When the last event said that the writes of others delay reads; zero for never.
-    delay_said_at: AtomicU64,
+    /// The event that says that the writes of others delay reads.
+    delay_said: EventLimit,
+    pub(super) token_costs: TokenCosts,
     pub(super) lent_writes: Mutex<LentWrites>,
     pub(super) rerun_on_primary: AtomicU64,
     pub(super) backend: DbBackend,
@@ -100,7 +97,8 @@ impl Shared {
             draws: DrawSource::new(seed),
             process_floor: AtomicFloor::default(),
             budget,
-            delay_said_at: AtomicU64::new(0),
+            delay_said: EventLimit::default(),
+            token_costs: TokenCosts::default(),
             lent_writes: Mutex::default(),
             rerun_on_primary: AtomicU64::new(0),
             backend,
@@ -249,10 +247,7 @@ impl Shared {
     /// Logs, once in ten minutes, that plain reads wait or go to the primary because other tasks write.
     #[cold]
     pub(super) fn writes_of_others_delay_reads(&self, now: Tick) {
-        let said_at = self.delay_said_at.load(Ordering::Relaxed);
-        let is_due = said_at == 0 || now.since(Tick(said_at)) >= SAY_DELAYED_AGAIN;
-        let exchange = || self.delay_said_at.compare_exchange(said_at, now.0, Ordering::Relaxed, Ordering::Relaxed);
-        if is_due && exchange().is_ok() {
+        if self.delay_said.is_due(now).is_some() {
             telemetry::writes_delay_reads();
         }
     }

@@ -11,7 +11,7 @@ use sea_orm::{
 use super::{
     Access, ConnectProbe, Driver, LaneOptions,
     connect_probe::ask_server,
-    open::{resize, run_all},
+    open::{resize, run_all, run_hooks},
     warm::opened,
 };
 
@@ -53,7 +53,7 @@ pub(super) fn sibling(
             if let Some(timeout) = statement_timeout {
                 limit_statements(connection, timeout).await?;
             }
-            run_all::<MySql>(connection, &statements, last).await
+            run_hooks::<MySql>(connection, &statements, last).await
         })
     });
     let pool = options.connect_lazy_with(template.connect_options().as_ref().clone());

@@ -50,7 +50,7 @@ pub(crate) struct Elsewhere {
 
 /// The settings of one pool that the resolver knows. `None` leaves the value of the user's `ConnectOptions`, or SeaORM's
 /// default.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct LaneOptions {
     pub(crate) max_connections: Option<u32>,
     pub(crate) min_connections: Option<u32>,
@@ -336,6 +336,42 @@ where
         connection.execute(sqlx::raw_sql(last)).await?;
     }
     Ok(())
+}
+
+/// Runs the user's statements on a fresh connection, and then `last`. A statement may hold a secret: neither sqlx's log nor
+/// an error has its text.
+pub(super) async fn run_hooks<DB>(
+    connection: &mut DB::Connection,
+    statements: &[String],
+    last: Option<&'static str>,
+) -> Result<(), sqlx::Error>
+where
+    DB: sqlx::Database,
+    for<'e> &'e mut DB::Connection: sqlx::Executor<'e, Database = DB>,
+{
+    for (index, statement) in statements.iter().enumerate() {
+        let running = run_all::<DB>(connection, std::slice::from_ref(statement), None);
+        // A subscriber that was never set cannot be asked to look away: that would end what `log` records.
+        let result = if tracing::dispatcher::has_been_set() {
+            running.with_subscriber(tracing::subscriber::NoSubscriber::default()).await
+        } else {
+            running.await
+        };
+        result.map_err(|error| without_statement(index, error))?;
+    }
+    run_all::<DB>(connection, &[], last).await
+}
+
+/// A server's error about a hook, without the server's text, which quotes the statement. An error about the connection
+/// stays as it is.
+fn without_statement(index: usize, error: sqlx::Error) -> sqlx::Error {
+    let sqlx::Error::Database(server) = &error else { return error };
+    let code = server.code().unwrap_or_default();
+    if ["08", "57", "70100"].iter().any(|class| code.starts_with(class)) {
+        return error;
+    }
+    let problem = format!("statement {} of `on_connect` was refused with the code {code}", index + 1);
+    sqlx::Error::Configuration(problem.into())
 }
 
 /// A lane without any configured setting.

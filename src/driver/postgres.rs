@@ -11,7 +11,7 @@ use sea_orm::{
 use super::{
     Access, ConnectProbe, Driver, LaneOptions,
     connect_probe::ask_server,
-    open::{resize, run_all},
+    open::{resize, run_hooks},
     warm::opened,
 };
 
@@ -50,7 +50,7 @@ pub(super) fn sibling(
                 if let Some(connect_probe) = &connect_probe {
                     ask_server::<Postgres>(connection, connect_probe).await?;
                 }
-                run_all::<Postgres>(connection, &statements, last).await
+                run_hooks::<Postgres>(connection, &statements, last).await
             })
         });
     }

@@ -1,10 +1,73 @@
 //! A database URL whose password is kept apart, so that no output can contain it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use percent_encoding::percent_decode_str;
 use sea_orm::DbBackend;
 use url::Url;
+
+const ENCODE: &str = "characters such as `@`, `:`, `/`, `?` and `#` in a user, a password or a database's name must be percent-encoded (`@` as `%40`, `/` as `%2F`)";
+
+/// Stands for the value of a parameter that the driver does not know.
+const HIDDEN: &str = "hidden";
+
+/// The parameters that sqlx knows, but for the password.
+const OF_POSTGRES: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+const OF_MYSQL: &[&str] = &[
+    "charset",
+    "collation",
+    "socket",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "sslca",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "statement-cache-capacity",
+    "time-zone",
+    "timezone",
+];
+const OF_SQLITE: &[&str] = &["cache", "immutable", "mode", "vfs"];
+
+fn is_known(key: &str, backend: DbBackend) -> bool {
+    match backend {
+        DbBackend::Postgres => OF_POSTGRES.contains(&key) || key.starts_with("options["),
+        DbBackend::MySql => OF_MYSQL.contains(&key),
+        _ => OF_SQLITE.contains(&key),
+    }
+}
+
+/// The parameters whose values may hold an `@`.
+const WITH_AT: &[&str] = &["application_name", "dbname", "options", "password", "user"];
+
+/// Whether a part of the user's password ended up behind the host, because a character of the password ends the user or the
+/// host: `@` in the path, in a fragment, or in a parameter that has none.
+fn has_stray_password(url: &Url) -> bool {
+    let is_stray = |(key, value): (Cow<'_, str>, Cow<'_, str>)| {
+        key.contains('@') || value.contains('@') && !WITH_AT.contains(&&*key)
+    };
+    url.fragment().is_some() || url.path().contains('@') || url.query_pairs().any(is_stray)
+}
 
 /// A URL in two parts: the part that may be shown, and the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,16 +85,16 @@ pub(crate) struct SecretUrl {
 impl SecretUrl {
     /// Takes a URL apart. The error names the mistake without repeating the URL, which may hold a password.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut url = Url::parse(text).map_err(|error| {
-            format!("the URL cannot be parsed ({error}); characters such as `@`, `:`, `/` in a password must be percent-encoded")
-        })?;
+        let mut url = Url::parse(text).map_err(|error| format!("the URL cannot be parsed ({error}); {ENCODE}"))?;
         let backend = match url.scheme() {
             "postgres" | "postgresql" => DbBackend::Postgres,
             "mysql" | "mariadb" => DbBackend::MySql,
             "sqlite" => DbBackend::Sqlite,
-            other => {
+            // Without `//` the scheme may be a user, or a password.
+            other if url.has_authority() => {
                 return Err(format!("`{other}` is not a scheme the resolver knows; use postgres, mysql or sqlite"));
             }
+            _ => return Err("it does not begin with `postgres://`, `mysql://` or `sqlite:`".to_owned()),
         };
         if backend == DbBackend::Sqlite {
             return Ok(Self::sqlite(text));
@@ -40,16 +103,20 @@ impl SecretUrl {
             // The rest would be a path that contains the password.
             return Err("`//` is missing after the scheme".to_owned());
         }
+        if has_stray_password(&url) {
+            return Err(format!("the host cannot be told from the password: {ENCODE}"));
+        }
         let mut password = url.password().map(|encoded| percent_decode_str(encoded).decode_utf8_lossy().into_owned());
         // Cannot fail: both schemes have an authority.
         let _ = url.set_password(None);
         if url.query().is_some() {
             let mut kept = Vec::new();
             for (key, value) in url.query_pairs() {
-                if key == "password" {
-                    password = Some(value.into_owned());
-                } else {
-                    kept.push((key.into_owned(), value.into_owned()));
+                match &*key {
+                    "password" => password = Some(value.into_owned()),
+                    key if is_known(key, backend) => kept.push((key.to_owned(), value.into_owned())),
+                    // sqlx ignores the parameter, and logs its value.
+                    key => kept.push((key.to_owned(), HIDDEN.to_owned())),
                 }
             }
             if kept.is_empty() {
@@ -77,13 +144,14 @@ impl SecretUrl {
         let default_name = if in_memory { "memory" } else { stem.unwrap_or("sqlite") };
         Self {
             default_name: default_name.to_owned(),
-            shown: text.to_owned(),
+            shown: without_unknown(text),
             password: None,
             backend: DbBackend::Sqlite,
             in_memory,
         }
     }
 
+    /// The URL, which SeaORM is given and which may be shown.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
@@ -91,6 +159,16 @@ impl SecretUrl {
     pub(crate) fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }
+}
+
+/// A URL of a SQLite file without the values of parameters that sqlx does not know: sqlx refuses them by their names.
+fn without_unknown(text: &str) -> String {
+    let Some((file, query)) = text.split_once('?') else { return text.to_owned() };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((key, _)) if !is_known(key, DbBackend::Sqlite) => format!("{key}={HIDDEN}"),
+        _ => pair.to_owned(),
+    });
+    format!("{file}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 impl fmt::Debug for SecretUrl {
@@ -140,6 +218,33 @@ mod tests {
     }
 
     #[test]
+    fn an_at_sign_is_found_where_it_belongs() {
+        for (text, name, password) in [
+            ("postgres://shop:p@ss@db-1/shop", "db-1:5432", "p@ss"),
+            ("postgres://shop:p:w%2F@db-1/shop", "db-1:5432", "p:w/"),
+            ("postgres://db-1/shop?user=shop@corp&password=hun@ter2", "db-1:5432", "hun@ter2"),
+            ("postgres://shop%40corp:x@db-1/sh%40op?application_name=a@b", "db-1:5432", "x"),
+        ] {
+            let url = SecretUrl::parse(text).expect("valid");
+            assert_eq!((&*url.default_name, url.password()), (name, Some(password)), "{text}");
+            assert!(!url.shown().contains(password) || password == "x", "{}", url.shown());
+        }
+    }
+
+    #[test]
+    fn the_value_of_a_parameter_that_no_driver_knows_is_hidden() {
+        for text in [
+            "postgres://h/db?Password=hunter2&sslmode=require",
+            "postgres://h/db?sslpassword=hunter2&sslmode=require",
+            "mysql://h/db?pwd=hunter2&ssl-mode=required",
+            "sqlite://shop.db?mode=rwc&key=hunter2",
+        ] {
+            let url = SecretUrl::parse(text).expect("valid");
+            assert!(!url.shown().contains("hunter2") && url.shown().contains("mode="), "{}", url.shown());
+        }
+    }
+
+    #[test]
     fn a_bad_url_is_not_repeated_in_the_error() {
         for text in [
             "postgres://u:hunter2@:bad:port/x",
@@ -148,6 +253,17 @@ mod tests {
             "postgres:u:hunter2@h/x",
             "mysql:/u:hunter2@h/x",
             "postgres://u:hun/ter2@h:99999999/x",
+            "hunter2:x@h/db",
+            "u:hunter2@h/db",
+            "postgres://shop:p@ss/hunter2@db-1/shop",
+            "postgres://shop:p@ss/w:hunter2@db-1:5432/shop?sslmode=require",
+            "mysql://shop:12/hunter2@db-1/shop",
+            "mysql://shop:12#hunter2@db-1/shop",
+            "postgres://shop:12?hunter2@db-1/shop",
+            "postgres://shop:12?a=hunter2@db-1/shop",
+            "postgres://shop:p@ss?hunter2@db-1/shop",
+            "postgres://shop:p@ss#hunter2",
+            "postgres://shop:hunter2/ter2@db-1/shop",
         ] {
             let error = SecretUrl::parse(text).expect_err("invalid");
             assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");

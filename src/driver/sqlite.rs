@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use sea_orm::{
     DatabaseConnection,
-    sqlx::{Sqlite, SqlitePool},
+    sqlx::{ConnectOptions, Sqlite, SqlitePool},
 };
 
 use super::{
     Access, Driver, LaneOptions,
-    open::{resize, run_all},
+    open::{resize, run_hooks},
     warm::opened,
 };
 
@@ -34,10 +34,13 @@ pub(super) fn sibling(template: &SqlitePool, lane: &LaneOptions, access: Access)
         let last = access.is_read_only().then_some("PRAGMA query_only = ON");
         options = options.after_connect(move |connection, _| {
             let statements = Arc::clone(&statements);
-            Box::pin(async move { run_all::<Sqlite>(connection, &statements, last).await })
+            Box::pin(async move { run_hooks::<Sqlite>(connection, &statements, last).await })
         });
     }
     let connect = template.connect_options().as_ref().clone();
+    // sqlx runs and logs statements in a thread of its own, which cannot be told to leave out some.
+    let hides = !lane.on_connect.is_empty() && lane.logging != Some(true);
+    let connect = if hides { connect.disable_statement_logging() } else { connect };
     let connect = if access.is_read_only() { connect.pragma("query_only", "ON") } else { connect };
     let pool = options.connect_lazy_with(connect);
     opened(pool.clone().into(), pool, lane, access)

@@ -203,7 +203,8 @@ impl Member {
         self.delay.expected()
     }
 
-    /// The reason of the last probe's failure, if the last probe failed.
+    /// The reason of the last probe's failure, if the last probe failed. For operators: the words are the driver's, and
+    /// may name hosts, users and databases.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
     }

@@ -40,6 +40,7 @@ pub use role::Role;
 pub(crate) use samples::{Sample, Samples};
 pub(crate) use snapshot::SnapshotCell;
 pub(crate) use swap::Swap;
+pub use table::OperatorView;
 pub(crate) use tick::{Seq, Stamp, Tick};
 pub use token::CausalToken;
 
@@ -47,7 +48,9 @@ pub use token::CausalToken;
 /// replicas, and how the reads are shared.
 ///
 /// Every change makes a new one; an operation loads one snapshot and decides on it alone.
-/// `Display` prints a table, serde the same data.
+/// `Display` prints a table, serde the same data. Both name the members, whose default names are their hosts: give
+/// members [names](crate::NodeConfig::name) where others than operators see them. `Debug`,
+/// [`for_operators`](Self::for_operators) and [`Member::last_failure`] also have the words of the driver.
 ///
 /// # Example
 /// ```
@@ -135,14 +138,17 @@ impl Topology {
     }
 
     /// The place of a position that a primary had before `since`, in the known history of the present primary.
-    pub(crate) fn place_of(&self, position: &Position, since: Seq) -> Place {
+    pub(crate) fn place_of(&self, position: &Position, since: Seq, now: Tick) -> Place {
         let Some(newest) = self.samples.newest() else {
             return if self.primary.has_positions() { Place::Ahead } else { Place::NotCompared };
         };
         match newest.position.compared_to(position) {
             PositionOrder::Covers => self.samples.first_past(position).map_or(Place::Ahead, Place::At),
-            // The primary was asked later and lacks the position, so another primary had it.
-            PositionOrder::Behind if newest.stamp.seq > since => Place::Unrelated,
+            // The primary was asked later and lacks the position.
+            PositionOrder::Behind if newest.stamp.seq > since => Place::Beyond(Some(newest.stamp)),
+            PositionOrder::Behind if !newest.position.can_reach(position, now.since(newest.stamp.at)) => {
+                Place::Beyond(None)
+            }
             PositionOrder::Behind => Place::Ahead,
             PositionOrder::Unrelated => Place::Unrelated,
         }
@@ -190,6 +196,9 @@ pub(crate) enum Place {
     At(Stamp),
     /// The primary was not seen to have the position yet.
     Ahead,
+    /// The primary does not have the position and cannot have had it: it was asked for this sample since, or is not so
+    /// fast. The position was made up, or belongs to writes that were lost.
+    Beyond(Option<Stamp>),
     /// The position is in no history of this primary.
     Unrelated,
     /// The primary has no positions.

@@ -29,8 +29,6 @@ struct TableRow<'a> {
     lag_ms: Option<u128>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_failure: Option<&'a str>,
     /// The reason that keeps the member out, where the state alone does not say enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -102,7 +100,6 @@ impl<'a> TableRow<'a> {
             round_trip_us: member.round_trip().map(|round_trip| round_trip.as_micros()),
             lag_ms: member.lag().map(|lag| lag.as_millis()),
             lag_bytes: member.lag_bytes(),
-            last_failure: member.last_failure(),
             reason: if member.is_of_other_cluster() {
                 Some(member.says(Unfit::OtherCluster))
             } else {
@@ -148,10 +145,50 @@ impl fmt::Display for Topology {
 
 impl Serialize for Topology {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_struct("Topology", 3)?;
-        map.serialize_field("generation", &self.generation)?;
-        map.serialize_field("primary_read_share", &self.primary_read_share)?;
-        map.serialize_field("members", &self.rows().collect::<Vec<_>>())?;
-        map.end()
+        serialize(self, self.rows().collect::<Vec<_>>(), serializer)
+    }
+}
+
+fn serialize<S: Serializer>(topology: &Topology, members: impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_struct("Topology", 3)?;
+    map.serialize_field("generation", &topology.generation)?;
+    map.serialize_field("primary_read_share", &topology.primary_read_share)?;
+    map.serialize_field("members", &members)?;
+    map.end()
+}
+
+/// A topology with what only operators should see; made by [`Topology::for_operators`].
+#[derive(Clone, Copy, Debug)]
+pub struct OperatorView<'a>(&'a Topology);
+
+impl Topology {
+    /// The same document for operators: serde also writes the reason of each member's last failure, in the words of the
+    /// driver, which name hosts, users and databases. Serve it on no listener that clients reach.
+    ///
+    /// # Example
+    /// ```
+    /// # fn main() -> Result<(), serde_json::Error> {
+    /// # let db = sea_orm_resolver::DatabaseConnection::default();
+    /// let report = serde_json::to_string(&db.topology().for_operators())?;
+    /// # let _ = report;
+    /// # Ok(()) }
+    /// ```
+    pub fn for_operators(&self) -> OperatorView<'_> {
+        OperatorView(self)
+    }
+}
+
+impl Serialize for OperatorView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Row<'a> {
+            #[serde(flatten)]
+            row: TableRow<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            last_failure: Option<&'a str>,
+        }
+        let failures = self.0.members().map(Member::last_failure);
+        let rows = self.0.rows().zip(failures).map(|(row, last_failure)| Row { row, last_failure });
+        serialize(self.0, rows.collect::<Vec<_>>(), serializer)
     }
 }

@@ -88,6 +88,7 @@ fn toml_sets_every_field() -> Result<()> {
 #[test]
 fn a_configuration_survives_toml_and_json_but_for_its_passwords() -> Result<()> {
     let config: Config = toml::from_str(FULL)?;
+    config.check()?;
     let as_toml = toml::to_string(&config)?;
     let as_json = serde_json::to_string(&config)?;
     for text in [&as_toml, &as_json] {
@@ -98,7 +99,8 @@ fn a_configuration_survives_toml_and_json_but_for_its_passwords() -> Result<()> 
     assert_eq!(toml::to_string(&again)?, as_toml);
     let again: Config = serde_json::from_str(&as_json)?;
     assert_eq!(serde_json::to_string(&again)?, as_json);
-    // Nothing but passwords was lost on the way.
+    assert_eq!(wrong_field(&again), "replicas[0].on_connect", "a statement may be a secret, and is not run without it");
+    // Nothing but passwords and the ends of statements was lost on the way.
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(&as_json)?,
         serde_json::to_value(toml::from_str::<Config>(&as_toml)?)?
@@ -130,24 +132,50 @@ fn the_configuration_in_the_readme_is_read_as_it_stands() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn an_unknown_field_is_an_error_that_names_it() {
+/// The field that a configuration cannot be used for.
+fn wrong_field(config: &Config) -> String {
+    config.check().expect_err("it cannot work").field().expect("a configuration error names a field").to_owned()
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_file_is_an_error_that_names_its_field() -> Result<()> {
     for (text, field) in [
         ("primary = \"sqlite://a.db\"\nprimary_read_shares = 0.1", "primary_read_shares"),
-        ("[primary]\nurl = \"sqlite://a.db\"\nwieght = 2", "wieght"),
-        ("primary = \"sqlite://a.db\"\n[[replicas]]\nurl = \"sqlite://b.db\"\nread_only = true", "read_only"),
+        ("[primary]\nurl = \"sqlite://a.db\"\nwieght = 2", "primary.wieght"),
+        (
+            "primary = \"sqlite://a.db\"\n[[replicas]]\nurl = \"sqlite://b.db\"\nread_only = true",
+            "replicas[0].read_only",
+        ),
+        (
+            "primary = \"sqlite://a.db\"\nreplicas = [\"sqlite://b.db\", { url = \"sqlite://c.db\", weight = \"two\" }]",
+            "replicas[1].weight",
+        ),
+        ("[primary]\nweight = 2", "primary.url"),
+        ("primary = 5", "primary"),
+        ("primary = [\"sqlite://a.db\"]", "primary"),
+        ("primary = { url = { path = \"a.db\" } }", "primary.url"),
+        ("primary = \"sqlite://a.db\"\nreplicas = \"sqlite://b.db\"", "replicas"),
+        ("primary = \"sqlite://a.db\"\nconsistency = \"perfect\"", "consistency"),
+        ("primary = \"sqlite://a.db\"\npolicy = \"fastest\"", "policy"),
+        ("primary = \"sqlite://a.db\"\nprobe_interval = 1", "probe_interval"),
+        ("primary = \"sqlite://a.db\"\nstick_after_write = \"soon\"", "stick_after_write"),
+        ("primary = \"sqlite://a.db\"\nstatements = [{ shape = \"SELECT 1\" }]", "statements"),
+        ("prmary = \"sqlite://a.db\"", "prmary"),
     ] {
-        let error = toml::from_str::<Config>(text).expect_err(field).to_string();
-        assert!(error.contains(field), "{error}");
+        let config: Config = toml::from_str(text)?;
+        assert_eq!(wrong_field(&config), field, "{text}");
+        let error = error_of(Database::connect(config).await);
+        assert_eq!(error.field(), Some(field), "{text}");
     }
-    let json = r#"{"primary": "sqlite://a.db", "replica": []}"#;
-    assert!(serde_json::from_str::<Config>(json).expect_err("unknown").to_string().contains("`replica`"));
-    for wrong in
-        ["consistency = \"perfect\"", "policy = \"fastest\"", "probe_interval = 1", "stick_after_write = \"soon\""]
-    {
-        toml::from_str::<Config>(wrong).expect_err(wrong);
-    }
-    assert!(toml::from_str::<Config>("[primary]\nweight = 2").expect_err("no url").to_string().contains("url"));
+    let config: Config = serde_json::from_str(r#"{"primary": "sqlite://a.db", "replica": []}"#)?;
+    let error = config.check().expect_err("unknown");
+    assert!(error.field() == Some("replica") && error.to_string().contains("replicas"), "{error}");
+    assert_eq!(wrong_field(&serde_json::from_str(r#"["sqlite://a.db"]"#)?), "configuration");
+    let config: Config =
+        serde_json::from_str(r#"{"primary": {"url": "sqlite://a.db", "weight": "2"}, "primary_read_share": "0.5"}"#)?;
+    config.check()?;
+    assert!((config.primary_read_share - 0.5).abs() < f64::EPSILON, "variables of the environment are texts");
+    Ok(())
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod drop_in;
 mod equivalence;
 mod files;
 mod freshness;
+mod hostile;
 mod item;
 mod lost_nodes;
 mod mysql;

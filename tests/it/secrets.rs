@@ -1,4 +1,4 @@
-//! Passwords never appear: not in `Debug` and `Display`, not in errors, not in the log down to TRACE.
+//! Passwords never appear, however they were given: not in `Debug` and `Display`, not in errors, not in the log down to TRACE.
 
 use std::{
     fmt::Write,
@@ -236,3 +236,216 @@ async fn an_adopted_connection_shows_no_password() -> Result<()> {
     }
     Ok(())
 }
+
+/// In no text, number or name of these tests but in the place of a secret.
+const SECRET: &str = "hunter2";
+
+/// Everything that is said about a configuration: by the format that reads it, when it is printed, and when it is used.
+async fn said_of(text: &str) -> Vec<String> {
+    let read = [toml::from_str::<Config>(text).map_err(|error| error.to_string()), as_json(text)];
+    let mut said = Vec::new();
+    for read in read {
+        let config = match read {
+            Ok(config) => config,
+            Err(error) => {
+                said.push(error);
+                continue;
+            }
+        };
+        said.push(format!("{config:?} {config:#?}"));
+        said.extend(serde_json::to_string(&config));
+        said.extend(toml::to_string(&config));
+        said.push(format!("{:?}", config.check()));
+        let builder = DatabaseConnection::builder().config(config.clone()).connect_timeout(Duration::from_millis(200));
+        said.push(format!("{builder:?}"));
+        match builder.connect().await {
+            Ok(db) => said.push(format!("{db:?} {}", db.topology())),
+            Err(error) => said.push(format!("{error} {error:?} {:?}", Error::from_db_err(&error))),
+        }
+    }
+    said
+}
+
+/// The same document as JSON.
+fn as_json(text: &str) -> Result<Config, String> {
+    let value: serde_json::Value = toml::from_str(text).map_err(|_| "no TOML".to_owned())?;
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+/// The kinds of mistakes that a file can have beside a URL, on one line and on several.
+#[tokio::test]
+async fn no_mistake_in_a_file_shows_what_stands_beside_it() -> Result<()> {
+    let (recorded, guard) = record();
+    let url = format!("postgres://shop:{SECRET}@127.0.0.1:1/shop");
+    for text in [
+        format!("primary = {{ url = '{url}', wieght = 2 }}"),
+        format!("primary = {{ url = '{url}', weight = 'two' }}"),
+        format!("primary = {{ url = '{url}', weight = -1 }}"),
+        format!("primary = {{ url = '{url}', weight = '{url}' }}"),
+        format!("primary = {{ url = '{url}', '{url}' = 1 }}"),
+        format!("primary = {{ url = '{url}', ping = '{SECRET}!' }}"),
+        format!("primary = {{ url = '{url}', acquire_timeout = '{SECRET}!' }}"),
+        format!("primary = {{ url = '{url}', on_connect = 'PRAGMA key=\"{SECRET}\"' }}"),
+        format!("primary = {{ uri = '{url}' }}"),
+        format!("primary = {{ url = ['{url}'] }}"),
+        format!("primary = {{ url = {{ url = '{url}' }} }}"),
+        format!("primary = ['{url}']"),
+        format!("primary = [['{url}', 1]]"),
+        format!("prmary = '{url}'"),
+        format!("'{url}' = '{url}'"),
+        format!("primary = '{url}'\nreplicas = '{url}'"),
+        format!("primary = '{url}'\nreplicas = {{ url = '{url}' }}"),
+        format!("primary = '{url}'\nreplicas = ['{url}', {{ url = '{url}', x = 1 }}]"),
+        format!("primary = '{url}'\nreplicas = [5, '{url}']"),
+        format!("primary_read_share = '{url}'\nprimary = '{url}'"),
+        format!("policy = '{url}'\nprimary = '{url}'"),
+        format!("consistency = '{url}'\nprimary = '{url}'"),
+        format!("max_lag = '{url}'\nprimary = '{url}'"),
+        format!("statements = [{{ shape = '{url}', route = '{url}' }}]\nprimary = '{url}'"),
+        format!("[primary]\nurl = '{url}'\nwieght = 2"),
+        format!("[primary]\nname = '{SECRET}'\n"),
+        format!("[primary]\nurl = '{url}'\nurl2 = '{url}'"),
+    ] {
+        for said in said_of(&text).await {
+            assert!(!said.contains(SECRET) || text.contains("name ="), "{text}\nsays\n{said}");
+        }
+    }
+    drop(guard);
+    let logged = recorded.take();
+    assert!(!logged.contains(SECRET), "{logged}");
+    Ok(())
+}
+
+/// All spellings of a URL with a password in it, right and wrong.
+#[tokio::test]
+async fn no_spelling_of_a_url_shows_its_password() -> Result<()> {
+    let (recorded, guard) = record();
+    for url in [
+        "postgres://shop:hunter2@127.0.0.1:1/shop",
+        "postgresql://shop:hunter2@127.0.0.1:1/shop",
+        "mysql://shop:hunter2@127.0.0.1:1/shop",
+        "mariadb://shop:hunter2@127.0.0.1:1/shop",
+        "POSTGRES://shop:hunter2@127.0.0.1:1/shop",
+        " postgres://shop:hunter2@127.0.0.1:1/shop ",
+        "postgres://shop:hunter%32@127.0.0.1:1/shop?x=hunter2",
+        "postgres://shop:p%40hunter2@127.0.0.1:1/shop",
+        "postgres://shop:p@hunter2@127.0.0.1:1/shop",
+        "postgres://shop:p@ss/w:hunter2@127.0.0.1:1/shop",
+        "postgres://shop:p/hunter2@127.0.0.1:1/shop",
+        "postgres://shop:1/hunter2@127.0.0.1:1/shop",
+        "postgres://shop:1?hunter2@127.0.0.1:1/shop",
+        "postgres://shop:1?sslmode=hunter2@127.0.0.1:1/shop",
+        "postgres://shop:1#hunter2@127.0.0.1:1/shop",
+        "postgres://:hunter2@127.0.0.1:1/shop",
+        "postgres://127.0.0.1:1/shop?user=shop&password=hunter2",
+        "postgres://127.0.0.1:1/shop?user=shop&Password=hunter2",
+        "postgres://127.0.0.1:1/shop?user=shop&sslpassword=hunter2",
+        "mysql://shop@127.0.0.1:1/shop?password=hunter2",
+        "mysql://shop@127.0.0.1:1/shop?pwd=hunter2",
+        "postgres:/shop:hunter2@127.0.0.1:1/shop",
+        "postgres:shop:hunter2@127.0.0.1:1/shop",
+        "shop:hunter2@127.0.0.1:1/shop",
+        "hunter2:shop@127.0.0.1:1/shop",
+        "hunter2",
+        "redis://shop:hunter2@127.0.0.1:1/0",
+        "jdbc:postgresql://127.0.0.1:1/shop?password=hunter2",
+        "postgres://shop:hunter2@127.0.0.1:99999/shop",
+        "sqlite://hunter2.db?mode=ro&key=hunter2",
+    ] {
+        let hidden = |said: &str| {
+            !said.replace("hunter2.db", "").contains("hunter2")
+                || url.starts_with("sqlite") && !said.contains("key=hunter2")
+        };
+        let options = std::panic::catch_unwind(|| ConnectOptions::new(url)).ok();
+        for node in std::iter::once(NodeConfig::new(url)).chain(options.map(NodeConfig::new)) {
+            let config = Config::new(node.clone()).replica(node.clone());
+            let mut said = vec![format!("{node:?} {config:#?} {:?}", config.check())];
+            said.push(serde_json::to_string(&config)? + &toml::to_string(&config)?);
+            let builder = DatabaseConnection::builder().config(config).connect_timeout(Duration::from_millis(200));
+            match builder.connect().await {
+                Ok(db) => said.push(format!("{db:?} {} {}", db.topology(), serde_json::to_string(&*db.topology())?)),
+                Err(error) => said.push(format!("{error} {error:?} {:?}", Error::from_db_err(&error))),
+            }
+            for said in said {
+                assert!(hidden(&said), "{url} says\n{said}");
+            }
+        }
+        drop(db_of_lazy(url).await);
+        let logged = recorded.take();
+        assert!(hidden(&logged), "{url} logs\n{logged}");
+    }
+    drop(guard);
+    Ok(())
+}
+
+/// A connection that waits for no node.
+async fn db_of_lazy(url: &str) -> Option<DatabaseConnection> {
+    DatabaseConnection::builder().primary(url).replica(url).connect_lazy(true).connect().await.ok()
+}
+
+/// A statement for new connections may hold a key.
+#[tokio::test]
+async fn a_hook_shows_no_secret() -> Result<()> {
+    let file = crate::files::SharedFile::new().await?;
+    let (recorded, guard) = record();
+    let mut said = Vec::new();
+    for hook in ["PRAGMA key = 'hunter2'", "SELECT 'hunter2'", "SELECT x AS hunter2 'y'"] {
+        let node = NodeConfig::new(file.url()).on_connect(hook);
+        let config = Config::new(node.clone());
+        said.push(format!("{node:?} {config:#?}"));
+        said.push(serde_json::to_string(&config)? + &toml::to_string(&config)?);
+        match DatabaseConnection::builder().config(config).connect_timeout(Duration::from_secs(1)).connect().await {
+            Ok(db) => {
+                sea_orm::ConnectionTrait::execute_unprepared(&db, "SELECT 1").await?;
+                said.push(format!("{db:?}"));
+            }
+            Err(error) => said.push(format!("{error} {error:?} {:?}", Error::from_db_err(&error))),
+        }
+    }
+    for servers in [Servers::postgres().await?, Servers::mariadb().await?] {
+        for hook in ["SELECT 'hunter2'", "SELECT 'x' hunter2 hunter2"] {
+            let node =
+                NodeConfig::new(servers.primary().url()).on_connect(hook).acquire_timeout(Duration::from_millis(500));
+            match DatabaseConnection::builder()
+                .primary(node)
+                .connect_timeout(Duration::from_millis(500))
+                .connect()
+                .await
+            {
+                Ok(db) => {
+                    sea_orm::ConnectionTrait::execute_unprepared(&db, "SELECT 1").await?;
+                    said.push(format!("{db:?}"));
+                }
+                Err(error) => said.push(format!("{error} {error:?} {:?}", Error::from_db_err(&error))),
+            }
+        }
+    }
+    drop(guard);
+    said.push(recorded.take());
+    for said in said {
+        let place = said.lines().find(|line| line.contains(SECRET));
+        assert!(place.is_none(), "{place:?}");
+    }
+    Ok(())
+}
+
+/// A document for clients has no host, user or error text of a driver; that of operators does.
+async fn a_topology_for_clients_names_no_host(servers: Servers) -> Result<()> {
+    let db = servers.open(servers.builder().probe_interval(Duration::from_millis(100))).await?;
+    servers.replica(0).kill().await?;
+    wait_until("it is down", Duration::from_secs(10), async || {
+        Ok(db.topology().member("replica-0").is_some_and(|member| member.health() == Health::Down))
+    })
+    .await?;
+    let topology = db.topology();
+    let (clients, operators) = (serde_json::to_string(&*topology)?, serde_json::to_value(topology.for_operators())?);
+    for private in ["127.0.0.1", "localhost", "refused", "shop", "error"] {
+        assert!(!clients.to_lowercase().contains(private), "{private}: {clients}");
+    }
+    assert!(operators["members"][1]["last_failure"].is_string(), "{operators}");
+    assert_eq!(operators["members"][1]["state"], "down");
+    assert_eq!(operators["generation"], topology.generation());
+    Ok(())
+}
+
+on_each_database!(a_topology_for_clients_names_no_host, [postgres, mariadb]);

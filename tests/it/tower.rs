@@ -33,16 +33,16 @@ use crate::{
     servers::{Servers, on_each_database},
 };
 
-const HEADER: &str = "x-causal-token";
+pub(crate) const HEADER: &str = "x-causal-token";
 
 /// A request and a response of these tests: a path and a text.
-type Req = Request<&'static str>;
-type Res = Response<String>;
+pub(crate) type Req = Request<&'static str>;
+pub(crate) type Res = Response<String>;
 
 /// A handler with the facade as plain state.
 #[derive(Clone)]
-struct Handler {
-    db: DatabaseConnection,
+pub(crate) struct Handler {
+    pub(crate) db: DatabaseConnection,
 }
 
 impl Service<Req> for Handler {
@@ -98,24 +98,24 @@ impl Service<Req> for Handler {
 }
 
 /// A client of one process, and the tokens that it keeps.
-struct Client {
-    service: CausalService<Handler>,
-    sends: HeaderMap,
+pub(crate) struct Client {
+    pub(crate) service: CausalService<Handler>,
+    pub(crate) sends: HeaderMap,
 }
 
 impl Client {
-    fn of(db: &DatabaseConnection) -> Self {
+    pub(crate) fn of(db: &DatabaseConnection) -> Self {
         let service = CausalLayer::new(db).layer(Handler { db: db.clone() });
         Self { service, sends: HeaderMap::new() }
     }
 
-    fn sending(mut self, name: impl TryInto<HeaderName>, value: &str) -> Self {
+    pub(crate) fn sending(mut self, name: impl TryInto<HeaderName>, value: &str) -> Self {
         let name = name.try_into().ok().expect("a name");
         self.sends.append(name, value.parse().expect("a value"));
         self
     }
 
-    async fn ask(&mut self, what: &'static str) -> Result<Res> {
+    pub(crate) async fn ask(&mut self, what: &'static str) -> Result<Res> {
         let mut request = Request::new(what);
         *request.headers_mut() = self.sends.clone();
         poll_fn(|context| self.service.poll_ready(context)).await?;
@@ -123,19 +123,19 @@ impl Client {
     }
 
     /// The answer to a request that must set no token.
-    async fn ask_quietly(&mut self, what: &'static str) -> Result<String> {
+    pub(crate) async fn ask_quietly(&mut self, what: &'static str) -> Result<String> {
         let response = self.ask(what).await?;
         assert!(token_in(&response).is_none() && cookie_in(&response).is_none(), "{what} sets a token");
         Ok(response.into_body())
     }
 }
 
-fn token_in(response: &Res) -> Option<CausalToken> {
+pub(crate) fn token_in(response: &Res) -> Option<CausalToken> {
     response.headers().get(HEADER).map(|value| value.to_str().expect("text").parse().expect("a token"))
 }
 
 /// The cookie that a browser would send back.
-fn cookie_in(response: &Res) -> Option<String> {
+pub(crate) fn cookie_in(response: &Res) -> Option<String> {
     let lines = response.headers().get_all(SET_COOKIE).into_iter();
     let pairs = lines.filter_map(|line| line.to_str().ok()?.split(';').next());
     pairs.into_iter().find(|pair| pair.starts_with("causal_token=")).map(str::to_owned)
@@ -465,4 +465,9 @@ async fn the_service_that_is_ready_is_the_one_that_is_called() -> Result<()> {
         assert_eq!(clones.load(Relaxed), round);
     }
     Ok(())
+}
+
+/// The name of the node that serves a read.
+pub(crate) async fn who(db: &DatabaseConnection) -> Result<String> {
+    Ok(item::Entity::find().one(db).await?.map(|item| item.name).unwrap_or_default())
 }

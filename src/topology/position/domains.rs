@@ -82,10 +82,20 @@ impl DomainPositions {
         }
     }
 
+    /// The number of transactions that a server at this position has yet to commit for `target`, in the domains that
+    /// this position names.
+    pub(super) fn lacks_of_known(&self, target: &Self) -> u64 {
+        let missing = target.last.iter().filter_map(|(domain, target)| {
+            let last = self.last.get(domain)?;
+            Some(target.sequence.saturating_sub(last.sequence))
+        });
+        missing.fold(0, u64::saturating_add)
+    }
+
     /// In each domain the later GTID; `None` when two servers wrote the two, for the higher number need not have
     /// the lower one before it. The result has no history.
-    pub(super) fn join(&self, other: &Self) -> Option<Self> {
-        let mut last = self.last.clone();
+    pub(super) fn join(self, other: &Self) -> Option<Self> {
+        let mut last = self.last;
         for (domain, theirs) in &other.last {
             let ours = last.entry(*domain).or_insert(*theirs);
             if ours.server != theirs.server {

@@ -10,12 +10,17 @@ pub(crate) mod fixture;
 mod gtid_set;
 mod wal;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 pub(crate) use domains::DomainPositions;
 pub(crate) use error::{PositionError, excerpt};
 pub(crate) use gtid_set::GtidSet;
 pub(crate) use wal::{Lsn, WalPosition};
+
+/// More write-ahead log than any server writes in a second: the fastest disks take about this much.
+const MOST_BYTES_PER_SECOND: u64 = 4 << 30;
+/// More transactions than any server commits in a second: ten times what MySQL and MariaDB were seen to do.
+const MOST_COMMITS_PER_SECOND: u64 = 1_000_000;
 
 /// How far a server has come towards a position of the primary. Ordered from the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,13 +70,26 @@ impl Position {
     }
 
     /// The least position that covers both; `None` when no single position is known to cover both.
-    pub(crate) fn join(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn join(self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Wal(one), Self::Wal(other)) => one.join(*other).map(Self::Wal),
             (Self::GtidSet(one), Self::GtidSet(other)) => Some(Self::GtidSet(one.union(other))),
             (Self::Domains(one), Self::Domains(other)) => one.join(other).map(Self::Domains),
             _ => None,
         }
+    }
+
+    /// Whether a primary at this position can have come to `target` within `time`, by a rate that no server reaches.
+    /// Transactions of a server or domain that this position does not name may have come at once, by a promotion.
+    pub(crate) fn can_reach(&self, target: &Self, time: Duration) -> bool {
+        let (missing, most_per_second) = match (self, target) {
+            (Self::Wal(at), Self::Wal(target)) => (at.bytes_behind(*target), MOST_BYTES_PER_SECOND),
+            (Self::GtidSet(at), Self::GtidSet(target)) => (Some(at.lacks_of_known(target)), MOST_COMMITS_PER_SECOND),
+            (Self::Domains(at), Self::Domains(target)) => (Some(at.lacks_of_known(target)), MOST_COMMITS_PER_SECOND),
+            _ => (None, 0),
+        };
+        let seconds = time.as_secs().saturating_add(1);
+        missing.is_none_or(|missing| missing <= most_per_second.saturating_mul(seconds))
     }
 
     /// Whether a server at this position belongs to another cluster than a server at `other`. MySQL and MariaDB
@@ -155,6 +173,29 @@ mod tests {
 
     use super::{fixture::positions, *};
 
+    #[test]
+    fn a_position_is_out_of_reach_when_no_server_is_so_fast() {
+        let wal = |lsn: u64| Position::Wal(WalPosition { system: 7, timeline: 1, lsn: Lsn(lsn) });
+        let domains = |text: &str| Position::Domains(text.parse().expect("a list"));
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let set = |text: &str| Position::GtidSet(text.replace('U', uuid).parse().expect("a set"));
+        let second = Duration::from_secs(1);
+        for (at, near, far) in [
+            (wal(100), wal(100 + (1 << 30)), wal(u64::MAX)),
+            (domains("0-1-100"), domains("0-1-100000"), domains("0-1-9000000")),
+            (domains("0-1-100"), domains("0-2-100000"), domains("0-2-9000000")),
+            (set("U:1-100"), set("U:1-100000"), set("U:1-9000000")),
+            (set("U:1-100"), set("U:7"), set("U:50-9000000")),
+        ] {
+            assert!(at.can_reach(&at, second) && at.can_reach(&near, second), "{at} {near}");
+            assert!(!at.can_reach(&far, second), "{at} {far}");
+        }
+        assert!(domains("0-1-100").can_reach(&domains("1-1-9000000"), second), "a new domain");
+        let another = set("ed102faf-eb00-11eb-8f20-0c5415bfaa1d:1-9000000");
+        assert!(set("U:1-100").can_reach(&another, second), "a promoted server");
+        assert!(wal(100).can_reach(&wal(100 + (1 << 40)), second * 3600), "a primary that was not asked for an hour");
+    }
+
     proptest! {
         #[test]
         fn every_position_but_an_empty_one_covers_itself(a in positions()) {
@@ -179,7 +220,7 @@ mod tests {
         fn a_join_is_the_least_position_over_both(a in positions(), b in positions(), c in positions()) {
             prop_assume!(!a.is_empty() && !b.is_empty());
             let covers_both = |at: &Position| at.compared_to(&a) == PositionOrder::Covers && at.compared_to(&b) == PositionOrder::Covers;
-            match a.join(&b) {
+            match a.clone().join(&b) {
                 Some(join) => {
                     prop_assert!(covers_both(&join));
                     prop_assert_eq!(covers_both(&c), c.compared_to(&join) == PositionOrder::Covers);
@@ -191,9 +232,10 @@ mod tests {
         #[test]
         fn joining_has_no_order(a in positions(), b in positions(), c in positions()) {
             let join = |one: Option<Position>, other: &Position| one.and_then(|one| one.join(other));
-            prop_assert_eq!(a.join(&a), Some(a.clone()));
-            prop_assert_eq!(a.join(&b), b.join(&a));
-            prop_assert_eq!(join(a.join(&b), &c), join(b.join(&c), &a));
+            let [ab, ba, bc] = [(&a, &b), (&b, &a), (&b, &c)].map(|(one, other)| one.clone().join(other));
+            prop_assert_eq!(a.clone().join(&a), Some(a.clone()));
+            prop_assert_eq!(&ab, &ba);
+            prop_assert_eq!(join(ab, &c), join(bc, &a));
         }
 
         #[test]

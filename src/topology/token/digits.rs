@@ -37,12 +37,31 @@ pub(super) fn checksum(body: &str) -> String {
     format!("{:0width$}", Base36(crc32(body.as_bytes()).into()), width = CHECKSUM_LENGTH)
 }
 
-/// CRC-32/ISO-HDLC, as zip and Ethernet have it. Bit by bit: a token is short and rare.
+/// CRC-32/ISO-HDLC, as zip and Ethernet have it. One look-up for each byte: a client decides how long a text is and how
+/// often it comes.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
+        let [low, ..] = (crc ^ u32::from(*byte)).to_le_bytes();
+        crc >> 8 ^ REMAINDERS[usize::from(low)]
     })
 }
+
+/// The remainder of each byte.
+const REMAINDERS: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,8 @@ use super::position::Position;
 ///
 /// A checksum refuses a text that was cut short or mistyped. The checksum is no signature: a client can make up a
 /// token. A token that asks for too much sends that client's reads to the primary, and a token that asks for too
-/// little lets the client read old rows; no token gives access to anything.
+/// little lets the client read old rows; no token gives access to anything. The text shows the position of the primary:
+/// where clients must not learn or make up any, `tower::CausalLayer::seal` seals the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CausalToken {
     target: Target,
@@ -45,6 +46,9 @@ enum Target {
 }
 
 impl CausalToken {
+    /// A longer text is no token: servers and proxies take this length for all headers together.
+    pub(crate) const MAX_LENGTH: usize = 8 * 1024;
+
     /// The token of a session.
     ///
     /// * `position`: the primary's position after the writes; `None`, or an empty set, where positions are not
@@ -102,28 +106,39 @@ impl CausalToken {
     /// would be too long), the merged token asks for the primary.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
-        let target = match (&self.target, &other.target) {
-            (Target::Time, target) | (target, Target::Time) => target.clone(),
+        self.clone().absorb(other).that_fits()
+    }
+
+    /// The least token that includes all; `None` for no token. The time grows with the length of the tokens' texts
+    /// together, because the merged token is measured once.
+    #[cfg(feature = "tower")]
+    pub(crate) fn merge_all(tokens: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let merged = tokens.into_iter().reduce(|merged, token| merged.absorb(&token))?;
+        Some(merged.that_fits())
+    }
+
+    fn absorb(self, other: &Self) -> Self {
+        let Self { target, open_for, sticks_for } = self;
+        let is_time = [&target, &other.target].map(|target| *target == Target::Time);
+        let target = match (target, &other.target) {
+            (Target::Time, target) => target.clone(),
+            (target, Target::Time) => target,
             (Target::Position(one), Target::Position(other)) => {
                 one.join(other).map_or(Target::Primary, Target::Position)
             }
             (Target::Primary, _) | (_, Target::Primary) => Target::Primary,
         };
-        let merged = Self {
-            open_for: self.open_towards(&target).max(other.open_towards(&target)),
-            sticks_for: self.sticks_for.max(other.sticks_for),
-            target,
+        // A token without a position is open beside one with a position: like a write of unknown outcome, its write
+        // has happened for sure only after that time.
+        let is_mixed = target != Target::Time;
+        let open = |is_time: bool, open_for: Duration, sticks_for: Duration| {
+            if is_time && is_mixed { open_for.max(sticks_for) } else { open_for }
         };
-        merged.that_fits()
-    }
-
-    /// How long a token without a position is open, beside one with a position: like a write of unknown outcome,
-    /// its write has happened for sure only after that time.
-    fn open_towards(&self, target: &Target) -> Duration {
-        if self.target == Target::Time && *target != Target::Time {
-            self.open_for.max(self.sticks_for)
-        } else {
-            self.open_for
+        let [one, two] = is_time;
+        Self {
+            open_for: open(one, open_for, sticks_for).max(open(two, other.open_for, other.sticks_for)),
+            sticks_for: sticks_for.max(other.sticks_for),
+            target,
         }
     }
 
@@ -235,6 +250,13 @@ mod tests {
     }
 
     proptest! {
+        #[cfg(feature = "tower")]
+        #[test]
+        fn merging_all_is_merging_one_after_the_other(all in prop::collection::vec(tokens(), 0..4)) {
+            let one_by_one = all.iter().cloned().reduce(|merged, token| merged.merge(&token));
+            prop_assert_eq!(CausalToken::merge_all(all), one_by_one);
+        }
+
         #[test]
         fn a_merged_token_asks_for_what_both_ask(
             a in tokens(), b in tokens(), at in prop::option::of(positions()), after in 0..12_u64,

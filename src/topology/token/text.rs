@@ -21,8 +21,7 @@ use super::{
     digits::{Base36, CHECKSUM_LENGTH, base36, checksum},
 };
 
-/// A longer text is no token: servers and proxies take this length for all headers together.
-const MAX_LENGTH: usize = 8 * 1024;
+const MAX_LENGTH: usize = CausalToken::MAX_LENGTH;
 const VERSION: char = '1';
 
 /// Why a text is no causal token of this version.

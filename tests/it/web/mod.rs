@@ -5,6 +5,7 @@
 //! `Consistency::Eventual` do miss rows, and when the writes have stopped, replicas serve the reads of the same
 //! connection. `WEB_ROUNDS=1000 cargo test --test it web::` asks more.
 
+mod attack;
 mod client;
 mod patterns;
 mod processes;
