@@ -40,6 +40,14 @@ impl SecretUrl {
             // The rest would be a path that contains the password.
             return Err("`//` is missing after the scheme".to_owned());
         }
+        if url.path().contains('@') || url.fragment().is_some() {
+            // The authority ends at the first of these characters, so a part of the password is taken for a host.
+            return Err(
+                "`@` after a `/`, or `#`, looks like a part of a password that is not encoded; write `@` as `%40`, \
+                        `/` as `%2F`, `:` as `%3A` and `#` as `%23`"
+                    .to_owned(),
+            );
+        }
         let mut password = url.password().map(|encoded| percent_decode_str(encoded).decode_utf8_lossy().into_owned());
         // Cannot fail: both schemes have an authority.
         let _ = url.set_password(None);
@@ -137,6 +145,20 @@ mod tests {
             assert!(SecretUrl::parse(text).expect("valid").in_memory, "{text}");
         }
         assert!(!SecretUrl::parse("sqlite://memory.db").expect("valid").in_memory);
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_an_error_and_no_host() {
+        for text in [
+            "postgres://u:p@ss/w:rd@db.example/shop",
+            "mysql://u:hunter2/x@db.example:3306/shop",
+            "postgres://u:p@ss#w:rd@db.example/shop",
+        ] {
+            let error = SecretUrl::parse(text).expect_err("a part of the password would be the host");
+            assert!(!error.contains("hunter2") && !error.contains("w:rd"), "{error}");
+        }
+        let encoded = SecretUrl::parse("postgres://u:p%40ss%2Fw%3Ard@db.example/sh%40p").expect("valid");
+        assert_eq!((encoded.password(), &*encoded.default_name), (Some("p@ss/w:rd"), "db.example:5432"));
     }
 
     #[test]
