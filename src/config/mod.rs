@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use consistency::Consistency;
 pub(crate) use node::weight;
-pub use node::{NodeConfig, Ping};
+pub use node::{NodeConfig, Ping, Pooler};
 pub use statement::{StatementRoute, StatementRule};
 pub(crate) use validate::{NodePlan, Settings, check_together, plan_nodes, share};
 
