@@ -11,7 +11,9 @@ use sea_orm::{DbErr, RuntimeErr, sqlx};
 
 /// A failure of the resolver itself (a server's own error stays a plain [`DbErr`]).
 ///
-/// Opaque: ask the predicates (`is_…`), read the text. The error never contains a password.
+/// Opaque: ask the predicates (`is_…`), read the text. The error never contains a password. Inside a [`DbErr`] the text has
+/// sqlx's words before it ("error in Any driver mapping"), because `DbErr` keeps no other foreign error; the error that
+/// [`from_db_err`](Self::from_db_err) gives back has its own text.
 ///
 /// # Example
 /// ```
@@ -46,6 +48,8 @@ pub(crate) enum Kind {
     Unreachable { node: String, problem: String },
     /// The server in the primary's seat says that it is a replica.
     NotPrimary { node: String },
+    /// A node that was to become the primary says that it is a replica.
+    PromoteFirst { node: String },
     /// A session that had to be read-only in the database is not.
     NotReadOnly { node: String },
     /// No member has this name.
@@ -58,6 +62,8 @@ pub(crate) enum Kind {
     OtherCluster { node: String, theirs: String, ours: String },
     /// A new primary lacks what the present one has.
     WouldLose { node: String, missing: String },
+    /// The connection was closed.
+    Closed,
     /// Running operations did not finish within the drain time-out.
     DrainTimedOut { node: String, in_flight: u64 },
 }
@@ -73,6 +79,11 @@ impl Error {
 
     pub(crate) fn read_only(node: impl Into<String>, refusal: DbErr) -> Self {
         Self::new(Kind::ReadOnly { node: node.into(), refusal })
+    }
+
+    /// The text of an error without the names that sqlx gives to an error of this crate on its way.
+    pub(crate) fn shown(error: &DbErr) -> String {
+        Self::from_db_err(error).map_or_else(|| error.to_string(), ToString::to_string)
     }
 
     pub(crate) fn unreachable(node: impl Into<String>, problem: impl fmt::Display) -> Self {
@@ -118,15 +129,16 @@ impl Error {
         matches!(*self.kind, Kind::NoEligibleNode { .. })
     }
 
-    /// A node could not be connected, or did not answer its first probe.
+    /// A node could not be connected, or did not answer its first probe as the node of its seat.
     pub fn is_unreachable(&self) -> bool {
-        matches!(*self.kind, Kind::Unreachable { .. } | Kind::WentDown { .. })
+        matches!(*self.kind, Kind::Unreachable { .. } | Kind::WentDown { .. } | Kind::PromoteFirst { .. })
     }
 
     /// The server in the primary's seat says that it is a replica: a write cannot run there, and a read could show an older
-    /// state than was acknowledged before. A write that fails with this error was not executed.
+    /// state than was acknowledged before. A write that fails with this error was not executed. `connect` and `swap_primary`
+    /// refuse such a server with this error.
     pub fn is_not_primary(&self) -> bool {
-        matches!(*self.kind, Kind::NotPrimary { .. })
+        matches!(*self.kind, Kind::NotPrimary { .. } | Kind::PromoteFirst { .. })
     }
 
     /// A session that had to be read-only in the database accepts writes.
@@ -158,6 +170,11 @@ impl Error {
         matches!(*self.kind, Kind::WouldLose { .. })
     }
 
+    /// The connection was closed before, so its members cannot change.
+    pub fn is_closed(&self) -> bool {
+        matches!(*self.kind, Kind::Closed)
+    }
+
     /// A text is no causal token: the text was cut short, mistyped, or made by another version of this crate.
     pub fn is_bad_token(&self) -> bool {
         matches!(*self.kind, Kind::BadToken { .. })
@@ -168,6 +185,7 @@ impl Error {
         match &*self.kind {
             Kind::Unreachable { node, .. }
             | Kind::NotPrimary { node }
+            | Kind::PromoteFirst { node }
             | Kind::NotReadOnly { node }
             | Kind::ReadOnly { node, .. }
             | Kind::WentDown { node }
@@ -175,7 +193,11 @@ impl Error {
             | Kind::WouldLose { node, .. }
             | Kind::DrainTimedOut { node, .. } => Some(node),
             Kind::UnknownNode { name, .. } => Some(name),
-            Kind::Config { .. } | Kind::Refused { .. } | Kind::BadToken { .. } | Kind::NoEligibleNode { .. } => None,
+            Kind::Config { .. }
+            | Kind::Refused { .. }
+            | Kind::BadToken { .. }
+            | Kind::Closed
+            | Kind::NoEligibleNode { .. } => None,
         }
     }
 
@@ -204,12 +226,14 @@ impl From<Error> for DbErr {
             | Kind::NoEligibleNode { .. }
             | Kind::Unreachable { .. }
             | Kind::NotPrimary { .. }
+            | Kind::PromoteFirst { .. }
             | Kind::NotReadOnly { .. }
             | Kind::UnknownNode { .. }
             | Kind::WentDown { .. }
             | Kind::BadToken { .. }
             | Kind::OtherCluster { .. }
             | Kind::WouldLose { .. }
+            | Kind::Closed
             | Kind::DrainTimedOut { .. } => Self::Conn(error.wrapped()),
         }
     }
@@ -257,6 +281,11 @@ impl fmt::Display for Error {
                 f,
                 "node `{node}` is configured as the primary and says that it is a replica; promote it, or name the primary with `swap_primary`"
             ),
+            Kind::PromoteFirst { node } => write!(
+                f,
+                "node `{node}` did not take the primary's seat: it says it is a replica; promote it first, or name the \
+                 server that takes the writes"
+            ),
             Kind::NotReadOnly { node } => write!(
                 f,
                 "a session opened read-only on node `{node}` accepts writes; something between the \
@@ -278,6 +307,7 @@ impl fmt::Display for Error {
                 "node `{node}` lacks data that this process may have written or read: {missing}; wait until it has \
                  caught up, or accept the loss with `swap_primary_with` and `SwapOptions::accept_lost_writes`"
             ),
+            Kind::Closed => f.write_str("the connection was closed, and its members cannot change; connect again"),
             Kind::WentDown { node } => write!(f, "node `{node}` went down while it ran this operation"),
             Kind::DrainTimedOut { node, in_flight } => {
                 write!(f, "{in_flight} operations still run on node `{node}`; they go on, and it takes no new ones")

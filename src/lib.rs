@@ -74,7 +74,7 @@
 //! * *A policy of your own*: [`Policy`], [`Candidate`], [`Draw`]; [`PolicyKind`] names the built-in ones.
 //! * *Other members*: [`MembershipChange`], [`SwapOptions`], [`SwapReport`]; their state: [`Member`], [`Node`], [`Health`],
 //!   [`Role`], [`Rotation`].
-//! * *A session in another process*: [`CausalToken`]. *Pools*: [`Ping`].
+//! * *A session in another process*: [`CausalToken`]. *Pools*: [`Ping`], [`Pooler`].
 //!
 //! # Which reads see which writes
 //!
@@ -152,7 +152,7 @@ pub mod patterns {}
 #[doc = include_str!("monitor/costs.md")]
 pub mod costs {}
 
-pub use config::{Config, Consistency, NodeConfig, Ping, PolicyKind, StatementRoute, StatementRule};
+pub use config::{Config, Consistency, NodeConfig, Ping, PolicyKind, Pooler, StatementRoute, StatementRule};
 #[cfg(feature = "stream")]
 pub use connection::RowStream;
 #[cfg(feature = "tower")]

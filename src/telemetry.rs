@@ -10,7 +10,7 @@ use tracing::{Level, Span, debug, info, trace, trace_span, warn};
 
 use crate::{
     routing::RouteDecision,
-    topology::{Health, MemberIndex, Role, Topology, Unfit},
+    topology::{Health, Member, MemberIndex, Role, RoleCheck, Topology, Unfit},
 };
 
 /// Whether a subscriber takes the spans of operations. Callers ask first: making a span without a subscriber costs
@@ -193,6 +193,9 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
         let name = member.name();
         let Some(known) = known.find(place, member.node.id()) else {
             info!(target: "sea_orm_resolver::topology", node = name, generation = after.generation(), "member joined");
+            if let Some(role) = contradicted(after, member) {
+                role_contradicts(name, role);
+            }
             continue;
         };
         match (known.health(), member.health()) {
@@ -207,6 +210,9 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
             && let Some(role) = member.observed_role()
         {
             info!(target: "sea_orm_resolver::health", node = name, %role, "node says what it is");
+        }
+        if let Some(role) = contradicted(after, member).filter(|_| contradicted(before, known).is_none()) {
+            role_contradicts(name, role);
         }
         if let (Some(old), Some(new)) = (known.incarnation(), member.incarnation())
             && old != new
@@ -246,7 +252,7 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
 
 /// The numbers of each member after a publication, which follows every probe: for the metrics layer of
 /// `tracing-opentelemetry`, which makes instruments of fields that begin with `gauge.`. Fields: `node`,
-/// `gauge.sea_orm_resolver_up` (1 or 0), `gauge.sea_orm_resolver_in_flight`, and where they are known
+/// `gauge.sea_orm_resolver_up` (1 or 0), `gauge.sea_orm_resolver_in_flight`, and of a member that is up, where they are known,
 /// `gauge.sea_orm_resolver_lag_ms` and `gauge.sea_orm_resolver_lag_bytes`.
 pub(crate) fn numbers(topology: &Topology) {
     if !tracing::enabled!(target: "sea_orm_resolver::metrics", Level::TRACE) {
@@ -258,8 +264,9 @@ pub(crate) fn numbers(topology: &Topology) {
             node = member.name(),
             gauge.sea_orm_resolver_up = u64::from(member.health() == Health::Up),
             gauge.sea_orm_resolver_in_flight = member.node().in_flight(),
-            gauge.sea_orm_resolver_lag_ms = member.lag().map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
-            gauge.sea_orm_resolver_lag_bytes = member.lag_bytes(),
+            gauge.sea_orm_resolver_lag_ms =
+                member.if_up().and_then(Member::lag).map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+            gauge.sea_orm_resolver_lag_bytes = member.if_up().and_then(Member::lag_bytes),
             "numbers of a member"
         );
     }
@@ -270,17 +277,45 @@ pub(crate) fn down_at_start(node: &str, why: impl fmt::Display) {
     warn!(target: "sea_orm_resolver::health", node, %why, "node is down at the start; it is tried again");
 }
 
-/// A node reports another role than the configuration gives the node. Fields: `node`, `role`.
-pub(crate) fn role_contradicts(node: &str, role: Role) {
-    warn!(target: "sea_orm_resolver::health", node, %role, "node has another role than its configuration says");
+/// A connection was made. Fields: `primary` and `replicas` (names), `down` (the names of members that did not answer),
+/// `share` (the primary's share of the reads).
+pub(crate) fn connected(topology: &Topology) {
+    let names = |members: &mut dyn Iterator<Item = &Member>| members.map(Member::name).collect::<Vec<_>>().join(", ");
+    info!(
+        target: "sea_orm_resolver::topology",
+        primary = topology.primary.name(),
+        replicas = names(&mut topology.replicas.iter()),
+        down = names(&mut topology.members().filter(|member| member.health() == Health::Down)),
+        share = topology.primary_read_share,
+        "connected"
+    );
+    for member in topology.members() {
+        if let Some(role) = contradicted(topology, member) {
+            role_contradicts(member.name(), role);
+        }
+    }
 }
 
-/// A proxy refused the start-up option, so a statement makes each session read-only. Fields: `node`.
-pub(crate) fn read_only_by_statement(node: &str) {
+/// The role that a member reports, where that is another than the topology gives the member.
+fn contradicted(topology: &Topology, member: &Member) -> Option<Role> {
+    let role = member.observed_role().filter(|_| member.settings.role_check == RoleCheck::On)?;
+    (role != topology.configured_role(member.node.id())).then_some(role)
+}
+
+/// A node reports another role than the configuration gives the node, and takes no reads; said once until the roles
+/// agree again. Fields: `node`, `role` (the one that the node reports).
+fn role_contradicts(node: &str, role: Role) {
+    warn!(target: "sea_orm_resolver::health", node, %role, "wrong role: the node says that it is another than its configuration says, and takes no reads");
+}
+
+/// A setting of a node's sessions was refused or ignored, so no setting is sent there any more; said once for a node.
+/// Fields: `node`, `how`.
+pub(crate) fn settings_lost(node: &str, how: impl fmt::Debug) {
     warn!(
-        target: "sea_orm_resolver::topology", node,
-        "the start-up option default_transaction_read_only was refused (a pooling proxy?); a statement on each \
-         new connection does it instead, which a proxy in transaction mode may not keep"
+        target: "sea_orm_resolver::topology", node, ?how,
+        "the settings of read sessions were refused or ignored (a pooling proxy, or a hook?): no setting is sent to this \
+         node any more, neither `statement_timeout`. A standby refuses writes by itself; elsewhere each read runs in a \
+         READ ONLY transaction. `NodeConfig::pooler` says it beforehand"
     );
 }
 

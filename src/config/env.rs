@@ -30,10 +30,80 @@ impl Config {
     ///
     /// # Errors
     /// A configuration error that names the variable: one that is missing, blank, or not of its
-    /// type. A blank item in the list of replicas is an error too, not a missing replica.
+    /// type. A blank item in the list of replicas is an error too, not a missing replica. A variable that is set and that is
+    /// none of these, but one or two letters from one of them (`DATABASE_REPLICA_URL`), is an error that names the right
+    /// one; so are `DATABASE_REPLICAS` and its like. Other variables that begin with `DATABASE_` belong to other tools.
     pub fn from_env() -> Result<Self, Error> {
+        let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        check_spelling(names)?;
         from_lookup(&|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
+}
+
+/// The variables that are read, without their common beginning.
+const VARIABLES: &[&str] = &[
+    "URL",
+    "REPLICA_URLS",
+    "PRIMARY_READ_SHARE",
+    "MAX_CONNECTIONS",
+    "MIN_CONNECTIONS",
+    "PRIMARY_READ_CONNECTIONS",
+    "POLICY",
+    "CONSISTENCY",
+    "MAX_LAG",
+    "WAIT_FOR_REPLICA",
+    "STICK_AFTER_WRITE",
+    "MAX_QUESTIONS_PER_SECOND",
+    "CONNECT_TIMEOUT",
+    "STATEMENT_TIMEOUT",
+];
+
+/// Other names that people give to a variable.
+const MISNAMED: &[(&str, &str)] = &[
+    ("REPLICA", "REPLICA_URLS"),
+    ("REPLICAS", "REPLICA_URLS"),
+    ("READ_REPLICA_URL", "REPLICA_URLS"),
+    ("READ_REPLICA_URLS", "REPLICA_URLS"),
+    ("READ_REPLICAS", "REPLICA_URLS"),
+];
+
+/// Shorter names are near to names of other tools (`DATABASE_URI`).
+const SHORTEST_COMPARED: usize = 6;
+const NEAR: usize = 2;
+
+/// Refuses a variable that is probably one of ours with a mistake in its name: such a variable has no effect, and a
+/// service without its replicas works.
+fn check_spelling(names: impl Iterator<Item = String>) -> Result<(), Error> {
+    for name in names {
+        let Some(rest) = name.strip_prefix("DATABASE_") else { continue };
+        if VARIABLES.contains(&rest) {
+            continue;
+        }
+        let misnamed = MISNAMED.iter().find(|(wrong, _)| *wrong == rest).map(|(_, right)| *right);
+        let is_near = |known: &&&str| known.len() >= SHORTEST_COMPARED && distance(known, rest) <= NEAR;
+        if let Some(right) = misnamed.or_else(|| VARIABLES.iter().find(is_near).copied()) {
+            return Err(Error::config(
+                &name,
+                format!("no such variable is read; `DATABASE_{right}` is meant, or unset it"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How many characters must be added, removed or replaced to make one text of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for place in 1..row.len() {
+            let replaced = diagonal + usize::from(letter != other[place - 1]);
+            diagonal = row[place];
+            row[place] = replaced.min(row[place] + 1).min(row[place - 1] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
@@ -186,6 +256,48 @@ mod tests {
             .map(|(name, _)| name.to_owned())
             .collect();
         assert_eq!(asked.into_inner(), documented);
+        assert_eq!(documented, VARIABLES.iter().map(|name| format!("DATABASE_{name}")).collect());
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_an_error_that_names_the_right_one() {
+        for (wrong, right) in [
+            ("DATABASE_REPLICA_URL", "DATABASE_REPLICA_URLS"),
+            ("DATABASE_REPLICAS", "DATABASE_REPLICA_URLS"),
+            ("DATABASE_REPLICAS_URLS", "DATABASE_REPLICA_URLS"),
+            ("DATABASE_MAX_CONNECTION", "DATABASE_MAX_CONNECTIONS"),
+            ("DATABASE_CONSISTANCY", "DATABASE_CONSISTENCY"),
+            ("DATABASE_POLICIY", "DATABASE_POLICY"),
+        ] {
+            let error = check_spelling([wrong.to_owned()].into_iter()).expect_err(wrong);
+            assert_eq!(error.field(), Some(wrong));
+            assert!(error.to_string().contains(right), "{error}");
+        }
+    }
+
+    #[test]
+    fn variables_of_other_tools_are_left_alone() {
+        for name in [
+            "DATABASE_URI",
+            "DATABASE_URLS",
+            "DATABASE_USER",
+            "DATABASE_HOST",
+            "DATABASE_NAME",
+            "DATABASE_PORT",
+            "DATABASE_PASSWORD",
+            "DATABASE_POOL_SIZE",
+            "DATABASE_POOL",
+            "DATABASE_TIMEOUT",
+            "DATABASE_SCHEMA",
+            "DATABASE_SSL_MODE",
+            "DATABASE_URL_TEST",
+            "DATABASE_AUTO_MIGRATE",
+            "DATABASE_MAX_IDLE",
+            "DATABASE_",
+            "DB_URL",
+        ] {
+            assert!(check_spelling([name.to_owned()].into_iter()).is_ok(), "{name}");
+        }
     }
 
     #[test]

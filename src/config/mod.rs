@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use consistency::Consistency;
 use content::{Content, Problem};
 pub(crate) use node::weight;
-pub use node::{NodeConfig, Ping};
+pub use node::{NodeConfig, Ping, Pooler};
 pub(crate) use plan::{NodePlan, check_together, plan_all, plan_nodes};
 pub(crate) use settings::{Settings, share};
 pub use statement::{StatementRoute, StatementRule};

@@ -32,16 +32,15 @@ use crate::driver::{Driver, SecretUrl};
 /// # let _ = config;
 /// ```
 ///
-/// **Closures.** A `ConnectOptions` keeps its closures, with one exception: on MySQL and MariaDB the
-/// pool's `after_connect` is the resolver's in read-only sessions, because that is where they are
-/// made read-only; use [`on_connect`](Self::on_connect) there. SeaORM's
+/// **Closures.** A `ConnectOptions` keeps its closures, unless the node has statements of its own
+/// ([`on_connect`](Self::on_connect)), which take the place of the pool's `after_connect`. SeaORM's
 /// `ConnectOptions::after_connect` runs once for each of the two pools of a node; a closure that asks the
 /// database needs the node to be up at `connect`, even if the node is a replica. (SeaORM's
 /// `record_stmt_in_spans` reaches the read-write pool only: a pool has no such setting.)
 ///
 /// **The server of a connection.** On each new connection the server is asked once for its name and its position, so that a restarted
 /// server, or another behind the same address, is not trusted with the reads of sessions too early. That takes the pool's one hook: on nodes
-/// given as URLs or with [`on_connect`](Self::on_connect), and for reads always on MySQL and MariaDB. Elsewhere
+/// given as URLs or with [`on_connect`](Self::on_connect). Elsewhere
 /// `ConnectOptions` and open connections keep their hook, and such a change is noticed at the next probe or broken
 /// connection only.
 ///
@@ -106,8 +105,23 @@ pub(super) struct NodeSettings {
     pub(super) ping: Option<Ping>,
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub(super) keep_warm: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pooler: Option<Pooler>,
     #[serde(skip_serializing_if = "Hooks::is_empty")]
     pub(super) on_connect: Hooks,
+}
+
+/// The mode of a pooling proxy (PgBouncer, pgcat, Supavisor, RDS Proxy, ProxySQL, …) in front of a node, for
+/// [`NodeConfig::pooler`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Pooler {
+    /// A connection has one session of the server until the connection is closed, and the proxy resets the session
+    /// then. Sessions for reads are made read-only by a statement on each new connection.
+    Session,
+    /// A connection has another session of the server for each transaction, or for each statement. No setting is sent.
+    Transaction,
 }
 
 /// When a pooled connection is pinged before it is used.
@@ -249,6 +263,26 @@ setters! {
     /// it off for an address behind which several servers answer, or a pooling proxy: reads then keep to
     /// the primary for a time after a write (`Config::stick_after_write`). Off for the primary means off for all.
     positions: bool,
+    /// The mode of the pooling proxy that the node's address leads to. Default: none is known.
+    ///
+    /// Behind a proxy the node's position is not compared (unless [`positions`](Self::positions) is switched on), and in
+    /// [`Pooler::Transaction`] mode no session is given a setting, because a stranger would find the setting on a session
+    /// of the server: a standby refuses writes by itself, and on other servers each read runs in a READ ONLY transaction,
+    /// which costs two round trips. There [`statement_timeout`](Self::statement_timeout) and
+    /// [`on_connect`](Self::on_connect) are errors: set such things for the role or the database.
+    ///
+    /// A proxy that is not named here is detected when it refuses or ignores the first setting of a session for reads; from
+    /// then on the node is as in `Transaction` mode, and a `WARN` says so once. A proxy that accepts start-up options and
+    /// passes them on cannot be detected.
+    ///
+    /// # Example
+    /// ```
+    /// use sea_orm_resolver::{NodeConfig, Pooler};
+    ///
+    /// let node = NodeConfig::new("postgres://shop:secret@pgbouncer-2:6432/shop").pooler(Pooler::Transaction);
+    /// # let _ = node;
+    /// ```
+    pooler: Pooler,
     /// Whether sqlx logs each statement. Default: what the `ConnectOptions` say, else on.
     sqlx_logging: bool,
     /// When a pooled connection is pinged before use. Default: [`Ping::WhenIdle`], unless the

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use sea_orm::{DatabaseConnectionType, DbBackend};
 
 use super::{
-    Config, NodeConfig, Ping, Settings,
+    Config, NodeConfig, Ping, Pooler, Settings,
     adopted::Adopted,
     node::{NodeSettings, Source, weight},
 };
 use crate::{
     Error,
-    driver::{Elsewhere, LaneOptions, Opener, PingRule, SEAORM_SPEAKS, SecretUrl},
+    driver::{Elsewhere, LaneOptions, Opener, PingRule, Pooling, SEAORM_SPEAKS, SecretUrl},
     topology::{Identity, MemberSettings, Positions, Role, RoleCheck},
 };
 
@@ -31,6 +31,7 @@ pub(crate) struct NodePlan {
     pub(crate) member: MemberSettings,
     /// A database in the memory of one connection: both lanes are one pool.
     pub(crate) in_memory: bool,
+    pub(crate) pooling: Pooling,
 }
 
 /// sqlx's own default, which SeaORM leaves alone.
@@ -251,6 +252,7 @@ fn plan(
     let third = own.acquire_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
     let elsewhere = Elsewhere { queue_for: QUEUE_FOR.min(third), connect_within: settings.connect_timeout.min(third) };
     let keep_warm = keep_warm(settings, field, own, &located.opener)?;
+    let pooling = pooling(field, node, located.opener.backend())?;
     let lane = |max_connections, min_connections, elsewhere| LaneOptions {
         max_connections,
         min_connections,
@@ -300,11 +302,37 @@ fn plan(
             zone: own.zone.as_deref().map(Into::into),
             tags: Arc::new(own.tags.clone()),
             role_check: if own.role_check.unwrap_or(true) { RoleCheck::On } else { RoleCheck::Off },
-            positions: if own.positions.unwrap_or(true) { Positions::On } else { Positions::Off },
+            positions: if own.positions.unwrap_or(own.pooler.is_none()) { Positions::On } else { Positions::Off },
         },
+        pooling,
         in_memory: located.in_memory,
         opener: located.opener,
     })
+}
+
+/// The proxy in front of the node, or the error that names a setting which its sessions could not keep.
+fn pooling(field: &str, node: &NodeConfig, backend: DbBackend) -> Result<Pooling, Error> {
+    let own = &node.settings;
+    let pooling = match own.pooler {
+        None => return Ok(Pooling::None),
+        Some(_) if backend == DbBackend::Sqlite => {
+            return Err(Error::config(
+                format!("{field}.pooler"),
+                "a SQLite file has no server and no proxy; leave it out",
+            ));
+        }
+        Some(Pooler::Session) => return Ok(Pooling::Session),
+        Some(Pooler::Transaction) => Pooling::Transaction,
+    };
+    let kept = [("statement_timeout", node.statement_limit().is_some()), ("on_connect", !own.on_connect.is_empty())];
+    match kept.iter().find(|(_, is_set)| *is_set) {
+        None => Ok(pooling),
+        Some((part, _)) => Err(Error::config(
+            format!("{field}.{part}"),
+            "a pooler in transaction mode would show this setting to strangers; set it for the role or the database \
+             (`ALTER ROLE … SET …`), or say `pooler = \"session\"` if the pooler runs in session mode",
+        )),
+    }
 }
 
 /// How long connections stay warm; `None` for not at all.

@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     config::{Config, Consistency, NodeConfig, PolicyKind, Settings, StatementRoute, StatementRule, plan_all},
     driver::Disconnected,
-    monitor::{FirstAnswer, Writer, connect_all},
+    monitor::{FirstAnswer, Writer, check_role, connect_all},
     routing::{BadRule, Intent, LeastInFlight, Policy, RoundRobin, StatementRouter, WeightedRandom},
     telemetry,
     topology::{Answerer, Role, Samples, Topology, Unfit},
@@ -210,9 +210,8 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
     if let Some(failure) = primary.failure {
         return Err(failure);
     }
-    if let Some(role) = primary.member.observed_role().filter(|role| *role != Role::Primary) {
-        telemetry::role_contradicts(primary.member.name(), role);
-    }
+    let (seat, member) = (Role::Primary, &primary.member);
+    let refused = check_role(member.name(), seat, member.settings.role_check, member.observed.as_ref()).err();
     let mut replicas = Vec::with_capacity(members.len());
     for replica in members {
         if let Some(failure) = &replica.failure {
@@ -224,6 +223,9 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
             replica.member.node.down().raise();
         }
         replicas.push(replica.member);
+    }
+    if let Some(refused) = refused {
+        return Err(refused);
     }
 
     let router = router(&config, backend)?;
@@ -242,6 +244,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
     for replica in topology.replicas.iter().filter(|replica| replica.is_of_other_cluster()) {
         telemetry::other_cluster(replica.name(), replica.says(Unfit::OtherCluster), &topology);
     }
+    telemetry::connected(&topology);
     let watched = !topology.is_single();
     let shared = Shared::new(Writer::new(topology, settings, clock, Arc::new(router)), policy, seed, backend);
     if watched {

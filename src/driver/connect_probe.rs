@@ -7,6 +7,9 @@ use std::{
 
 use sea_orm::QueryResult;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use super::{Pooling, Sessions, quiet::quietly};
+
 /// Receives a server's answer on one new connection.
 pub type ConnectProbeCallback = Box<dyn FnOnce(&QueryResult) + Send>;
 /// Called before the question is sent; returns the receiver of the answer.
@@ -47,11 +50,13 @@ impl fmt::Debug for ConnectProbe {
     }
 }
 
-/// Asks on a new connection, if the monitor listens.
+/// Asks on a new connection, if the monitor listens. Behind a pooling proxy the answer would say nothing about the server
+/// of the next statement.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) async fn ask_server<DB>(
     connection: &mut DB::Connection,
     connect_probe: &ConnectProbe,
+    sessions: &Sessions,
 ) -> Result<(), sea_orm::sqlx::Error>
 where
     DB: sea_orm::sqlx::Database,
@@ -60,8 +65,11 @@ where
 {
     use sea_orm::sqlx::{self, Executor};
 
+    if sessions.pooling() != Pooling::None {
+        return Ok(());
+    }
     let Some((question, receive)) = connect_probe.ask() else { return Ok(()) };
-    match connection.fetch_one(sqlx::raw_sql(question)).await {
+    match quietly(connection.fetch_one(sqlx::raw_sql(question))).await {
         Ok(row) => receive(&QueryResult::from(row)),
         // The prober meets the same error from a server that does not know the question.
         Err(sqlx::Error::Database(_)) => {}

@@ -7,17 +7,23 @@
 mod connect_probe;
 mod disconnected;
 mod fault;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod link;
 mod metric;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod open;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod quiet;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod recipe;
 #[cfg(feature = "stream")]
 mod rows;
 mod run_to_end;
 mod seaorm;
 mod secret;
+mod sessions;
 mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -40,6 +46,8 @@ pub(crate) use open::{Access, Elsewhere, LaneOptions, Opener, PingRule};
 pub(crate) use run_to_end::RunToEnd;
 pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
+pub(crate) use sessions::Protection;
+pub use sessions::{Lost, Pooling, Recovery, Sessions};
 pub(crate) use signal::{Alarm, Changes, Counter, Signal};
 pub use write_progress::WriteProgress;
 
@@ -149,6 +157,17 @@ pub trait Driver: Debug + Send + Sync {
     /// The file of an embedded database. Two nodes of one file always have the same rows.
     fn file(&self) -> Option<std::path::PathBuf> {
         None
+    }
+
+    /// The knowledge about the settings of the node's sessions; `None` for a driver that adds none.
+    fn sessions(&self) -> Option<&Sessions> {
+        None
+    }
+
+    /// Asks a session of the pool a question of the resolver, of which the application's log and metric callback hear
+    /// nothing.
+    fn ask<'a>(&'a self, question: &'static str) -> BoxFuture<'a, Result<Option<QueryResult>, DbErr>> {
+        self.query_one(Statement::from_string(self.backend(), question), None)
     }
 
     /// Whether the pool was asked to open its sessions read-only.

@@ -5,22 +5,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::{ConnectProbe, Driver, SeaOrmDriver, SecretUrl, Sessions, quiet::quietly, sessions::Settings};
 use sea_orm::{
     ConnectOptions, DatabaseConnection, DbBackend, DbErr,
     sqlx::{self, pool::PoolOptions},
 };
-use tracing::instrument::WithSubscriber;
-
-use super::{ConnectProbe, Driver, SeaOrmDriver, SecretUrl};
 
 /// Whether the sessions of a pool may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Full,
     ReadOnly,
-    /// Read-only by a statement on each new connection, where a pooling proxy refuses the
-    /// start-up option (PostgreSQL only).
-    ReadOnlyByStatement,
 }
 
 impl Access {
@@ -95,18 +90,18 @@ impl Opener {
     /// Opens one lane. No statement is sent, except SeaORM's own version check on SQLite.
     ///
     /// New connections are asked which server they reached where the resolver sets the pool's one `after_connect` hook:
-    /// for nodes given as URLs or with statements of their own, and on MySQL always for reads. `ConnectOptions` and
-    /// open connections may bring a hook of the user.
+    /// for nodes given as URLs or with statements of their own. `ConnectOptions` and open connections may bring a hook
+    /// of the user.
     pub(crate) async fn open(
         &self,
         lane: &LaneOptions,
         access: Access,
+        sessions: &Arc<Sessions>,
         connect_probe: Option<&ConnectProbe>,
     ) -> Result<Arc<dyn Driver>, DbErr> {
-        let is_hook_ours = matches!(self, Self::Url(_))
-            || !lane.on_connect.is_empty()
-            || access.is_read_only() && self.backend() == DbBackend::MySql;
+        let is_hook_ours = matches!(self, Self::Url(_)) || !lane.on_connect.is_empty();
         let connect_probe = connect_probe.filter(|_| is_hook_ours || matches!(self, Self::Scripted(_)));
+        let settings = Settings::new(lane, access, sessions);
         match self {
             Self::Scripted(driver) => {
                 if let Some(connect_probe) = connect_probe {
@@ -115,23 +110,18 @@ impl Opener {
                 Ok(Arc::clone(driver))
             }
             Self::Adopted(connection) if access.is_read_only() => {
-                read_only_sibling(connection, lane, access, connect_probe)
+                read_only_sibling(connection, lane, settings, connect_probe)
             }
             Self::Adopted(connection) => Ok(adopted(connection)),
             Self::Url(url) => {
-                connect(connect_options(url, lane, access, connect_probe), lane, access, connect_probe).await
+                connect(connect_options(url, lane, access, connect_probe), lane, settings, connect_probe).await
             }
             Self::Options(options, url) => {
                 let mut options = options.as_ref().clone();
                 apply(&mut options, url.backend, lane, access, connect_probe);
                 // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
-                // records them on a TRACE span. Without a subscriber there is none to record it.
-                let connecting = connect(options, lane, access, connect_probe);
-                if tracing::dispatcher::has_been_set() {
-                    connecting.with_subscriber(tracing::subscriber::NoSubscriber::default()).await
-                } else {
-                    connecting.await
-                }
+                // records them on a TRACE span.
+                quietly(connect(options, lane, settings, connect_probe)).await
             }
         }
     }
@@ -178,9 +168,9 @@ fn apply(
     }
     // A pool that is only the template of another must open no connection: one opened early would not be read-only.
     // `resize` gives the number back.
-    let timed_by_hook = lane.statement_timeout.is_some() && backend == DbBackend::MySql;
-    let is_asked = connect_probe.is_some() && backend != DbBackend::Sqlite;
-    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || timed_by_hook || is_asked;
+    let is_server = backend != DbBackend::Sqlite;
+    let is_asked_or_timed = is_server && (connect_probe.is_some() || lane.statement_timeout.is_some());
+    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || is_asked_or_timed;
     if is_template {
         options.min_connections(0);
     } else if let Some(min) = lane.min_connections {
@@ -194,9 +184,6 @@ fn apply(
     }
     if let Some(lifetime) = lane.max_lifetime {
         options.max_lifetime(lifetime);
-    }
-    if let Some(timeout) = lane.statement_timeout {
-        options.statement_timeout(timeout);
     }
     if let Some(logging) = lane.logging {
         options.sqlx_logging(logging);
@@ -219,19 +206,19 @@ fn apply(
 async fn connect(
     options: ConnectOptions,
     lane: &LaneOptions,
-    access: Access,
+    settings: Settings,
     connect_probe: Option<&ConnectProbe>,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     let connection = sea_orm::Database::connect(options).await?;
     match connection.get_database_backend() {
         #[cfg(feature = "postgres")]
-        DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, access, connect_probe)),
+        DbBackend::Postgres => Ok(super::postgres::lane(connection, lane, settings, connect_probe)),
         #[cfg(feature = "mysql")]
-        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, access, connect_probe)),
+        DbBackend::MySql => Ok(super::mysql::lane(connection, lane, settings, connect_probe)),
         #[cfg(feature = "sqlite")]
-        DbBackend::Sqlite => Ok(super::sqlite::lane(connection, lane, access).await),
+        DbBackend::Sqlite => Ok(super::sqlite::lane(connection, lane, settings).await),
         _ => {
-            let _ = (lane, access, connect_probe);
+            let _ = (lane, settings, connect_probe);
             Err(no_driver(connection.get_database_backend()))
         }
     }
@@ -257,7 +244,7 @@ fn adopted(connection: &DatabaseConnection) -> Arc<dyn Driver> {
 fn read_only_sibling(
     adopted: &DatabaseConnection,
     lane: &LaneOptions,
-    access: Access,
+    settings: Settings,
     connect_probe: Option<&ConnectProbe>,
 ) -> Result<Arc<dyn Driver>, DbErr> {
     use sea_orm::DatabaseConnectionType as Kind;
@@ -267,18 +254,18 @@ fn read_only_sibling(
         PingRule::Never => Some(false),
     };
     let lane = &LaneOptions { sibling_ping, ..lane.clone() };
-    let _ = (lane, access, connect_probe);
+    let _ = (lane, &settings, connect_probe);
     #[cfg(feature = "postgres")]
     if let Kind::SqlxPostgresPoolConnection(_) = &adopted.inner {
-        return Ok(super::postgres::sibling(adopted.get_postgres_connection_pool(), lane, access, connect_probe));
+        return Ok(super::postgres::sibling(adopted.get_postgres_connection_pool(), lane, settings, connect_probe));
     }
     #[cfg(feature = "mysql")]
     if let Kind::SqlxMySqlPoolConnection(_) = &adopted.inner {
-        return Ok(super::mysql::sibling(adopted.get_mysql_connection_pool(), lane, access, connect_probe));
+        return Ok(super::mysql::sibling(adopted.get_mysql_connection_pool(), lane, settings, connect_probe));
     }
     #[cfg(feature = "sqlite")]
     if let Kind::SqlxSqlitePoolConnection(_) = &adopted.inner {
-        return Ok(super::sqlite::sibling(adopted.get_sqlite_connection_pool(), lane, access));
+        return Ok(super::sqlite::sibling(adopted.get_sqlite_connection_pool(), lane, settings));
     }
     if let Kind::Disconnected = &adopted.inner {
         return Err(DbErr::Conn(sea_orm::RuntimeErr::Internal("Disconnected".into())));
@@ -350,13 +337,7 @@ where
     for<'e> &'e mut DB::Connection: sqlx::Executor<'e, Database = DB>,
 {
     for (index, statement) in statements.iter().enumerate() {
-        let running = run_all::<DB>(connection, std::slice::from_ref(statement), None);
-        // A subscriber that was never set cannot be asked to look away: that would end what `log` records.
-        let result = if tracing::dispatcher::has_been_set() {
-            running.with_subscriber(tracing::subscriber::NoSubscriber::default()).await
-        } else {
-            running.await
-        };
+        let result = quietly(run_all::<DB>(connection, std::slice::from_ref(statement), None)).await;
         result.map_err(|error| without_statement(index, error))?;
     }
     run_all::<DB>(connection, &[], last).await
@@ -409,7 +390,9 @@ mod tests {
             .connect_lazy_with(SqliteConnectOptions::new().filename("never-opened.db"));
         let adopted = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
         let lane = LaneOptions { ping, ..plain_lane() };
-        let driver = read_only_sibling(&adopted, &lane, Access::ReadOnly, None).expect("no connection is opened");
+        let sessions = Sessions::new(DbBackend::Sqlite, crate::driver::Pooling::None);
+        let settings = Settings::new(&lane, Access::ReadOnly, &sessions);
+        let driver = read_only_sibling(&adopted, &lane, settings, None).expect("no connection is opened");
         let sibling = driver.seaorm().expect("it is a pool").get_sqlite_connection_pool();
         assert_eq!(adopted.get_sqlite_connection_pool().options().get_test_before_acquire(), pool_pings);
         sibling.options().get_test_before_acquire()

@@ -1,17 +1,20 @@
 //! Read-only sessions on PostgreSQL: a start-up option of the connection. The option costs no round trip, composes with
-//! every hook of the user, and holds for every physical connection.
+//! every hook of the user, and holds for every physical connection. Behind a pooling proxy in session mode, a statement
+//! on each new connection takes its place.
 
 use std::sync::Arc;
 
 use sea_orm::{
     DatabaseConnection,
-    sqlx::{PgPool, Postgres},
+    sqlx::{PgPool, Postgres, pool::PoolOptions, postgres::PgConnectOptions},
 };
 
 use super::{
-    Access, ConnectProbe, Driver, LaneOptions,
+    ConnectProbe, Driver, LaneOptions, Pooling,
     connect_probe::ask_server,
     open::{resize, run_hooks},
+    recipe::Recipe,
+    sessions::Settings,
     warm::opened,
 };
 
@@ -21,47 +24,94 @@ const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY
 pub(super) fn lane(
     connection: DatabaseConnection,
     lane: &LaneOptions,
-    access: Access,
+    settings: Settings,
     connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
-    if access == Access::Full && lane.on_connect.is_empty() && connect_probe.is_none() {
-        let pool = connection.get_postgres_connection_pool().clone();
-        return opened(connection, pool, lane, access);
+    let pool = connection.get_postgres_connection_pool().clone();
+    let recipe = Recipe::fixed(pool.connect_options(), settings, with_settings);
+    if !recipe.adds_settings() && lane.on_connect.is_empty() && connect_probe.is_none() {
+        return opened(connection, pool, lane, recipe);
     }
-    sibling(connection.get_postgres_connection_pool(), lane, access, connect_probe)
+    from_template(&pool, lane, recipe, connect_probe)
 }
 
-/// A pool with the options of another, whose every connection is opened as the lane says.
+/// A pool for reads with the options of one that was given to the resolver.
 pub(super) fn sibling(
+    given: &PgPool,
+    lane: &LaneOptions,
+    settings: Settings,
+    connect_probe: Option<&ConnectProbe>,
+) -> Arc<dyn Driver> {
+    from_template(given, lane, Recipe::of_pool(given, settings, with_settings), connect_probe)
+}
+
+/// A pool with the options of another, whose every connection is opened as the recipe says.
+fn from_template(
     template: &PgPool,
     lane: &LaneOptions,
-    access: Access,
+    recipe: Recipe<Postgres>,
     connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
     let mut options = resize(template.options().clone(), lane);
-    if !lane.on_connect.is_empty() || access == Access::ReadOnlyByStatement || connect_probe.is_some() {
+    let sets_by_statement = recipe.sessions().pooling() == Pooling::Session && recipe.adds_settings();
+    if !lane.on_connect.is_empty() || sets_by_statement || connect_probe.is_some() {
         // Replaces the pool's own hook, which sqlx does not give out (documented at `NodeConfig::on_connect`).
-        let statements = Arc::clone(&lane.on_connect);
-        let last = access.is_read_only().then_some(BY_STATEMENT);
-        let connect_probe = connect_probe.cloned();
-        options = options.after_connect(move |connection, _| {
-            let (statements, connect_probe) = (Arc::clone(&statements), connect_probe.clone());
-            Box::pin(async move {
-                if let Some(connect_probe) = &connect_probe {
-                    ask_server::<Postgres>(connection, connect_probe).await?;
-                }
-                run_hooks::<Postgres>(connection, &statements, last).await
-            })
-        });
+        options = with_hook(options, lane, recipe.settings(), connect_probe);
     }
-    let mut connect = template.connect_options().as_ref().clone();
-    if let Some(timeout) = lane.statement_timeout {
+    let pool = options.connect_lazy_with(recipe.options());
+    opened(pool.clone().into(), pool, lane, recipe)
+}
+
+fn with_hook(
+    options: PoolOptions<Postgres>,
+    lane: &LaneOptions,
+    settings: &Settings,
+    connect_probe: Option<&ConnectProbe>,
+) -> PoolOptions<Postgres> {
+    let timeout = settings.statement_timeout.map(|timeout| format!("SET statement_timeout = {}", timeout.as_millis()));
+    let (timeout, statements): (Arc<[String]>, _) = (timeout.into_iter().collect(), Arc::clone(&lane.on_connect));
+    let (access, sessions) = (settings.access, Arc::clone(&settings.sessions));
+    let connect_probe = connect_probe.cloned();
+    options.after_connect(move |connection, _| {
+        let (timeout, statements) = (Arc::clone(&timeout), Arc::clone(&statements));
+        let (sessions, connect_probe) = (Arc::clone(&sessions), connect_probe.clone());
+        Box::pin(async move {
+            if let Some(connect_probe) = &connect_probe {
+                ask_server::<Postgres>(connection, connect_probe, &sessions).await?;
+            }
+            if sessions.pooling() == Pooling::Session {
+                run_hooks::<Postgres>(connection, &timeout, None).await?;
+            }
+            // After the statements of the user, which may say otherwise.
+            let last = (access.is_read_only() && sessions.keep_settings()).then_some(BY_STATEMENT);
+            let has_option = statements.is_empty() && sessions.take_options();
+            run_hooks::<Postgres>(connection, &statements, last.filter(|_| !has_option)).await
+        })
+    })
+}
+
+/// Adds the start-up options of a lane.
+fn with_settings(base: &PgConnectOptions, settings: &Settings) -> PgConnectOptions {
+    let connect = base.clone();
+    if settings.sessions.take_options() { with_options(connect, settings) } else { connect }
+}
+
+/// Of two equal options the later wins, so an option of the user cannot undo those of the lane.
+fn with_options(mut connect: PgConnectOptions, settings: &Settings) -> PgConnectOptions {
+    if let Some(timeout) = settings.statement_timeout {
         connect = connect.options([("statement_timeout", timeout.as_millis().to_string())]);
     }
-    if access == Access::ReadOnly {
-        // Of two equal options the later wins, so an option of the user cannot undo this one.
+    if settings.access.is_read_only() {
         connect = connect.options([("default_transaction_read_only", "on")]);
     }
-    let pool = options.connect_lazy_with(connect);
-    opened(pool.clone().into(), pool, lane, access)
+    if settings.access.is_read_only() && settings.sessions.is_isolation_overridden() {
+        connect = with_standbys_isolation(connect);
+    }
+    connect
+}
+
+/// A hot standby refuses every statement under `serializable`, which may be the default of a role or a database. No
+/// isolation that a standby has is closer.
+fn with_standbys_isolation(connect: PgConnectOptions) -> PgConnectOptions {
+    connect.options([("default_transaction_isolation", "repeatable read")])
 }

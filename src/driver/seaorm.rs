@@ -27,16 +27,11 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbBackend, DbErr, ExecResult,
     QueryResult, Statement, TransactionOptions, TransactionTrait,
 };
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use sea_orm::{
-    RuntimeErr,
-    sqlx::{self, Executor},
-};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 use super::warm::Permit;
-use super::{Access, Driver, DriverTransaction, Metric, ProbeLink, RunToEnd, WriteProgress};
+use super::{Access, Driver, DriverTransaction, Metric, ProbeLink, RunToEnd, WriteProgress, quiet::quietly};
 #[cfg(feature = "stream")]
 use super::{Rows, rows};
 
@@ -181,18 +176,8 @@ impl Driver for SeaOrmDriver {
     }
 
     fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
-        match &self.connection().inner {
-            #[cfg(feature = "postgres")]
-            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                Some(connect_link(self.connection().get_postgres_connection_pool()))
-            }
-            #[cfg(feature = "mysql")]
-            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                Some(connect_link(self.connection().get_mysql_connection_pool()))
-            }
-            // A SQLite file has no server to ask, and a mock must not see the resolver's questions.
-            _ => None,
-        }
+        // A mock must not see the resolver's questions.
+        None
     }
 
     fn file(&self) -> Option<std::path::PathBuf> {
@@ -329,7 +314,7 @@ impl RestoreReadOnly {
         // After the end: a rollback would undo the statement on PostgreSQL.
         let ended = transaction.execute_unprepared(last).await.map(drop);
         // An error here means that the connection is broken, which `end` says too.
-        drop(transaction.execute_unprepared(restore).await);
+        drop(quietly(transaction.execute_unprepared(restore)).await);
         ended.and(end(transaction).await)
     }
 }
@@ -506,48 +491,6 @@ fn roll_back_nested(begun: Result<(DatabaseTransaction, OwnedMutexGuard<()>), Db
         if let Ok((nested, _turn)) = begun {
             // The error says that the connection is gone, and the whole transaction with it.
             drop(nested.rollback().await);
-        }
-    }
-    .boxed()
-}
-
-/// A physical connection beside the pool, opened with the pool's own options.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-struct ProbeConnection<DB: Database>(DB::Connection);
-
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-impl<DB> ProbeLink for ProbeConnection<DB>
-where
-    DB: Database,
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-    QueryResult: From<DB::Row>,
-{
-    fn ask<'a>(&'a mut self, sql: &'static str) -> BoxFuture<'a, Result<QueryResult, DbErr>> {
-        async move {
-            // Unprepared: one round trip, and nothing is left behind in a pooling proxy.
-            match (&mut self.0).fetch_one(sqlx::raw_sql(sql)).await {
-                Ok(row) => Ok(row.into()),
-                Err(error) => Err(DbErr::Query(RuntimeErr::SqlxError(error.into()))),
-            }
-        }
-        .boxed()
-    }
-}
-
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-fn connect_link<DB>(pool: &Pool<DB>) -> BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>
-where
-    DB: Database,
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-    QueryResult: From<DB::Row>,
-{
-    use sqlx::ConnectOptions as _;
-
-    let options = pool.connect_options();
-    async move {
-        match options.connect().await {
-            Ok(connection) => Ok(Box::new(ProbeConnection::<DB>(connection)) as Box<dyn ProbeLink>),
-            Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
         }
     }
     .boxed()

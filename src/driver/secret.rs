@@ -245,6 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_is_not_encoded_is_an_error_and_no_host() {
+        for text in [
+            "postgres://u:p@ss/w:rd@db.example/shop",
+            "mysql://u:hunter2/x@db.example:3306/shop",
+            "postgres://u:p@ss#w:rd@db.example/shop",
+        ] {
+            let error = SecretUrl::parse(text).expect_err("a part of the password would be the host");
+            assert!(!error.contains("hunter2") && !error.contains("w:rd"), "{error}");
+        }
+        let encoded = SecretUrl::parse("postgres://u:p%40ss%2Fw%3Ard@db.example/sh%40p").expect("valid");
+        assert_eq!((encoded.password(), &*encoded.default_name), (Some("p@ss/w:rd"), "db.example:5432"));
+    }
+
+    #[test]
     fn a_bad_url_is_not_repeated_in_the_error() {
         for text in [
             "postgres://u:hunter2@:bad:port/x",

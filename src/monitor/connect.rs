@@ -14,10 +14,10 @@ use crate::{
     Error,
     clock::Clock,
     config::NodePlan,
-    driver::{Access, ConnectProbe, Driver, Fault, Opener},
+    driver::{Access, ConnectProbe, Driver, Opener, Pooling, Sessions},
     error::Kind,
     telemetry,
-    topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role, Tick},
+    topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role, RoleCheck, Tick},
 };
 
 /// The last part of a node's time, in which a pool that has not answered is asked for the reason too.
@@ -82,29 +82,26 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
     let name = Arc::clone(&plan.name);
     let deadline = Deadline::start(timeout, clock);
     // Opening is lazy, but a user's `after_connect` may ask the database.
-    let open = async |access| {
+    let open = async || {
         let late = || Error::unreachable(&*plan.name, deadline.missed("it was not opened"));
         let opened = match plan.opener {
             // Adopting needs no time, and the caller perhaps has no runtime with a timer.
-            Opener::Adopted(_) | Opener::Scripted(_) => open_lanes(&plan, access).await,
-            _ => time::timeout(deadline.left(), open_lanes(&plan, access)).await.map_err(|_| late())?,
+            Opener::Adopted(_) | Opener::Scripted(_) => open_lanes(&plan).await,
+            _ => time::timeout(deadline.left(), open_lanes(&plan)).await.map_err(|_| late())?,
         };
-        opened.map_err(|error| Error::unreachable(&*plan.name, error))
+        opened.map_err(|error| Error::unreachable(&*plan.name, Error::shown(&error)))
     };
-    let node = open(Access::ReadOnly).await?;
+    let node = open().await?;
     take_seat(&node, plan.role, &plan);
     let mut member = Member::new(node, plan.member.clone());
     if first == FirstAnswer::NotAsked {
         return Ok(Opened { member, failure: None });
     }
-    let mut answered = ask(&member.node, plan.role, first, deadline).await;
-    if let Err(Unanswered::OptionRefused) = answered {
-        telemetry::read_only_by_statement(&name);
-        let node = open(Access::ReadOnlyByStatement).await?;
-        take_seat(&node, plan.role, &plan);
-        // Behind a pooling proxy a connection says nothing about the server that answers next.
-        member = Member::new(node, MemberSettings { positions: Positions::Off, ..plan.member.clone() });
-        answered = ask(&member.node, plan.role, first, deadline).await;
+    let answered = ask(&member.node, plan.role, first, deadline).await;
+    if plan.member.positions == Positions::On && is_behind_detected_proxy(&member.node) {
+        // A connection says nothing about the server that answers next.
+        let settings = MemberSettings { positions: Positions::Off, ..plan.member.clone() };
+        member = Member::new(member.node, settings);
     }
     let failure = match answered {
         Ok(observed) => {
@@ -117,7 +114,6 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
             let error = match unanswered {
                 Unanswered::Failed(why) => Error::unreachable(&*name, why),
                 Unanswered::NotReadOnly => Error::new(Kind::NotReadOnly { node: name.to_string() }),
-                Unanswered::OptionRefused => Error::unreachable(&*name, "it refuses read-only sessions"),
             };
             member.health = Health::Down;
             member.failed_probes = 1;
@@ -126,6 +122,15 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
         }
     };
     Ok(Opened { member, failure })
+}
+
+/// Refuses the primary's seat to a node that reports the role of a replica.
+pub(crate) fn check_role(name: &str, role: Role, check: RoleCheck, observed: Option<&Observed>) -> Result<(), Error> {
+    let says_replica = observed.is_some_and(|observed| observed.role == Role::Replica);
+    if role == Role::Primary && check == RoleCheck::On && says_replica {
+        return Err(Error::new(Kind::PromoteFirst { node: name.to_owned() }));
+    }
+    Ok(())
 }
 
 /// Bounds the reads of a node by the seat that it takes.
@@ -147,21 +152,23 @@ pub(super) async fn ask_present(
         Ok(observed) => return Ok(observed),
         Err(Unanswered::Failed(why)) => why,
         Err(Unanswered::NotReadOnly) => return Err(Error::new(Kind::NotReadOnly { node: node.name().to_owned() })),
-        Err(Unanswered::OptionRefused) => "it refuses read-only sessions".to_owned(),
     };
     Err(Error::unreachable(node.name(), why))
 }
 
-async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr> {
-    let may_be_greeted = plan.member.positions == Positions::On && access != Access::ReadOnlyByStatement;
-    let connect_probe =
-        probe::question(plan.opener.backend(), Scope::Position).filter(|_| may_be_greeted).map(ConnectProbe::new);
-    let write = plan.opener.open(&plan.write, Access::Full, connect_probe.as_ref()).await?;
+async fn open_lanes(plan: &NodePlan) -> Result<Arc<Node>, DbErr> {
+    let backend = plan.opener.backend();
+    let may_be_greeted = plan.member.positions == Positions::On && plan.pooling == Pooling::None;
+    let connect_probe = probe::question(backend, Scope::Position).filter(|_| may_be_greeted).map(ConnectProbe::new);
+    let sessions = Sessions::new(backend, plan.pooling);
+    let name = Arc::clone(&plan.name);
+    sessions.on_loss(move |how| telemetry::settings_lost(&name, how));
+    let write = plan.opener.open(&plan.write, Access::Full, &sessions, connect_probe.as_ref()).await?;
     // A database in the memory of one connection has no second pool.
     let read = if plan.in_memory {
         Arc::clone(&write)
     } else {
-        plan.opener.open(&plan.read, access, connect_probe.as_ref()).await?
+        plan.opener.open(&plan.read, Access::ReadOnly, &sessions, connect_probe.as_ref()).await?
     };
     Ok(Arc::new(Node::new(Arc::clone(&plan.name), plan.identity.clone(), Lanes { write, read }, connect_probe)))
 }
@@ -169,8 +176,11 @@ async fn open_lanes(plan: &NodePlan, access: Access) -> Result<Arc<Node>, DbErr>
 enum Unanswered {
     Failed(String),
     NotReadOnly,
-    /// A pooling proxy does not know the start-up option that makes sessions read-only.
-    OptionRefused,
+}
+
+/// Whether a proxy in front of the node refused or ignored a setting.
+pub(super) fn is_behind_detected_proxy(node: &Node) -> bool {
+    node.driver(Lane::Read).sessions().is_some_and(|sessions| sessions.pooling() == Pooling::Detected)
 }
 
 async fn ask(
@@ -193,15 +203,14 @@ async fn ask(
     };
     let answer = match time::timeout(deadline.left(), asking).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) if Fault::is_refused_option(&error) => return Err(Unanswered::OptionRefused),
-        Ok(Err(error)) => return Err(Unanswered::Failed(error.to_string())),
+        Ok(Err(error)) => return Err(Unanswered::Failed(Error::shown(&error))),
         Err(_) => return Err(Unanswered::Failed(deadline.missed("no answer"))),
     };
     if driver.is_read_only() {
         match time::timeout(deadline.left(), probe::is_read_only(&*driver)).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return Err(Unanswered::NotReadOnly),
-            Ok(Err(error)) => return Err(Unanswered::Failed(error.to_string())),
+            Ok(Err(error)) => return Err(Unanswered::Failed(Error::shown(&error))),
             Err(_) => return Err(Unanswered::Failed(deadline.missed("no read connection"))),
         }
     }
@@ -220,7 +229,7 @@ async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String
     let mut ping = driver.ping();
     let alone = deadline.left().saturating_sub(deadline.timeout / REASON_PART);
     if let Ok(answered) = time::timeout(alone, &mut ping).await {
-        return answered.map_err(|error| error.to_string());
+        return answered.map_err(|error| Error::shown(&error));
     }
     let mut reason = None;
     let telling = async {
@@ -236,8 +245,8 @@ async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String
         Err(_) => None,
     };
     match (answered, reason) {
-        (Some(answered), _) => answered.map_err(|error| error.to_string()),
-        (None, Some(reason)) => Err(reason.to_string()),
+        (Some(answered), _) => answered.map_err(|error| Error::shown(&error)),
+        (None, Some(reason)) => Err(Error::shown(&reason)),
         (None, None) => Err(deadline.missed("no answer")),
     }
 }

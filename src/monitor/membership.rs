@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use super::{
     Monitor,
-    connect::{self, FirstAnswer, Opened, connect_all, take_seat},
+    connect::{self, FirstAnswer, Opened, check_role, connect_all, take_seat},
     drain,
     probe::{self, Scope},
     prober, succession,
@@ -17,7 +17,7 @@ use crate::{
     telemetry,
     topology::{
         Answerer, Health, Lane, Member, MemberSettings, Node, NodeId, Observed, Position, PositionOrder, Positions,
-        Reported, Role, RoleCheck, Rotation, Sample, Samples, Topology,
+        Reported, Role, Rotation, Sample, Samples, Topology,
     },
 };
 
@@ -139,6 +139,7 @@ impl Monitor {
     /// Makes a change of the members in one publication.
     pub(crate) async fn swap_members(&self, change: MembershipChange) -> Result<SwapReport, Error> {
         let _turn = self.membership.lock().await;
+        self.check_open()?;
         let before = self.writer.cell().load_full();
         let MembershipChange { primary, replicas, newcomers, accepted } = change;
         let mut fields: Vec<_> = primary.iter().map(|node| ("primary".to_owned(), node, Role::Primary)).collect();
@@ -336,7 +337,13 @@ impl Monitor {
             opened.iter().for_each(|opened| close(&opened.member.node));
             return Err(failure);
         }
+        self.check_open().inspect_err(|_| opened.iter().for_each(|opened| close(&opened.member.node)))?;
         Ok(opened)
+    }
+
+    /// Refuses a change of a connection that was closed: the pools of its members are gone.
+    fn check_open(&self) -> Result<(), Error> {
+        if self.writer.is_stopped() { Err(Error::new(Kind::Closed)) } else { Ok(()) }
     }
 
     /// Whether the newcomers may take their seats: the new primary must be one and must have the data that the
@@ -488,15 +495,6 @@ fn seated(known: &Member, from: Role, to: Role, observed: Option<Observed>, plan
         }
     }
     member
-}
-
-/// Refuses the primary's seat to a node that reports the role of a replica.
-fn check_role(name: &str, role: Role, check: RoleCheck, observed: Option<&Observed>) -> Result<(), Error> {
-    let says_replica = observed.is_some_and(|observed| observed.role == Role::Replica);
-    if role == Role::Primary && check == RoleCheck::On && says_replica {
-        return Err(Error::unreachable(name, "it says it is a replica; promote it first"));
-    }
-    Ok(())
 }
 
 fn is_unchanged(known: &Member, plan: &NodePlan) -> bool {

@@ -24,10 +24,10 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use sea_orm::{DbErr, Statement};
+use sea_orm::DbErr;
 use tokio::task::JoinHandle;
 
-pub(crate) use connect::{FirstAnswer, connect_all};
+pub(crate) use connect::{FirstAnswer, check_role, connect_all};
 pub use membership::{MembershipChange, SwapOptions, SwapReport};
 pub(crate) use writer::Writer;
 
@@ -85,7 +85,7 @@ impl Monitor {
     pub(crate) async fn ask_position(&self) -> Result<Option<Position>, DbErr> {
         let driver = self.writer.cell().load().primary.node.driver(Lane::Write);
         let Some(question) = probe::question(driver.backend(), Scope::Position) else { return Ok(None) };
-        match driver.query_one(Statement::from_string(driver.backend(), question), None).await {
+        match driver.ask(question).await {
             Ok(row) => {
                 let answer = row.and_then(|row| probe::read_answer(driver.backend(), Role::Primary, &row).ok());
                 Ok(match answer.map(|answer| answer.position) {

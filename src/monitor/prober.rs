@@ -20,17 +20,17 @@ use sea_orm::DbErr;
 use tokio::{sync::Notify, time};
 
 use super::{
-    Writer,
+    Writer, connect,
     probe::{self, Scope},
     rhythm::{Rhythm, Wanted},
 };
 use crate::{
-    driver::{Driver, Fault, ProbeLink},
+    driver::{Driver, Fault, ProbeLink, Recovery},
     routing::Draw,
     telemetry,
     topology::{
-        FAILURES_TO_EJECT, Generation, Lane, Lives, Node, NodeId, Observation, Observed, Reply, Role, Stamp, Tick,
-        Topology,
+        FAILURES_TO_EJECT, Generation, Lane, Lives, Node, NodeId, Observation, Observed, Reply, Reported, Role, Stamp,
+        Tick, Topology,
     },
 };
 
@@ -310,7 +310,12 @@ impl Prober {
 
     async fn ask_once(&mut self, writer: &Writer) -> Result<Observed, Failure> {
         let (driver, asked) = (self.node.driver(Lane::Read), self.asked_at);
-        let answer = self.question(writer, &*driver).await?;
+        let mut answer = self.question(writer, &*driver).await?;
+        if connect::is_behind_detected_proxy(&self.node) {
+            // The next answer may come from another server.
+            writer.disregard_positions(&self.node);
+            answer.position = Reported::Unknown;
+        }
         let incarnation: Arc<str> = answer.incarnation.into();
         if !self.lives(writer, |lives| lives.is_present(&incarnation)) {
             // Every session belongs to the former life, whose server can go on: at an address that moved, or that
@@ -386,6 +391,12 @@ pub(super) async fn ask_server(
         }
     };
     let answer = open.ask(question(scope)).await.and_then(|row| probe::read_answer(backend, configured, &row));
+    if let (Ok(answer), Some(sessions)) = (&answer, driver.sessions()) {
+        sessions.heard(match answer.role {
+            Role::Primary => Recovery::Over,
+            Role::Replica => Recovery::Running,
+        });
+    }
     match answer {
         Ok(answer) => Ok((answer, None)),
         Err(refused) if scope == Scope::Position && Fault::is_not_understood(&refused) => {

@@ -184,6 +184,11 @@ impl Writer {
         let _ = self.update(|topology| topology.observe(observation).ok_or(()));
     }
 
+    /// Believes no position of a node any more: a proxy was found in front of the node.
+    pub(super) fn disregard_positions(&self, node: &Node) {
+        let _ = self.update(|topology| topology.without_positions(node.id()).ok_or(()));
+    }
+
     /// Ends the belief in the server of a node, because a connection to the node broke, and has the idle connections
     /// checked before they are used again. Returns the belief that ended; `None` if an earlier error had ended it.
     pub(crate) fn invalidate(&self, node: &Node) -> Option<Belief> {

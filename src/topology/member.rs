@@ -180,7 +180,8 @@ impl Member {
     }
 
     /// How far the replica is known to be behind the primary: zero when the replica has every write that the
-    /// primary had when it was last asked. For replicas with positions.
+    /// primary had when it was last asked. For replicas with positions. Of a replica that is down
+    /// the value only grows; tables and metrics do not show it.
     pub fn lag(&self) -> Option<Duration> {
         self.lag.time
     }
@@ -188,6 +189,18 @@ impl Member {
     /// As [`lag`](Self::lag), in bytes of write-ahead log (PostgreSQL).
     pub fn lag_bytes(&self) -> Option<u64> {
         self.lag.bytes
+    }
+
+    /// The pooling proxy in front of the node: `session` or `transaction` as
+    /// [`NodeConfig::pooler`](crate::NodeConfig::pooler) says, `detected` when a setting of a session was refused or
+    /// ignored; `None` without a proxy.
+    pub fn pooler(&self) -> Option<&'static str> {
+        self.node.driver(Lane::Read).sessions()?.pooling().word()
+    }
+
+    /// The member itself while it answers: what is known of the freshness of a lost server is not worth showing.
+    pub(crate) fn if_up(&self) -> Option<&Self> {
+        (self.health == Health::Up).then_some(self)
     }
 
     /// Whether the server belongs to another cluster than the primary, and so serves no reads: PostgreSQL gives the

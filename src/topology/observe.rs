@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Answerer, Fresh, Freshness, Generation, Health, Member, NodeId, Observed, Position, Positions, ReplicaAnswer,
+    Answerer, Fresh, Freshness, Generation, Health, Lag, Member, NodeId, Observed, Position, Positions, ReplicaAnswer,
     ReplicationDelay, Reported, Role, RoleCheck, Sample, Samples, Tick, Topology,
 };
 
@@ -72,6 +72,17 @@ impl Topology {
     pub(crate) fn asked(&self, node: NodeId) -> Option<Self> {
         let belief = self.member_of(node)?.belief.asked()?;
         self.with(node, |member| member.belief = belief)
+    }
+
+    /// The topology in which the positions of a node are not believed any more; `None` if they were not before.
+    pub(crate) fn without_positions(&self, node: NodeId) -> Option<Self> {
+        if self.member_of(node)?.settings.positions == Positions::Off {
+            return None;
+        }
+        self.with(node, |member| {
+            member.settings.positions = Positions::Off;
+            (member.freshness, member.lag) = (Freshness::Timed, Lag::default());
+        })
     }
 
     fn with(&self, node: NodeId, change: impl FnOnce(&mut Member)) -> Option<Self> {

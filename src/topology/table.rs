@@ -29,6 +29,9 @@ struct TableRow<'a> {
     lag_ms: Option<u128>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_bytes: Option<u64>,
+    /// The mode of the pooling proxy in front of the node, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pooler: Option<&'static str>,
     /// The reason that keeps the member out, where the state alone does not say enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -98,8 +101,9 @@ impl<'a> TableRow<'a> {
             tags: member.tags().collect(),
             observed_role: member.observed_role(),
             round_trip_us: member.round_trip().map(|round_trip| round_trip.as_micros()),
-            lag_ms: member.lag().map(|lag| lag.as_millis()),
-            lag_bytes: member.lag_bytes(),
+            lag_ms: member.if_up().and_then(Member::lag).map(|lag| lag.as_millis()),
+            lag_bytes: member.if_up().and_then(Member::lag_bytes),
+            pooler: member.pooler(),
             reason: if member.is_of_other_cluster() {
                 Some(member.says(Unfit::OtherCluster))
             } else {
@@ -134,6 +138,9 @@ impl fmt::Display for Topology {
             )?;
         }
         for row in self.rows() {
+            if let Some(pooler) = row.pooler {
+                writeln!(f, "{}: behind a pooler ({pooler})", row.name)?;
+            }
             if let Some(reason) = row.reason {
                 writeln!(f, "{}: {reason}", row.name)?;
             }

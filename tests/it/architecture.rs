@@ -57,7 +57,7 @@ const TRACING_PLUMBING: &[&str] = &[
     "tracing::Instrument",
     "tracing::instrument::WithSubscriber",
     "tracing::dispatcher::has_been_set",
-    "tracing::subscriber::NoSubscriber",
+    "tracing::Dispatch",
 ];
 /// A library writes to no terminal.
 const PRINTING: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];

@@ -362,14 +362,84 @@ async fn mariadb_closures_in_every_slot_survive_and_leave_reads_read_only() -> R
         let db = one_node_for_reads(primary, replica, on).await?;
         every_connection_refuses(&db, Some(function)).await.with_context(|| format!("{on:?}"))?;
         assert!(ran.all_but_the_pool_hook());
-        // The documented exception: the pool's `after_connect` is ours where sessions are read-only,
-        // and the user's where they are not.
+        // Read sessions, and then those for writes.
         let hooks = ran.pool_after_connect.load(Relaxed);
-        item::Entity::find().all(&db.read()).await?;
-        assert_eq!(ran.pool_after_connect.load(Relaxed), hooks);
+        assert!(usize::try_from(hooks)? >= HELD, "{hooks}");
         let transactions = [db.begin().await?, db.begin().await?, db.begin().await?];
         assert!(ran.pool_after_connect.load(Relaxed) > hooks);
         drop(transactions);
+    }
+    Ok(())
+}
+
+/// `NOW()` differs by hours where a hook that sets the time zone is lost.
+async fn a_hook_that_sets_the_time_zone_holds_for_reads_and_writes(servers: Servers) -> Result<()> {
+    let zone = |db: DatabaseConnection| async move {
+        let ask = Statement::from_string(DbBackend::MySql, "SELECT TIMESTAMPDIFF(MINUTE, UTC_TIMESTAMP(), NOW())");
+        let mut zones = BTreeSet::new();
+        for row in [db.read().query_one_raw(ask.clone()).await?, db.write().query_one_raw(ask).await?] {
+            zones.insert(row.context("a row")?.try_get_by_index::<i64>(0)?);
+        }
+        anyhow::Ok(zones)
+    };
+    let hook = |url: String| {
+        let mut options = ConnectOptions::new(url);
+        options.map_sqlx_mysql_pool_opts(|pool| {
+            pool.after_connect(|connection, _| {
+                Box::pin(async move {
+                    use sea_orm::sqlx::Executor;
+                    connection.execute("SET time_zone = '-05:00'").await.map(drop)
+                })
+            })
+        });
+        options
+    };
+    let (primary, replica) = (hook(servers.primary().url()), hook(servers.replica(0).url()));
+    let opened =
+        [sea_orm::Database::connect(primary.clone()).await?, sea_orm::Database::connect(replica.clone()).await?];
+    let limit = std::time::Duration::from_secs(20);
+    for [primary, replica] in [
+        [NodeConfig::new(primary.clone()), NodeConfig::new(replica.clone())],
+        [NodeConfig::new(primary).statement_timeout(limit), NodeConfig::new(replica).statement_timeout(limit)],
+        opened.map(NodeConfig::from),
+    ] {
+        for on in [On::Replica, On::PrimaryReads] {
+            let db = one_node_for_reads(primary.clone(), replica.clone(), on).await?;
+            assert_eq!(zone(db).await?, BTreeSet::from([-300]), "{on:?}");
+        }
+    }
+    Ok(())
+}
+
+on_each_database!(a_hook_that_sets_the_time_zone_holds_for_reads_and_writes, [mariadb, mysql]);
+
+/// A standby refuses every statement under `serializable`; a primary's reads keep what the role asks for.
+#[tokio::test]
+async fn replicas_serve_reads_though_the_role_asks_for_serializable() -> Result<()> {
+    let servers = Servers::postgres().await?;
+    item::create_table(&servers.plain().await?).await?;
+    servers.primary().execute("ALTER ROLE shop SET default_transaction_isolation = 'serializable'").await?;
+    servers.wait_caught_up().await?;
+    let isolation = async |read: &sea_orm_resolver::ReadConn| {
+        let ask = Statement::from_string(DbBackend::Postgres, "SHOW transaction_isolation");
+        let row = read.query_one_raw(ask).await?.context("a row")?;
+        anyhow::Ok(row.try_get_by_index::<String>(0)?)
+    };
+    let given = sea_orm::Database::connect(servers.replica(0).url()).await?;
+    for replica in [NodeConfig::new(servers.replica(0).url()), NodeConfig::from(given)] {
+        let db = one_node_for_reads(servers.primary().url().into(), replica, On::Replica).await?;
+        let read = db.read();
+        for _ in 0..5 {
+            item::Entity::find().all(&read).await?;
+            let transaction = read.begin().await?;
+            item::Entity::find().all(&transaction).await?;
+            transaction.commit().await?;
+            item::Entity::find().all(&db).await?;
+        }
+        assert_eq!(read.node().as_deref(), Some("replica"), "{}", db.topology());
+        assert_eq!(isolation(&read).await?, "repeatable read");
+        db.set_primary_read_share(1.0)?;
+        assert_eq!(isolation(&db.read()).await?, "serializable");
     }
     Ok(())
 }

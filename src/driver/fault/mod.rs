@@ -184,12 +184,33 @@ impl Fault {
         error.code().is_some_and(|code| code.starts_with("42") || code == "0A000")
     }
 
-    /// Whether a new connection was refused for a start-up option: PgBouncer answers one that it does not know with
-    /// `protocol_violation`.
-    pub(crate) fn is_refused_option(error: &DbErr) -> bool {
-        let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else { return false };
+    /// Whether the error of a refused connection may be about a setting that the connection was opened with. Only the same
+    /// connection without the setting tells. Errors about the login, the database, a full server and one that starts or
+    /// stops are about something else; a proxy may use any other code.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn may_be_refused_setting(error: &sqlx::Error) -> bool {
         let Some(error) = error.as_database_error() else { return false };
-        error.code().is_some_and(|code| code == "08P01")
+        #[cfg(feature = "mysql")]
+        if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            // too many connections, the login, the database, the host, limits of the user
+            return !matches!(mysql.number(), 1040 | 1044 | 1045 | 1049 | 1053 | 1129 | 1130 | 1203 | 1226 | 1698);
+        }
+        error.code().is_none_or(|code| !["28", "3D", "53", "57"].iter().any(|class| code.starts_with(class)))
+    }
+
+    /// Whether a hot standby refused a statement because of the default isolation, `serializable`, which a standby lacks.
+    /// The statement did not run.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn is_isolation_lacking(error: &DbErr) -> bool {
+        #[cfg(feature = "postgres")]
+        if let DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Exec(RuntimeErr::SqlxError(error)) = error
+            && let Some(error) = error.as_database_error()
+            && let Some(postgres) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        {
+            return postgres.code() == "0A000" && postgres.routine() == Some("GetSerializableTransactionSnapshot");
+        }
+        let _ = error;
+        false
     }
 
     /// Whether the statement ran.

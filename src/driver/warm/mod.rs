@@ -14,6 +14,7 @@
 
 mod connect_trial;
 mod permits;
+mod settings;
 mod warm_pool;
 
 use std::{
@@ -41,8 +42,10 @@ use self::{
 };
 use super::{
     Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, PingRule, ProbeLink, RunToEnd, SEAORM_SPEAKS,
-    SeaOrmDriver, WriteProgress,
-    seaorm::{self, RestoreReadOnly, SeaOrmTransaction},
+    SeaOrmDriver, Sessions, WriteProgress,
+    quiet::quietly,
+    recipe::Recipe,
+    seaorm::{self, SeaOrmTransaction},
 };
 #[cfg(feature = "stream")]
 use super::{Rows, rows};
@@ -57,6 +60,8 @@ pub(super) struct PoolDriver<DB: Database> {
     access: Access,
     metric: OnceLock<Metric>,
     runner: Runner,
+    /// `None` for a pool that was given to the resolver, which is never changed.
+    recipe: Option<Recipe<DB>>,
 }
 
 /// Which code runs the statements of a pool.
@@ -76,7 +81,7 @@ pub(super) fn opened<DB>(
     connection: DatabaseConnection,
     pool: Pool<DB>,
     lane: &LaneOptions,
-    access: Access,
+    recipe: Recipe<DB>,
 ) -> Arc<dyn Driver>
 where
     DB: Database + HasStatementCache,
@@ -97,7 +102,8 @@ where
         elsewhere: lane.elsewhere.filter(|_| !is_embedded),
     };
     let runner = if SEAORM_SPEAKS && keep.is_zero() { Runner::SeaOrm } else { Runner::Driver };
-    Arc::new(PoolDriver::new(SeaOrmDriver::opened(connection, access), pool, rules, access, runner))
+    let access = recipe.settings().access;
+    Arc::new(PoolDriver::new(SeaOrmDriver::opened(connection, access), pool, rules, access, runner, Some(recipe)))
 }
 
 /// A pool that was given to the resolver open. None of its connections stays warm, and its owner closes it.
@@ -112,7 +118,7 @@ where
 {
     let handle = SeaOrmDriver::adopted(connection.clone());
     let rules = PoolRules { keep: Duration::ZERO, ping_after: None, elsewhere: None };
-    let driver = PoolDriver::new(handle, pool.clone(), rules, Access::Full, Runner::GivenHandle);
+    let driver = PoolDriver::new(handle, pool.clone(), rules, Access::Full, Runner::GivenHandle, None);
     driver.warm_pool.expect_untracked_users();
     Arc::new(driver)
 }
@@ -124,13 +130,26 @@ where
     SqlxValues: IntoArguments<DB>,
     DatabaseConnection: From<Pool<DB>>,
 {
-    fn new(handle: SeaOrmDriver, pool: Pool<DB>, rules: PoolRules, access: Access, runner: Runner) -> Self {
-        Self { pool: handle, warm_pool: WarmPool::new(pool, rules), access, metric: OnceLock::new(), runner }
+    fn new(
+        handle: SeaOrmDriver,
+        pool: Pool<DB>,
+        rules: PoolRules,
+        access: Access,
+        runner: Runner,
+        recipe: Option<Recipe<DB>>,
+    ) -> Self {
+        Self { pool: handle, warm_pool: WarmPool::new(pool, rules), access, metric: OnceLock::new(), runner, recipe }
     }
 
     /// Whether a statement needs no connection that the driver takes: a read on a given handle.
     fn is_left_to_handle(&self, write: Option<&WriteProgress>) -> bool {
         self.runner == Runner::GivenHandle && write.is_none()
+    }
+
+    /// Whether SeaORM runs the statements of this pool.
+    fn is_left_to_seaorm(&self) -> bool {
+        // SeaORM would run a read without the transaction around it.
+        self.runner != Runner::Driver && self.transaction_of_reads().is_none()
     }
 
     /// Runs a statement as SeaORM does; on a warm connection, if there is one.
@@ -143,7 +162,7 @@ where
         rest: fn(Checkout<DB>),
     ) -> Result<T, DbErr> {
         let metered = self.metered(&statement);
-        let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+        let mut checkout = self.take().await?;
         let started = metered.as_ref().map(|_| SystemTime::now());
         let result = send(checkout.connection(write), bound(statement)).await;
         if let (Some((metric, statement)), Some(started)) = (&metered, started) {
@@ -152,10 +171,10 @@ where
         }
         match result {
             Ok(value) => {
-                rest(checkout);
+                rested(checkout, rest).await;
                 Ok(value)
             }
-            Err(error) => Err(self.failed(checkout, failed_as(RuntimeErr::SqlxError(error.into())))),
+            Err(error) => Err(self.failed(checkout, failed_as(RuntimeErr::SqlxError(error.into()))).await),
         }
     }
 
@@ -164,8 +183,12 @@ where
         self.metric.get().filter(|metric| metric.is_set()).map(|metric| (metric, statement.clone()))
     }
 
-    fn failed(&self, checkout: Checkout<DB>, error: DbErr) -> DbErr {
-        give_back_failed(self.access, checkout, &error);
+    async fn failed(&self, checkout: Checkout<DB>, error: DbErr) -> DbErr {
+        if self.is_isolation_overridden_now(&error) {
+            checkout.close();
+        } else {
+            give_back_failed(self.access, checkout, &error).await;
+        }
         error
     }
 
@@ -176,7 +199,7 @@ where
         write: Option<WriteProgress>,
         call: impl FnOnce(DatabaseConnection) -> BoxFuture<'static, Result<T, DbErr>> + Send + 'static,
     ) -> Result<T, DbErr> {
-        let reservation = self.warm_pool.reserve().await.map_err(not_acquired)?;
+        let reservation = self.reserve().await?;
         let connection = self.pool.connection().clone();
         let Some(write) = write else {
             let result = call(connection).await;
@@ -205,14 +228,31 @@ where
 /// Gives back a connection on which a statement failed. A session for reads in which a statement was refused is closed:
 /// the statement may have taken an advisory lock before. (A session for writes keeps what it has, as in SeaORM: its
 /// locks and, of a SQLite database in memory, the database.)
-fn give_back_failed<DB: Database + HasStatementCache>(access: Access, checkout: Checkout<DB>, error: &DbErr) {
+async fn give_back_failed<DB>(access: Access, mut checkout: Checkout<DB>, error: &DbErr)
+where
+    DB: Database + HasStatementCache,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
     let fault = Fault::of(error);
-    if fault == Fault::StalePlan {
+    if fault == Fault::StalePlan && checkout.end_read_only().await.is_ok() {
         checkout.forget_plans();
-    } else if fault.leaves_locks() && access.is_read_only() {
+    } else if fault.leaves_locks() && access.is_read_only() || checkout.end_read_only().await.is_err() {
         checkout.close();
     } else {
         checkout.answered();
+    }
+}
+
+/// Ends the transaction around a statement that came to a clean end, if there is one, and lets the connection rest.
+async fn rested<DB>(mut checkout: Checkout<DB>, rest: fn(Checkout<DB>))
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    match checkout.end_read_only().await {
+        Ok(()) => rest(checkout),
+        // The statement has its answer all the same.
+        Err(_) => checkout.close(),
     }
 }
 
@@ -246,7 +286,7 @@ where
         if self.is_left_to_handle(write.as_ref()) {
             return self.pool.execute(statement, None);
         }
-        if self.runner != Runner::Driver {
+        if self.is_left_to_seaorm() {
             return Box::pin(
                 self.run_in_seaorm(write, |connection| async move { connection.execute_raw(statement).await }.boxed()),
             );
@@ -267,7 +307,7 @@ where
         if self.is_left_to_handle(write.as_ref()) {
             return self.pool.execute_unprepared(sql, None);
         }
-        if self.runner != Runner::Driver {
+        if self.is_left_to_seaorm() {
             let sql = sql.to_owned();
             return Box::pin(
                 self.run_in_seaorm(write, |connection| {
@@ -276,13 +316,13 @@ where
             );
         }
         Box::pin(async move {
-            let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+            let mut checkout = self.take().await?;
             match checkout.connection(write).execute(AssertSqlSafe(sql.to_owned())).await {
                 Ok(done) => {
-                    checkout.rest();
+                    rested(checkout, Checkout::rest).await;
                     Ok(done.into())
                 }
-                Err(error) => Err(self.failed(checkout, DbErr::Exec(RuntimeErr::SqlxError(error.into())))),
+                Err(error) => Err(self.failed(checkout, DbErr::Exec(RuntimeErr::SqlxError(error.into()))).await),
             }
         })
     }
@@ -295,7 +335,7 @@ where
         if self.is_left_to_handle(write.as_ref()) {
             return self.pool.query_one(statement, None);
         }
-        if self.runner != Runner::Driver {
+        if self.is_left_to_seaorm() {
             return Box::pin(
                 self.run_in_seaorm(write, |connection| {
                     async move { connection.query_one_raw(statement).await }.boxed()
@@ -324,7 +364,7 @@ where
         if self.is_left_to_handle(write.as_ref()) {
             return self.pool.query_all(statement, None);
         }
-        if self.runner != Runner::Driver {
+        if self.is_left_to_seaorm() {
             return Box::pin(
                 self.run_in_seaorm(write, |connection| {
                     async move { connection.query_all_raw(statement).await }.boxed()
@@ -348,25 +388,25 @@ where
         if self.is_left_to_handle(write.as_ref()) {
             return self.pool.stream(statement, None);
         }
-        if self.runner != Runner::Driver {
+        if self.is_left_to_seaorm() {
             return Box::pin(async move {
-                let reservation = self.warm_pool.reserve().await.map_err(not_acquired)?;
+                let reservation = self.reserve().await?;
                 let rows = self.pool.stream(statement, write).await?;
                 Ok(rows::holding(rows, reservation.into_permit()))
             });
         }
         Box::pin(async move {
             let metered = self.metered(&statement).map(|(metric, statement)| (metric.clone(), statement));
-            let checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+            let checkout = self.take().await?;
             Ok(read_rows(checkout, statement, write, self.access, metered))
         })
     }
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
         Box::pin(async move {
-            let reservation = self.warm_pool.reserve().await.map_err(not_acquired)?;
+            let reservation = self.reserve().await?;
             let connection = self.pool.connection().clone();
-            let restore = self.access.is_read_only().then(|| RestoreReadOnly::new(self.backend()));
+            let (restore, options) = self.settings_of_transaction(options);
             let begun: Result<_, DbErr> = RunToEnd::new(async move {
                 let transaction = connection.begin_with_options(options).await?;
                 Ok(SeaOrmTransaction::on_reserved(transaction, reservation.into_permit(), restore))
@@ -378,9 +418,9 @@ where
 
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         Box::pin(async move {
-            let mut checkout = self.warm_pool.take().await.map_err(not_acquired)?;
+            let mut checkout = self.take().await?;
             checkout.connection(None).ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
-            checkout.rest();
+            rested(checkout, Checkout::rest).await;
             Ok(())
         })
     }
@@ -400,7 +440,23 @@ where
     }
 
     fn open_probe(&self) -> Option<BoxFuture<'_, Result<Box<dyn ProbeLink>, DbErr>>> {
-        self.pool.open_probe()
+        // A SQLite file has no server to ask.
+        (self.backend() != DbBackend::Sqlite).then(|| {
+            let opened = self.open_link().map(|opened| match opened {
+                Ok(link) => Ok(Box::new(link) as Box<dyn ProbeLink>),
+                Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
+            });
+            opened.boxed()
+        })
+    }
+
+    fn ask<'a>(&'a self, question: &'static str) -> BoxFuture<'a, Result<Option<QueryResult>, DbErr>> {
+        Box::pin(quietly(self.ask_here(question)))
+    }
+
+    fn sessions(&self) -> Option<&Sessions> {
+        let recipe = self.recipe.as_ref().filter(|_| self.backend() != DbBackend::Sqlite)?;
+        Some(recipe.sessions())
     }
 
     fn check_idle(&self) {
@@ -418,9 +474,12 @@ where
     fn renewed(&self) -> Option<Arc<dyn Driver>> {
         let keeps_nothing = self.backend() == DbBackend::Sqlite;
         (!keeps_nothing).then(|| {
+            self.refresh();
             let pool = seaorm::like(self.warm_pool.pool());
             let handle = SeaOrmDriver::opened(pool.clone().into(), self.access);
-            Arc::new(Self::new(handle, pool, self.warm_pool.rules(), self.access, self.runner)) as Arc<dyn Driver>
+            let recipe = self.recipe.as_ref().map(Recipe::again);
+            let rules = self.warm_pool.rules();
+            Arc::new(Self::new(handle, pool, rules, self.access, self.runner, recipe)) as Arc<dyn Driver>
         })
     }
 
@@ -494,9 +553,9 @@ where
             }
         };
         match ended {
-            Ok(()) => checkout.rest(),
+            Ok(()) => rested(checkout, Checkout::rest).await,
             Err(error) => {
-                give_back_failed(access, checkout, &error);
+                give_back_failed(access, checkout, &error).await;
                 out.put(Err(error)).await;
             }
         }

@@ -14,7 +14,9 @@ use sea_orm::{DbBackend, Statement, TransactionOptions};
 use testkit::{ChaosProxy, Cluster, MariaDbCluster, PostgresCluster};
 use tokio::time::{sleep, timeout};
 
-use crate::driver::{Access, Driver, LaneOptions, Opener, SecretUrl, WriteProgress, open::plain_lane};
+use crate::driver::{
+    Access, Driver, LaneOptions, Opener, Pooling, SecretUrl, Sessions, WriteProgress, open::plain_lane,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const WARM: Option<Duration> = Some(Duration::from_secs(1));
@@ -68,7 +70,8 @@ impl<C: Deref<Target = Cluster>> Slow<C> {
     async fn pool(&self, keep_warm: Option<Duration>) -> Arc<dyn Driver> {
         let url = SecretUrl::parse(&self.proxy.url(self.cluster.primary())).expect("a URL");
         let lane = LaneOptions { max_connections: Some(1), keep_warm, ..plain_lane() };
-        Opener::Url(url).open(&lane, Access::Full, None).await.expect("a pool")
+        let sessions = Sessions::new(self.backend, Pooling::None);
+        Opener::Url(url).open(&lane, Access::Full, &sessions, None).await.expect("a pool")
     }
 
     fn statement(&self) -> Statement {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use sea_orm::sqlx::{self, Connection, Database, Pool, database::HasStatementCache, pool::PoolConnection};
+use sea_orm::sqlx::{self, Connection, Database, Executor, Pool, database::HasStatementCache, pool::PoolConnection};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::driver::{
     Elsewhere, WriteProgress,
+    quiet::quietly,
     seaorm::{count_idle, count_in_use},
 };
 
@@ -127,6 +128,15 @@ pub(super) struct Checkout<DB: Database> {
     /// The write that may be running on the connection.
     write: Option<WriteProgress>,
     permit: Option<Permit>,
+    transaction: ReadOnlyTransaction,
+}
+
+/// The READ ONLY transaction around a read, where no session may be made read-only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReadOnlyTransaction {
+    None,
+    /// Begun, and perhaps not ended: another statement would run inside of it.
+    Open,
 }
 
 /// The right to a connection that SeaORM takes out of the pool by itself; held as long as that connection is used.
@@ -203,8 +213,13 @@ impl<DB: Database> WarmPool<DB> {
     }
 
     async fn take_by(self: &Arc<Self>, permit: Permit) -> Result<Checkout<DB>, NotAcquired> {
-        let checkout =
-            |held| Checkout { warm_pool: Arc::clone(self), held: Some(held), write: None, permit: Some(permit) };
+        let checkout = |held| Checkout {
+            warm_pool: Arc::clone(self),
+            held: Some(held),
+            write: None,
+            permit: Some(permit),
+            transaction: ReadOnlyTransaction::None,
+        };
         match self.take_warm() {
             Ok(held) if self.is_known_to_answer(&held) => Ok(checkout(held)),
             // Boxed, so that the future of a read that finds a warm connection is the smaller one.
@@ -444,6 +459,28 @@ impl<DB: Database> Checkout<DB> {
         &mut self.held.as_mut().expect("a checkout holds its connection until it ends").connection
     }
 
+    /// Begins a READ ONLY transaction for the statement that follows. A connection that is dropped before
+    /// [`end_read_only`](Self::end_read_only) is closed.
+    pub(super) async fn begin_read_only(&mut self, begin: &'static str) -> Result<(), sqlx::Error>
+    where
+        for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    {
+        self.transaction = ReadOnlyTransaction::Open;
+        quietly(self.connection(None).execute(sqlx::raw_sql(begin))).await.map(drop)
+    }
+
+    /// Ends the READ ONLY transaction, if there is one.
+    pub(super) async fn end_read_only(&mut self) -> Result<(), sqlx::Error>
+    where
+        for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    {
+        if self.transaction == ReadOnlyTransaction::Open {
+            quietly(self.connection(None).execute(sqlx::raw_sql("COMMIT"))).await?;
+            self.transaction = ReadOnlyTransaction::None;
+        }
+        Ok(())
+    }
+
     /// The server has answered the statement; the connection goes back to the pool.
     pub(super) fn answered(mut self) {
         drop(self.held.take());
@@ -509,6 +546,10 @@ impl<DB: Database> Drop for Checkout<DB> {
     fn drop(&mut self) {
         let (Some(mut held), Ok(runtime)) = (self.held.take(), Handle::try_current()) else { return };
         let (write, permit) = (self.write.take(), self.permit.take());
+        if self.transaction == ReadOnlyTransaction::Open {
+            held.connection.close_on_drop();
+            return;
+        }
         runtime.spawn(async move {
             held.connection.return_to_pool().await;
             drop((write, permit));

@@ -7,10 +7,10 @@ mod postgres;
 
 use std::fmt;
 
-use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
+use sea_orm::{DbBackend, DbErr, QueryResult};
 
 use crate::{
-    driver::Driver,
+    driver::{Driver, Lost},
     topology::{Lsn, Reported, Role},
 };
 
@@ -93,20 +93,37 @@ fn nonsense(column: &str, problem: impl fmt::Display) -> DbErr {
     DbErr::Type(format!("the server's `{column}` cannot be read: {problem}"))
 }
 
-/// Asks a session of the pool itself whether it is read-only in the database.
+/// Whether reads of the pool cannot write, by whatever means. A session of the pool is asked; where the session does not
+/// have the setting that it was opened with, something between drops settings, and reads are protected in another way.
 pub(super) async fn is_read_only(driver: &dyn Driver) -> Result<bool, DbErr> {
     let backend = driver.backend();
-    let sql = match backend {
-        DbBackend::Postgres => "SELECT current_setting('transaction_read_only') AS value",
+    let sessions = driver.sessions();
+    if sessions.is_some_and(|sessions| !sessions.keep_settings()) {
+        return Ok(true);
+    }
+    let question = match backend {
+        // Not `transaction_read_only`, which a standby always has.
+        DbBackend::Postgres => "SELECT current_setting('default_transaction_read_only') AS value",
         // MySQL 8 and MariaDB disagree on the variable's name, so neither can be selected.
         DbBackend::MySql => "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_read_only', 'transaction_read_only')",
         _ => "PRAGMA query_only",
     };
-    let row = driver.query_one(Statement::from_string(backend, sql), None).await?;
-    let Some(row) = row else { return Ok(false) };
-    match backend {
-        DbBackend::Postgres => Ok(row.try_get_by_index::<String>(0)? == "on"),
-        DbBackend::MySql => Ok(row.try_get_by_index::<String>(1)?.eq_ignore_ascii_case("on")),
-        _ => Ok(row.try_get_by_index::<i64>(0)? == 1),
+    let row = driver.ask(question).await?;
+    // A proxy may have refused the setting on the way to this session.
+    if sessions.is_some_and(|sessions| !sessions.keep_settings()) {
+        return Ok(true);
+    }
+    let is_on = match (row, backend) {
+        (None, _) => false,
+        (Some(row), DbBackend::Postgres) => row.try_get_by_index::<String>(0)? == "on",
+        (Some(row), DbBackend::MySql) => row.try_get_by_index::<String>(1)?.eq_ignore_ascii_case("on"),
+        (Some(row), _) => row.try_get_by_index::<i64>(0)? == 1,
+    };
+    match sessions {
+        Some(sessions) if !is_on => {
+            sessions.lose(Lost::Ignored);
+            Ok(true)
+        }
+        _ => Ok(is_on),
     }
 }

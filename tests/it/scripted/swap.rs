@@ -262,24 +262,6 @@ async fn a_node_that_does_not_answer_is_reported_and_the_old_set_stays() -> Resu
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_opened_twice_has_one_connect_timeout_for_both() -> Result<(), DbErr> {
-    let nodes = Nodes::postgres(1);
-    let connect_timeout = Duration::from_millis(1_500);
-    let db = nodes.connected(nodes.builder().connect_timeout(connect_timeout)).await?;
-    let DbErr::Query(protocol_violation) = fault::server("08P01") else { panic!("an error of a server") };
-    let proxy = replica("proxy");
-    // The server refuses the start-up option late, and is silent when it is connected without.
-    proxy.on(Step::ProbeConnect, Behaviour::Never);
-    for _ in 0..2 {
-        let refused = DbErr::Conn(protocol_violation.clone());
-        proxy.once(Step::ProbeConnect, Behaviour::SlowFail(Duration::from_secs(1), refused));
-        proxy.once(Step::ProbeConnect, Behaviour::Never);
-    }
-    assert_refused(&db, proxy.config(), connect_timeout).await;
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_node_alone_has_one_connect_timeout_for_its_answer_and_for_the_reason_of_none() {
     let connect_timeout = Duration::from_millis(1_500);
     let late = Behaviour::Slow(connect_timeout - Duration::from_millis(1));
