@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    deeds::Deed,
     table::Promise,
     world::{Database, Wire},
 };
@@ -35,25 +36,6 @@ impl Seat {
     }
 }
 
-/// What is done to the servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
-    /// SIGKILL, and a start when the fault ends.
-    Kill,
-    /// SIGSTOP, and SIGCONT when the fault ends.
-    Freeze,
-    /// An orderly restart.
-    Restart,
-    /// Connections of other clients up to `max_connections`, after the sessions of the application were ended.
-    Fill,
-    /// A table that replicas do not have yet is read.
-    NewTable,
-    /// A column that replicas do not have yet is read.
-    NewColumn,
-    /// The result of a prepared statement changes.
-    NewResult,
-}
-
 /// Whether the application writes in a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writers {
@@ -69,6 +51,7 @@ pub(super) struct Fault {
     pub(super) deed: Deed,
     pub(super) seat: Seat,
     pub(super) databases: &'static [Database],
+    /// Settings of the servers.
     pub(super) settings: &'static [(&'static str, &'static str)],
     pub(super) wire: Wire,
     /// At least so long a server is away; longer than any time-out of the library, shorter than the acquire time-out.
@@ -95,6 +78,10 @@ impl Fault {
 const BOTH: &[Database] = &[Database::Postgres, Database::MariaDb];
 const POSTGRES: &[Database] = &[Database::Postgres];
 
+const MARIADB: &[Database] = &[Database::MariaDb];
+/// MySQL where the codes or the refusals are of its own.
+const ALL: &[Database] = &[Database::Postgres, Database::MariaDb, Database::MySql];
+
 /// Small, so that a test fills the server soon; enough for all parties of a cell.
 const SMALL: &[(&str, &str)] = &[("max_connections", "70")];
 
@@ -118,42 +105,58 @@ const PRIMARY: Fault = Fault { seat: Seat::Primary, promise: Promise::AsAlone, .
 /// The primary is concerned, and no process writes: each replica has what a read wants.
 const UNWRITTEN: Fault = Fault { seat: Seat::Primary, writers: Writers::None, ..USUAL };
 
+/// All servers are concerned: nobody can do better than SeaORM alone.
+const EVERYWHERE: Fault = Fault { seat: Seat::Everywhere, promise: Promise::AsAlone, ..USUAL };
+
+/// Another process has migrated the primary. A write of this process would send its reads to the primary.
+const MIGRATED: Fault = Fault { writers: Writers::None, promise: Promise::NoReadOutsideTransactionsFails, ..USUAL };
+
+/// The network is the fault.
+const WIRE: Fault = Fault { wire: Wire::Proxied, ..USUAL };
+
+const REFUSED: &[&str] = &["ConnectionRefused"];
+const FULL: &[&str] = &["53300", "1040"];
+const LOCKED: &[&str] = &["28000", "4151"];
+
+#[rustfmt::skip]
 pub(super) const FAULTS: &[Fault] = &[
-    Fault { name: "killed", deed: Deed::Kill, meets: &["ConnectionRefused"], ..USUAL },
-    Fault { name: "killed", deed: Deed::Kill, meets: &["ConnectionRefused"], ..PRIMARY },
-    Fault { name: "killed", deed: Deed::Kill, meets: &["ConnectionRefused"], ..UNWRITTEN },
+    Fault { name: "killed", deed: Deed::Kill, meets: REFUSED, ..USUAL },
+    Fault { name: "killed", deed: Deed::Kill, meets: REFUSED, ..PRIMARY },
+    Fault { name: "killed", deed: Deed::Kill, meets: REFUSED, ..UNWRITTEN },
     Fault { name: "frozen", deed: Deed::Freeze, meets: &["silence"], ..USUAL },
     Fault { name: "frozen", deed: Deed::Freeze, meets: &["silence"], ..PRIMARY },
     Fault { name: "frozen", deed: Deed::Freeze, meets: &["silence"], ..UNWRITTEN },
     Fault { name: "restarted", deed: Deed::Restart, ..USUAL },
     Fault { name: "restarted", deed: Deed::Restart, ..PRIMARY },
-    Fault { name: "restarted", deed: Deed::Restart, ..UNWRITTEN },
     // B1
-    Fault { name: "full", deed: Deed::Fill, settings: SMALL, meets: &["53300", "1040"], ..USUAL },
-    Fault { name: "full", deed: Deed::Fill, settings: SMALL, meets: &["53300", "1040"], ..PRIMARY },
-    Fault { name: "full", deed: Deed::Fill, settings: SMALL, meets: &["53300", "1040"], ..UNWRITTEN },
-    // B3: another process has migrated the primary. A write of this process would send its reads to the primary.
-    Fault {
-        name: "without a new table",
-        deed: Deed::NewTable,
-        writers: Writers::None,
-        meets: &["42P01", "1146"],
-        ..USUAL
-    },
-    Fault {
-        name: "without a new column",
-        deed: Deed::NewColumn,
-        writers: Writers::None,
-        meets: &["42703", "1054"],
-        ..USUAL
-    },
+    Fault { name: "full", deed: Deed::Fill, databases: ALL, settings: SMALL, meets: FULL, ..USUAL },
+    Fault { name: "full", deed: Deed::Fill, settings: SMALL, meets: FULL, ..PRIMARY },
+    Fault { name: "full", deed: Deed::Fill, settings: SMALL, meets: FULL, ..UNWRITTEN },
+    // An account: pg_hba.conf on one server, ALTER USER on MariaDB.
+    Fault { name: "account refused", deed: Deed::RefuseAccount, meets: LOCKED, ..USUAL },
+    Fault { name: "account refused", deed: Deed::RefuseAccount, meets: LOCKED, ..PRIMARY },
+    Fault { name: "account refused", deed: Deed::RefuseAccount, meets: LOCKED, ..UNWRITTEN },
+    Fault { name: "password changed", deed: Deed::ChangePassword, databases: POSTGRES, meets: &["28P01"], ..EVERYWHERE },
+    Fault { name: "password changed", deed: Deed::ChangePassword, databases: MARIADB, meets: &["1045"], ..USUAL },
+    // A standby of PostgreSQL has the databases of its primary.
+    Fault { name: "database gone", deed: Deed::RemoveDatabase, databases: POSTGRES, meets: &["3D000"], ..EVERYWHERE },
+    Fault { name: "database gone", deed: Deed::RemoveDatabase, databases: MARIADB, meets: &["1049"], writers: Writers::None, ..USUAL },
+    // B3
+    Fault { name: "without a new table", deed: Deed::NewTable, databases: ALL, meets: &["42P01", "1146"], ..MIGRATED },
+    Fault { name: "without a new column", deed: Deed::NewColumn, meets: &["42703", "1054"], ..MIGRATED },
+    Fault { name: "conflict with replay", deed: Deed::Conflict, databases: POSTGRES, settings: &[("max_standby_streaming_delay", "0")], promise: Promise::NoReadOutsideTransactionsFails, ..USUAL },
+    Fault { name: "no room for sorts", deed: Deed::NoRoom, databases: POSTGRES, settings: &[("work_mem", "64kB")], meets: &["53100"], promise: Promise::NoReadOutsideTransactionsFails, ..USUAL },
+    // B12: a standby refuses serializable transactions.
+    Fault { name: "serializable by default", deed: Deed::Serializable, databases: POSTGRES, meets: &["0A000"], ..USUAL },
     // B13: the statement did not run; MariaDB's driver prepares it again by itself.
-    Fault {
-        name: "another result of a prepared read",
-        deed: Deed::NewResult,
-        seat: Seat::Everywhere,
-        databases: POSTGRES,
-        promise: Promise::NoReadOutsideTransactionsFails,
-        ..USUAL
-    },
+    Fault { name: "another result of a prepared read", deed: Deed::NewResult, databases: POSTGRES, promise: Promise::NoReadOutsideTransactionsFails, ..EVERYWHERE },
+    // The network.
+    Fault { name: "black hole", deed: Deed::Swallow, meets: &["silence"], ..WIRE },
+    Fault { name: "half-open connections", deed: Deed::Abandon, lasts: Duration::from_millis(3_000), ..WIRE },
+    Fault { name: "cut in an answer", deed: Deed::Tear, ..WIRE },
+    Fault { name: "20 ms slower", deed: Deed::Slow(Duration::from_millis(20)), meets: &["a late answer"], ..WIRE },
+    Fault { name: "2 s slower", deed: Deed::Slow(Duration::from_secs(2)), meets: &["silence"], ..WIRE },
+    // A pooler before the replica.
+    Fault { name: "pooler full", deed: Deed::Fill, databases: POSTGRES, wire: Wire::Pooled, meets: &["08P01"], ..USUAL },
+    Fault { name: "pooler restarted", deed: Deed::RestartPooler, databases: POSTGRES, wire: Wire::Pooled, ..USUAL },
 ];

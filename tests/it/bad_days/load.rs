@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use sea_orm::{AccessMode, ConnectionTrait, DbErr, Statement, StreamTrait, TransactionSession, TransactionTrait};
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::party::{Client, Party};
@@ -139,6 +139,15 @@ impl Load {
     /// Runs other statements from now on.
     pub(super) fn read_by(&mut self, script: Script) {
         self.script = Arc::new(script);
+    }
+
+    /// Starts `width` operations of each kind at each time for as long.
+    pub(super) async fn last(&mut self, width: usize, lasts: Duration) {
+        // Counted, not timed: on a busy machine, too, each cell has as many operations as on an idle one.
+        for _ in 0..lasts.as_millis().div_ceil(PERIOD.as_millis()) {
+            self.start(width);
+            sleep(PERIOD).await;
+        }
     }
 
     /// Starts `width` operations of each kind at each time until the future is ready.

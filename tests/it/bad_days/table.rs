@@ -15,10 +15,13 @@ use super::{
 pub(super) enum Promise {
     /// A healthy node has all that the reads want: no read fails. Writes fail no more often than alone.
     NoReadFails,
-    /// As `NoReadFails`, except in transactions: an error ends those on every node.
+    /// As `NoReadFails`, except in transactions: the error that a statement meets there ends the transaction, and no
+    /// other node can go on with it. READ ONLY transactions are counted and not judged.
     NoReadOutsideTransactionsFails,
     /// No healthy node is there: nothing fails more often than alone.
     AsAlone,
+    /// As `AsAlone`, without an allowance: the fault leaves nothing to chance.
+    NoMoreThanAlone,
 }
 
 /// The operations of one sort.
@@ -99,11 +102,14 @@ impl Row {
     /// Holds the row against the law. `alone` is SeaORM in the same cell.
     pub(super) fn judge(&mut self, promise: Promise, alone: &Tally) {
         let Tally { reads, read_only_transactions: fixed, writes, .. } = &self.tally;
-        let no_more = |alone: Count| alone.failed + allowance(alone.failed);
+        let spare = |failed| if promise == Promise::NoMoreThanAlone { 0 } else { allowance(failed) };
+        let no_more = |alone: Count| alone.failed + spare(alone.failed);
         let (reads_at_most, fixed_at_most) = match promise {
             Promise::NoReadFails => (0, 0),
-            Promise::NoReadOutsideTransactionsFails => (0, no_more(alone.read_only_transactions)),
-            Promise::AsAlone => (no_more(alone.reads), no_more(alone.read_only_transactions)),
+            Promise::NoReadOutsideTransactionsFails => (0, usize::MAX),
+            Promise::AsAlone | Promise::NoMoreThanAlone => {
+                (no_more(alone.reads), no_more(alone.read_only_transactions))
+            }
         };
         let limits = [
             ("reads", reads, reads_at_most),
@@ -126,7 +132,7 @@ impl Row {
 /// The allowance for chance where no healthy node is there: with connections in trouble, SeaORM itself fails a little
 /// more or less often from run to run.
 fn allowance(alone: usize) -> usize {
-    2 + alone / 5
+    3 + alone / 4
 }
 
 impl fmt::Display for Count {

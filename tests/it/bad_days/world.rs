@@ -12,7 +12,7 @@ use sea_orm::{
     DbBackend, Statement,
     sqlx::{self, Connection, MySqlConnection, PgConnection},
 };
-use testkit::{ChaosProxy, MariaDbCluster, MySqlCluster, PostgresCluster, Server};
+use testkit::{ChaosProxy, MariaDbCluster, MySqlCluster, PgBouncer, PostgresCluster, Server};
 use tokio::time::Instant;
 
 use crate::servers::Servers;
@@ -41,6 +41,8 @@ pub(super) enum Wire {
     Direct,
     /// Through one proxy for each server.
     Proxied,
+    /// The first replica through PgBouncer.
+    Pooled,
 }
 
 /// A primary with two replicas, and the tables `item` (read) and `entry` (written).
@@ -48,6 +50,7 @@ pub(super) struct World {
     pub(super) database: Database,
     pub(super) servers: Servers,
     proxies: Vec<ChaosProxy>,
+    pub(super) pooler: Option<PgBouncer>,
     strikes: Mutex<Vec<(Instant, Instant)>>,
 }
 
@@ -67,7 +70,7 @@ impl World {
         let filler = match database {
             Database::Postgres => "CREATE ROLE filler LOGIN PASSWORD 's3cret-shop'",
             Database::MariaDb => "GRANT SELECT ON shop.* TO filler IDENTIFIED BY 's3cret-shop'",
-            Database::MySql => "CREATE USER filler",
+            Database::MySql => "CREATE USER filler; GRANT SELECT ON shop.* TO filler",
         };
         servers.primary().query_scalar(filler).await?;
         servers.wait_caught_up().await?;
@@ -77,7 +80,12 @@ impl World {
                 proxies.push(ChaosProxy::start(server.port()).await?);
             }
         }
-        Ok(Self { database, servers, proxies, strikes: Mutex::default() })
+        let mut pooler = None;
+        if wire == Wire::Pooled {
+            let settings = [("max_client_conn", "60"), ("default_pool_size", "60")];
+            pooler = Some(PgBouncer::start(&servers.servers()[1], &["filler"], &settings).await?);
+        }
+        Ok(Self { database, servers, proxies, pooler, strikes: Mutex::default() })
     }
 
     /// The primary is 0, `replica-0` is 1.
@@ -98,9 +106,12 @@ impl World {
         self.proxies.iter().map(ChaosProxy::connections).sum()
     }
 
-    /// The application's URL of a server, through its proxy if there is one.
+    /// The application's URL of a server, through its proxy or pooler if there is one.
     pub(super) fn url(&self, index: usize) -> String {
         let server = self.server(index);
+        if let (1, Some(pooler)) = (index, &self.pooler) {
+            return pooler.url(server);
+        }
         self.proxies.get(index).map_or_else(|| server.url(), |proxy| proxy.url(server))
     }
 
@@ -133,6 +144,25 @@ impl World {
         self.strikes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Runs a command as the superuser, outside the application's database.
+    pub(super) async fn command(&self, index: usize, sql: &str) -> Result<()> {
+        let url = self.server(index).admin_url();
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+        match self.database {
+            Database::Postgres => {
+                let mut admin = PgConnection::connect(&url.replace("/shop", "/postgres")).await?;
+                sql.execute(&mut admin).await?;
+                admin.close().await?;
+            }
+            Database::MariaDb | Database::MySql => {
+                let mut admin = MySqlConnection::connect(&url.replace("/shop", "/mysql")).await?;
+                sql.execute(&mut admin).await?;
+                admin.close().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What a client without any pool meets that opens a connection now and runs the statement: a code, or a word.
     pub(super) async fn meets(&self, index: usize, sql: &str) -> String {
         const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -163,7 +193,9 @@ impl World {
 fn code(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => {
-            let number = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|error| error.number());
+            let number = error
+                .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+                .map(sqlx::mysql::MySqlDatabaseError::number);
             number.map(|number| number.to_string()).or_else(|| error.code().map(Into::into)).unwrap_or_default()
         }
         sqlx::Error::Io(error) => format!("{:?}", error.kind()),

@@ -4,6 +4,8 @@ mod lost;
 mod queues;
 mod statements;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use futures_util::future::BoxFuture;
 
@@ -41,13 +43,30 @@ pub(super) const CELLS: &[Cell] = &[
     Cell {
         name: "handles of killed nodes",
         databases: BOTH,
-        work: |name, database| Box::pin(lost::handles(name, database)),
+        work: |name, database| Box::pin(lost::handles(name, database, Duration::from_millis(2_500))),
+    },
+    Cell {
+        name: "handles of killed nodes, just read",
+        databases: BOTH,
+        work: |name, database| Box::pin(lost::handles(name, database, Duration::ZERO)),
     },
     // B15
     Cell {
         name: "200 tasks, a replica killed",
         databases: BOTH,
         work: |name, database| Box::pin(lost::many_tasks(name, database)),
+    },
+    // B7
+    Cell {
+        name: "sessions ended while idle",
+        databases: BOTH,
+        work: |name, database| Box::pin(lost::ended_while_idle(name, database)),
+    },
+    // B6
+    Cell {
+        name: "an account of six sessions",
+        databases: BOTH,
+        work: |name, database| Box::pin(lost::capped(name, database)),
     },
     // G2
     Cell {

@@ -38,7 +38,9 @@ pub(super) async fn too_many_values(name: &'static str, database: Database) -> R
     };
     let sql = format!("SELECT amount FROM item WHERE id IN ({})", places.join(", "));
     let statement = Statement::from_sql_and_values(world.backend(), sql, (0..VALUES).map(sea_orm::Value::from));
-    provoke(name, &world, &statement, 24).await
+    // A debug build takes a second to encode them for MariaDB, which counts them itself.
+    let times = if database == Database::Postgres { 24 } else { 6 };
+    provoke(name, &world, &statement, times).await
 }
 
 /// Runs the failing statement for one party after the other, and counts what it costs the servers.
