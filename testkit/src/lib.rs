@@ -29,8 +29,10 @@
 
 mod account;
 mod admin;
+mod bouncer;
 mod cluster;
 mod discover;
+mod disk;
 mod identity;
 mod instantly;
 mod lag;
@@ -51,7 +53,9 @@ mod template;
 mod wait;
 mod weather;
 
+pub use bouncer::PgBouncer;
 pub use cluster::{Cluster, MariaDbCluster, MySqlCluster, PostgresCluster};
+pub use disk::SmallDisk;
 pub use instantly::Instantly;
 pub use lag::Lag;
 pub use proxy::ChaosProxy;

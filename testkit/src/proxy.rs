@@ -117,6 +117,19 @@ impl ChaosProxy {
         self.turn(Mode::Hold { ways: Ways::Answers, from: Some(text.as_bytes().into()) });
     }
 
+    /// Forwards nothing more on the connections that are open now, and never again: their clients and servers hear
+    /// nothing, as after a firewall has forgotten them. New connections are forwarded.
+    pub fn abandon(&self) {
+        let before = self.connections();
+        self.weather.send_modify(|weather| weather.abandoned_before = before);
+    }
+
+    /// Ends each connection that is open now in the middle of its next answer. New connections are forwarded.
+    pub fn tear(&self) {
+        let before = self.connections();
+        self.weather.send_modify(|weather| weather.torn_before = before);
+    }
+
     /// The number of connections that were ever held because of their client's bytes.
     pub fn caught(&self) -> u64 {
         self.caught.load(Ordering::Acquire)
@@ -152,9 +165,9 @@ async fn accept(listener: TcpListener, targets: Vec<u16>, sky: Sky, accepted: Ar
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         };
-        accepted.fetch_add(1, Ordering::AcqRel);
+        let number = accepted.fetch_add(1, Ordering::AcqRel);
         let target = targets.next().expect("there is one, and they come again");
-        connections.spawn(serve(client, target, sky.of_connection()));
+        connections.spawn(serve(client, target, sky.of_connection(number)));
         while connections.try_join_next().is_some() {}
     }
 }
@@ -222,6 +235,11 @@ async fn downstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut sky: Sk
         while let Some((due, chunk)) = chunks.recv().await {
             tokio::time::sleep_until(due).await;
             sky.opens(Way::Answer).await?;
+            if sky.tears() {
+                to.write_all(&chunk[..chunk.len() / 2]).await?;
+                to.flush().await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             to.write_all(&chunk).await?;
         }
         sky.opens(Way::Answer).await?;

@@ -22,7 +22,8 @@ use crate::account::Account;
 /// Reads `+ pid` and `- pid` until the pipe closes, then clears up.
 ///
 /// A postmaster is stopped before its children are listed, so that it cannot fork one more. Line 7 of
-/// `postmaster.pid` names the System V segment that SIGKILL leaves in the kernel.
+/// `postmaster.pid` names the System V segment that SIGKILL leaves in the kernel. A small disk is attached in the folder
+/// by root only.
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 pids=' '
@@ -41,6 +42,7 @@ for file in "$1"/*/data/postmaster.pid; do
   [ -f "$file" ] && set -- "$1" $(sed -n 7p "$file") && [ -n "$3" ] && ipcrm -m "$3"
   set -- "$1"
 done
+for mounted in $(grep -F " $1/" /proc/mounts | cut -d' ' -f2); do umount -l "$mounted"; done
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
   rm -rf -- "$1"
   [ -e "$1" ] || exit 0

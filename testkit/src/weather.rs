@@ -17,6 +17,10 @@ pub(crate) struct Weather {
     pub(crate) mode: Mode,
     /// How late each chunk from the server to the client is.
     pub(crate) latency: Duration,
+    /// Connections with smaller numbers are silent for good.
+    pub(crate) abandoned_before: u64,
+    /// Connections with smaller numbers end in the middle of their next answer.
+    pub(crate) torn_before: u64,
     /// Counts the changes of the mode: a connection caught by one is not caught by the next.
     era: u64,
 }
@@ -69,6 +73,8 @@ impl Weather {
 #[derive(Clone, Debug)]
 pub(crate) struct Sky {
     weather: watch::Receiver<Weather>,
+    /// The number of the connection, counted from 0.
+    number: u64,
     /// The era in which the client sent the bytes that the proxy waits for.
     caught_in: Arc<AtomicU64>,
     /// The number of held connections of the whole proxy.
@@ -77,12 +83,17 @@ pub(crate) struct Sky {
 
 impl Sky {
     pub(crate) fn new(weather: watch::Receiver<Weather>, caught: Arc<AtomicU64>) -> Self {
-        Self { weather, caught_in: Arc::default(), caught }
+        Self { weather, number: 0, caught_in: Arc::default(), caught }
     }
 
     /// The view of another connection of the proxy.
-    pub(crate) fn of_connection(&self) -> Self {
-        Self::new(self.weather.clone(), Arc::clone(&self.caught))
+    pub(crate) fn of_connection(&self, number: u64) -> Self {
+        Self { number, ..Self::new(self.weather.clone(), Arc::clone(&self.caught)) }
+    }
+
+    /// Whether the connection ends in the middle of the present answer.
+    pub(crate) fn tears(&self) -> bool {
+        self.number < self.weather.borrow().torn_before
     }
 
     pub(crate) fn latency(&self) -> Duration {
@@ -112,8 +123,9 @@ impl Sky {
 
     /// Waits until the connection's bytes may go this way.
     pub(crate) async fn opens(&mut self, way: Way) -> io::Result<()> {
-        let caught_in = Arc::clone(&self.caught_in);
+        let (caught_in, number) = (Arc::clone(&self.caught_in), self.number);
         self.until(move |weather| match &weather.mode {
+            _ if number < weather.abandoned_before => false,
             Mode::Forward => true,
             Mode::Cut => false,
             Mode::Hold { ways, from } => {

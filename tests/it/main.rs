@@ -3,6 +3,7 @@
 mod acknowledged;
 mod arbiter;
 mod architecture;
+mod bad_days;
 mod catalogue;
 mod config;
 mod corpus;

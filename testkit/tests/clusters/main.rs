@@ -2,6 +2,7 @@
 
 mod faults;
 mod leftovers;
+mod pooler;
 mod promotion;
 mod proxy;
 mod replication;

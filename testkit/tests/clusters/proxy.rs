@@ -52,6 +52,24 @@ async fn the_proxy_misbehaves_on_demand(cluster: &Cluster) -> anyhow::Result<()>
 
 on_each_database!(the_proxy_misbehaves_on_demand, [postgres, mariadb], replicas = 0);
 
+async fn open_connections_can_be_abandoned_or_torn(cluster: &Cluster) -> anyhow::Result<()> {
+    let server = cluster.primary();
+    let proxy = ChaosProxy::start(server.port()).await?;
+    let silent = one_connection(proxy.url(server)).await?;
+    proxy.abandon();
+    timeout(SHORT, silent.execute_unprepared("SELECT 1")).await.expect_err("nothing passes");
+    let torn = one_connection(proxy.url(server)).await?;
+    torn.execute_unprepared("SELECT 1").await?;
+    proxy.restore();
+    timeout(SHORT, silent.execute_unprepared("SELECT 1")).await.expect_err("nothing passes ever");
+    proxy.tear();
+    torn.execute_unprepared("SELECT 1").await.expect_err("half of the answer is missing");
+    torn.execute_unprepared("SELECT 1").await?; // on a new connection
+    Ok(())
+}
+
+on_each_database!(open_connections_can_be_abandoned_or_torn, [postgres, mariadb], replicas = 0);
+
 /// A server that answers every byte with the same byte.
 async fn echo() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
