@@ -13,6 +13,7 @@ use super::{
     operation::{Attempts, Operation, ReadRoute},
     session::ReadRecord,
     shared::Shared,
+    stopwatch::Stopwatch,
 };
 use crate::{
     Error,
@@ -86,6 +87,8 @@ impl Shared {
                 Lane::Read => Attempts::More,
                 Lane::Write => Attempts::Last,
             };
+            // A BEGIN and a ping have no statement.
+            let stopwatch = operation.class.and_then(|_| Stopwatch::start(self, lease.node()));
             let attempt = statement.start(&**lease.driver(), attempts);
             let outcome = match record {
                 None => until_down(&lease, attempt).await,
@@ -95,6 +98,9 @@ impl Shared {
                     Box::pin(until_down(&lease, attempt).instrument(span)).await
                 }
             };
+            if let (Some(stopwatch), Ok(_)) = (stopwatch, &outcome) {
+                stopwatch.stop();
+            }
             match outcome {
                 Ok(value) => match self.answered(journey, &lease, &|| statement.sql()) {
                     Next::Served => {
