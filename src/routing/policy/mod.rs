@@ -21,7 +21,7 @@ pub use weighted_random::WeightedRandom;
 /// Orders the eligible members of a tier: the first runs the statement.
 ///
 /// A policy permutes: it can swap candidates, and neither add, drop nor repeat one (a [`Candidate`] cannot be copied, and one
-/// that [`Candidate::builder`] makes does not fit among those of a decision). A decision calls its policy once, with at
+/// that [`Candidate::builder`] makes does not fit among those of a decision). A decision calls its policy at most once, with at
 /// least two candidates. The policy must not block, and should not allocate.
 ///
 /// The built-in policies are [`LeastInFlight`], [`LeastLatency`], [`RoundRobin`], [`WeightedRandom`], and [`InZone`] around any
