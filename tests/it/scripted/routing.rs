@@ -385,7 +385,7 @@ async fn without_replicas_everything_is_the_primarys_and_nothing_is_asked() -> R
     let db = nodes.connect().await?;
     assert_eq!(tally(&db, 20).await?.keys().collect::<Vec<_>>(), ["p"]);
     assert_eq!(tally(&db.read(), 20).await?.keys().collect::<Vec<_>>(), ["p"]);
-    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(nodes.count(Step::ProbeConnect) + nodes.count(Step::ProbeAsk), 0);
     Ok(())
 }
