@@ -71,7 +71,8 @@
 //!   [`Rejection`], [`SessionFloor`], [`Sessions`].
 //! * *What a statement is*: [`classify`], [`classify_with`], [`Classification`], [`Effect`], [`Intent`], [`Reason`],
 //!   [`KnownFunctions`], [`FunctionName`]; rules of the configuration: [`StatementRule`], [`StatementRoute`].
-//! * *A policy of your own*: [`Policy`], [`Candidate`], [`Draw`]; [`PolicyKind`] names the built-in ones.
+//! * *A policy of your own*: [`Policy`], [`Candidate`], [`CandidateState`], [`Draw`]; [`PolicyKind`] names the built-in ones.
+//!   Replicas of one zone first: [`Config::zone`], or [`InZone`] around a policy.
 //! * *Other members*: [`MembershipChange`], [`SwapOptions`], [`SwapReport`]; their state: [`Member`], [`Node`], [`Health`],
 //!   [`Role`], [`Rotation`].
 //! * *A session in another process*: [`CausalToken`]. *Pools*: [`Ping`], [`Pooler`].
@@ -161,8 +162,9 @@ pub use connection::{Builder, Database, DatabaseConnection, DatabaseTransaction,
 pub use error::Error;
 pub use monitor::{MembershipChange, SwapOptions, SwapReport};
 pub use routing::{
-    Candidate, Classification, DecidedBy, Draw, Effect, FunctionName, Intent, KnownFunctions, LeastInFlight, Policy,
-    Reason, Rejection, RoundRobin, RouteDecision, SessionFloor, Sessions, WeightedRandom, classify, classify_with,
+    Candidate, CandidateBuilder, CandidateState, Classification, DecidedBy, Draw, Effect, FunctionName, InZone, Intent,
+    KnownFunctions, LeastInFlight, LeastLatency, Policy, Reason, Rejection, RoundRobin, RouteDecision, SessionFloor,
+    Sessions, WeightedRandom, classify, classify_with,
 };
 pub use topology::{CausalToken, Health, Member, Node, OperatorView, Role, Rotation, Topology};
 

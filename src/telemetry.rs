@@ -221,7 +221,7 @@ pub(crate) fn published(before: &Topology, after: &Topology) {
         }
         match (known.ejection.cause(), member.ejection.cause()) {
             (None, Some(why)) => {
-                warn!(target: "sea_orm_resolver::health", node = name, %why, "node is ejected for a while")
+                warn!(target: "sea_orm_resolver::health", node = name, %why, "node is ejected for a while");
             }
             (Some(_), None) => info!(target: "sea_orm_resolver::health", node = name, "node takes reads again"),
             _ => {}

@@ -19,7 +19,8 @@ impl Config {
     /// | `DATABASE_MAX_CONNECTIONS` | of each node's pool | 10 |
     /// | `DATABASE_MIN_CONNECTIONS` | kept open though idle | 0 |
     /// | `DATABASE_PRIMARY_READ_CONNECTIONS` | of the primary, for reads | half of the above, at least 2 |
-    /// | `DATABASE_POLICY` | `least_in_flight`, `round_robin`, `weighted_random` | `least_in_flight` |
+    /// | `DATABASE_POLICY` | `least_in_flight`, `least_latency`, `round_robin`, `weighted_random` | `least_in_flight` |
+    /// | `DATABASE_ZONE` | the zone of this process, whose replicas reads prefer | none |
     /// | `DATABASE_CONSISTENCY` | `session`, `eventual`, `process`, `bounded_staleness(1s)`, `strong` | `session` |
     /// | `DATABASE_MAX_LAG` | how far a replica may be behind, such as `10s`; `off` for no limit | 10 s |
     /// | `DATABASE_WAIT_FOR_REPLICA` | how long a read waits for a fresh one, such as `20ms` | not at all |
@@ -139,6 +140,7 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     if let Some(policy) = parsed(lookup, "DATABASE_POLICY")? {
         config.policy = policy;
     }
+    config.zone = text(lookup, "DATABASE_ZONE")?;
     if let Some(consistency) = parsed(lookup, "DATABASE_CONSISTENCY")? {
         config.consistency = consistency;
     }
@@ -207,7 +209,8 @@ mod tests {
             ("DATABASE_MAX_CONNECTIONS", "20"),
             ("DATABASE_MIN_CONNECTIONS", "2"),
             ("DATABASE_PRIMARY_READ_CONNECTIONS", "7"),
-            ("DATABASE_POLICY", "round_robin"),
+            ("DATABASE_POLICY", "least_latency"),
+            ("DATABASE_ZONE", "a"),
             ("DATABASE_CONSISTENCY", "process"),
             ("DATABASE_MAX_LAG", "3s"),
             ("DATABASE_WAIT_FOR_REPLICA", "20ms"),
@@ -226,7 +229,8 @@ mod tests {
         }
         assert!((config.primary_read_share - 0.25).abs() < f64::EPSILON);
         assert_eq!(config.primary_read_connections, Some(7));
-        assert_eq!(config.policy, PolicyKind::RoundRobin);
+        assert_eq!(config.policy, PolicyKind::LeastLatency);
+        assert_eq!(config.zone.as_deref(), Some("a"));
         assert_eq!(config.consistency, Consistency::Process);
         assert_eq!(config.max_lag, Some(Duration::from_secs(3)));
         assert_eq!(config.wait_for_replica, Duration::from_millis(20));
@@ -311,6 +315,7 @@ mod tests {
             (vec![url, ("DATABASE_REPLICA_URLS", "sqlite://b.db,")], "DATABASE_REPLICA_URLS"),
             (vec![url, ("DATABASE_PRIMARY_READ_SHARE", "a tenth")], "DATABASE_PRIMARY_READ_SHARE"),
             (vec![url, ("DATABASE_POLICY", "fastest")], "DATABASE_POLICY"),
+            (vec![url, ("DATABASE_ZONE", " ")], "DATABASE_ZONE"),
             (vec![url, ("DATABASE_CONSISTENCY", "perfect")], "DATABASE_CONSISTENCY"),
             (vec![url, ("DATABASE_STICK_AFTER_WRITE", "1")], "DATABASE_STICK_AFTER_WRITE"),
             (vec![url, ("DATABASE_MAX_CONNECTIONS", "-1")], "DATABASE_MAX_CONNECTIONS"),

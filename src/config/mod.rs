@@ -34,6 +34,7 @@ pub use statement::{StatementRoute, StatementRule};
 /// let config: Config = toml::from_str(r#"
 ///     primary = "postgres://shop:secret@db-1/shop"
 ///     primary_read_share = 0.10
+///     zone = "a"
 ///     consistency = "session"
 ///
 ///     [[statements]]
@@ -81,6 +82,11 @@ pub struct Config {
     pub statements: Vec<StatementRule>,
     /// How a replica is chosen. Default: `least_in_flight`.
     pub policy: PolicyKind,
+    /// The zone of this process. Reads prefer the replicas whose [`NodeConfig::zone`] is the same text, and leave the zone when
+    /// none of them may serve the read or all their read connections are busy; see [`InZone`](crate::InZone). The policy in
+    /// use chooses among the replicas of the zone, and else among those elsewhere. The primary takes its
+    /// `primary_read_share` in whatever zone the primary is. Default: none, and zones do not count.
+    pub zone: Option<String>,
     /// Which writes a read must see. Default: `session`.
     pub consistency: Consistency,
     /// How long a read waits for a replica that is known to have what the read must see, before the primary serves it.
@@ -169,6 +175,7 @@ impl Default for Config {
             harmless_functions: Vec::new(),
             statements: Vec::new(),
             policy: PolicyKind::default(),
+            zone: None,
             consistency: Consistency::default(),
             wait_for_replica: Duration::ZERO,
             primary_staleness_cap: 0.5,
@@ -246,6 +253,8 @@ pub enum PolicyKind {
     /// [`LeastInFlight`](crate::LeastInFlight), the default.
     #[default]
     LeastInFlight,
+    /// [`LeastLatency`](crate::LeastLatency), with its default time constant of 10 s.
+    LeastLatency,
     /// [`RoundRobin`](crate::RoundRobin).
     RoundRobin,
     /// [`WeightedRandom`](crate::WeightedRandom).
@@ -258,9 +267,10 @@ impl std::str::FromStr for PolicyKind {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "least_in_flight" => Ok(Self::LeastInFlight),
+            "least_latency" => Ok(Self::LeastLatency),
             "round_robin" => Ok(Self::RoundRobin),
             "weighted_random" => Ok(Self::WeightedRandom),
-            _ => Err("not a policy; use least_in_flight, round_robin or weighted_random".to_owned()),
+            _ => Err("not a policy; use least_in_flight, least_latency, round_robin or weighted_random".to_owned()),
         }
     }
 }

@@ -72,6 +72,9 @@ impl TryFrom<&Config> for Settings {
                 "0 leaves no connection for fallback reads; for no routed reads on the primary set `primary_read_share = 0`",
             ));
         }
+        if config.zone.as_ref().is_some_and(|zone| zone.trim().is_empty()) {
+            return Err(Error::config("zone", "it is blank; give the zone of this process, or leave the field out"));
+        }
         share("primary_read_share", config.primary_read_share)?;
         share("primary_staleness_cap", config.primary_staleness_cap)?;
         if config.max_questions_per_second == 0 {

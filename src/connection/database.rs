@@ -12,7 +12,9 @@ use crate::{
     config::{Config, Consistency, NodeConfig, PolicyKind, Settings, StatementRoute, StatementRule, plan_all},
     driver::Disconnected,
     monitor::{FirstAnswer, Writer, check_role, connect_all},
-    routing::{BadRule, Intent, LeastInFlight, Policy, RoundRobin, StatementRouter, WeightedRandom},
+    routing::{
+        BadRule, InZone, Intent, LeastInFlight, LeastLatency, Policy, RoundRobin, StatementRouter, WeightedRandom,
+    },
     telemetry,
     topology::{Answerer, Role, Samples, Topology, Unfit},
 };
@@ -126,6 +128,12 @@ impl Builder {
         self
     }
 
+    /// The zone of this process, whose replicas reads prefer; see [`Config::zone`]. Default: none.
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.config.zone = Some(zone.into());
+        self
+    }
+
     /// Opens the connection; see [`Database::connect`].
     ///
     /// # Errors
@@ -230,6 +238,10 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
 
     let router = router(&config, backend)?;
     let policy = policy.unwrap_or_else(|| named_policy(settings.policy));
+    let policy = match settings.zone.as_deref() {
+        Some(zone) => Arc::new(InZone::new(zone, policy)),
+        None => policy,
+    };
     let seed = settings.seed.unwrap_or_else(rand_seed);
     let mut topology = Topology {
         generation: 1,
@@ -281,6 +293,7 @@ fn router(config: &Config, backend: DbBackend) -> Result<StatementRouter, Error>
 fn named_policy(kind: PolicyKind) -> Arc<dyn Policy> {
     match kind {
         PolicyKind::LeastInFlight => Arc::new(LeastInFlight),
+        PolicyKind::LeastLatency => Arc::new(LeastLatency::default()),
         PolicyKind::RoundRobin => Arc::new(RoundRobin::default()),
         PolicyKind::WeightedRandom => Arc::new(WeightedRandom),
     }

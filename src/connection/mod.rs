@@ -20,6 +20,7 @@ mod run;
 mod schema;
 mod session;
 mod shared;
+mod stopwatch;
 #[cfg(feature = "stream")]
 mod stream;
 mod surface;

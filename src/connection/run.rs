@@ -13,6 +13,7 @@ use super::{
     operation::{Attempts, Operation, ReadRoute},
     session::ReadRecord,
     shared::Shared,
+    stopwatch::Stopwatch,
 };
 use crate::{
     Error,
@@ -31,6 +32,20 @@ pub(super) trait RepeatableRead<T>: Send + Sync {
     /// The text of the statement; `None` for a read without a statement of its own, and after the last attempt of a
     /// statement that cannot be built again.
     fn sql(&self) -> Option<String>;
+
+    /// What has ended when an attempt has its answer.
+    fn extent(&self) -> Extent {
+        Extent::Opening
+    }
+}
+
+/// What one attempt at a read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// A statement with all its rows: the time of the attempt tells how fast the node is.
+    Statement,
+    /// A BEGIN, a ping, or the session of a stream, whose statement goes out later.
+    Opening,
 }
 
 /// Asks whether the server answers.
@@ -86,6 +101,10 @@ impl Shared {
                 Lane::Read => Attempts::More,
                 Lane::Write => Attempts::Last,
             };
+            let stopwatch = match statement.extent() {
+                Extent::Statement => Stopwatch::start(self, lease.node()),
+                Extent::Opening => None,
+            };
             let attempt = statement.start(&**lease.driver(), attempts);
             let outcome = match record {
                 None => until_down(&lease, attempt).await,
@@ -95,6 +114,9 @@ impl Shared {
                     Box::pin(until_down(&lease, attempt).instrument(span)).await
                 }
             };
+            if let (Some(stopwatch), Ok(_)) = (stopwatch, &outcome) {
+                stopwatch.stop();
+            }
             match outcome {
                 Ok(value) => match self.answered(journey, &lease, &|| statement.sql()) {
                     Next::Served => {

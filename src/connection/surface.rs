@@ -16,7 +16,7 @@ use super::{
     journey::MOST_STALE_PLANS,
     marks::{SeenMark, WriteEffect, WriteMark},
     operation::{Attempts, Operation, ReadRoute, RetryableStatement},
-    run::RepeatableRead,
+    run::{Extent, RepeatableRead},
     session::ReadRecord,
     shared::{Context, Shared},
     transaction::{DatabaseTransaction, TransactionAccess},
@@ -63,6 +63,10 @@ impl<T> RepeatableRead<T> for StatementRead<'_, '_, T> {
 
     fn sql(&self) -> Option<String> {
         self.retryable.text()
+    }
+
+    fn extent(&self) -> Extent {
+        Extent::Statement
     }
 }
 

@@ -15,7 +15,10 @@ pub use classify::{Classification, Effect, FunctionName, Intent, KnownFunctions,
 pub use decision::{Rejection, RouteDecision, SessionFloor, Sessions};
 pub use draw::Draw;
 pub(crate) use draw::DrawSource;
-pub use policy::{Candidate, LeastInFlight, Policy, RoundRobin, WeightedRandom};
+pub use policy::{
+    Candidate, CandidateBuilder, CandidateState, InZone, LeastInFlight, LeastLatency, Policy, RoundRobin,
+    WeightedRandom,
+};
 pub use router::DecidedBy;
 pub(crate) use router::{BadRule, Refusal, StatementClass, StatementRouter};
 pub(crate) use select::{

@@ -235,7 +235,7 @@ impl<'a> ReadPlan<'a> {
         }
         for replica in &topology.replicas {
             match fit_for(topology, replica, Role::Replica, request, now) {
-                Ok(()) => plan.replicas.push(Candidate::new(replica)),
+                Ok(()) => plan.replicas.push(Candidate::new(replica, now)),
                 Err(why) => plan.rejected.push((replica.node.id(), why)),
             }
         }
@@ -272,14 +272,14 @@ impl<'a> ReadPlan<'a> {
                 replica.ejection.is_out(now)
                     && fit_but_for_ejection(topology, replica, Role::Replica, self.request, now).is_ok()
             });
-            self.replicas.extend(ejected.map(Candidate::new));
+            self.replicas.extend(ejected.map(|replica| Candidate::new(replica, now)));
         }
     }
 
     /// Takes replicas out of the plan whose read-only sessions are all busy, while another member has a free one: a
     /// statement that runs long may hold them all. Without a free session anywhere, the read waits where it is drawn.
     fn leave_busy_replicas(&mut self, primary_may_serve: bool) {
-        let is_free = |candidate: &Candidate<'_>| !candidate.member().node.is_read_exhausted();
+        let is_free = |candidate: &Candidate<'_>| !candidate.is_busy();
         if self.replicas.iter().all(is_free) {
             return;
         }
@@ -299,8 +299,8 @@ impl<'a> ReadPlan<'a> {
         if self.replicas.len() > 1 {
             policy.order(&mut self.replicas, draw);
         }
-        if let Some(first) = self.replicas.first() {
-            return Some(Selected::on(first.member(), Lane::Read, Role::Replica, How::Drawn, self.request));
+        if let Some(first) = self.replicas.iter().find_map(Candidate::member) {
+            return Some(Selected::on(first, Lane::Read, Role::Replica, How::Drawn, self.request));
         }
         let (lane, how) = self.fallback?;
         Some(Selected::on(self.primary, lane, Role::Primary, how, self.request))
@@ -330,7 +330,7 @@ impl<'a> ReadPlan<'a> {
         match self.kept {
             Some((member, _)) => SmallVec::from_iter([member]),
             None if self.primary_probability() > 0.5 => SmallVec::from_iter([self.primary]),
-            None => self.replicas.iter().map(Candidate::member).collect(),
+            None => self.replicas.iter().filter_map(Candidate::member).collect(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use sea_orm::DbBackend;
 
-use super::{Lane, swap::Swap};
+use super::{Lane, Latency, swap::Swap};
 use crate::driver::{Alarm, ConnectProbe, Driver, Signal};
 
 /// Identifies a node for the life of the process; never given twice.
@@ -76,6 +76,8 @@ pub struct Node {
     read_capacity: AtomicU64,
     reads: Traffic,
     writes: Traffic,
+    /// How long the node's reads take; measured only for a policy that asks for it.
+    latency: Latency,
     probes: AtomicU64,
     /// Failures in a row that only this node gave; stays while the node is ejected.
     failures: AtomicU32,
@@ -109,6 +111,7 @@ impl Node {
             read: Swap::new(Arc::new(ReadLane(lanes.read))),
             reads: Traffic::default(),
             writes: Traffic::default(),
+            latency: Latency::default(),
             probes: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             connect_probe,
@@ -202,6 +205,10 @@ impl Node {
     /// The node served an operation: a failure after it is the first of its row.
     pub(crate) fn forget_failures(&self) {
         self.failures.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     pub(crate) fn reads_in_flight(&self) -> u64 {

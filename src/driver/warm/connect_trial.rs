@@ -95,7 +95,7 @@ impl ConnectTrial {
                 Err(_) => Some(sqlx::Error::Io(io::Error::from(ErrorKind::TimedOut)).into()),
             }
         });
-        let trial = trial.map(|ended| ended.unwrap_or_default()).boxed().shared();
+        let trial = trial.map(Result::unwrap_or_default).boxed().shared();
         state.began = Some(Instant::now());
         state.running = Some(trial.clone());
         trial

@@ -1,15 +1,21 @@
 //! The node that answers, when each node answers with its own name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use sea_orm::{
     AccessMode, ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, IsolationLevel, Statement, StreamTrait,
     TransactionTrait,
 };
-use sea_orm_resolver::{Candidate, Draw, Error, LeastInFlight, Policy, RoundRobin, WeightedRandom};
+use sea_orm_resolver::{
+    Candidate, DatabaseConnection, Draw, Error, Health, LeastInFlight, LeastLatency, Policy, RoundRobin, WeightedRandom,
+};
 use testkit::scripted::{Behaviour, ScriptedNode, Step};
 
-use super::{Nodes, WRITE, in_flight, in_task, select, tally, who, write};
+use super::{Nodes, WRITE, in_flight, in_task, select, tally, until_health, who, write};
 use crate::item;
 
 #[tokio::test(start_paused = true)]
@@ -183,6 +189,7 @@ async fn weights_hold_in_every_policy_and_can_be_changed() -> Result<(), DbErr> 
     }
     check(LeastInFlight).await?;
     check(WeightedRandom).await?;
+    check(Arc::new(WeightedRandom)).await?;
     check(RoundRobin::default()).await
 }
 
@@ -211,6 +218,117 @@ async fn least_in_flight_avoids_the_slow_replica() -> Result<(), DbErr> {
     assert_eq!(nodes.replicas[0].running(), 1, "one was enough to see it");
     assert_eq!(nodes.replicas[1].statements().len(), 19);
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}
+
+/// The latency that a policy is shown.
+#[derive(Debug, Default)]
+struct Shown(Mutex<BTreeMap<String, Option<Duration>>>);
+
+impl Policy for Shown {
+    fn order(&self, candidates: &mut [Candidate<'_>], _draw: &mut Draw) {
+        let latencies = candidates.iter().map(|candidate| (candidate.name().to_owned(), candidate.latency()));
+        *self.0.lock().expect("no panic") = latencies.collect();
+    }
+
+    fn latency_decay(&self) -> Option<Duration> {
+        Some(Duration::from_secs(10))
+    }
+}
+
+fn milliseconds(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_latency_leaves_a_slow_replica_and_tries_it_again_later() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connected(nodes.builder().policy(LeastLatency::default())).await?;
+    for (replica, time) in nodes.replicas.iter().zip([1, 20]) {
+        replica.on(Step::QueryOne, Behaviour::Slow(milliseconds(time)));
+    }
+    // 1 000 reads, one after the other: at most a tenth on the slow one, and one at least, which told how slow it is.
+    let first = tally(&db, 1_000).await?;
+    assert!((1..=100).contains(&first["r2"]), "{first:?}");
+    // 40 s with a read each 0.1 s: 20 ms have decayed to 1 ms after about 30 s.
+    let mut later = 0;
+    for _ in 0..400 {
+        tokio::time::sleep(milliseconds(100)).await;
+        later += usize::from(who(&db).await? == "r2");
+    }
+    assert!((1..=40).contains(&later), "{later} of 400");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_latency_leaves_a_replica_on_which_reads_are_given_up() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connected(nodes.builder().policy(LeastLatency::default())).await?;
+    for replica in &nodes.replicas {
+        replica.on(Step::QueryOne, Behaviour::Slow(milliseconds(5)));
+    }
+    tally(&db, 100).await?;
+    // The application cancels reads after 100 ms, and the node is silent to statements only.
+    nodes.replicas[0].on(Step::QueryOne, Behaviour::Never);
+    let mut given_up = 0;
+    for _ in 0..100 {
+        given_up += usize::from(tokio::time::timeout(milliseconds(100), who(&db)).await.is_err());
+    }
+    assert!((1..=2).contains(&given_up), "{given_up} of 100");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_are_measured_and_streams_transactions_and_pings_are_not() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let shown = Arc::new(Shown::default());
+    let db = nodes.connected(nodes.builder().policy(Arc::clone(&shown))).await?;
+    let latency = |name: &str| shown.0.lock().expect("no panic")[name];
+    for step in [Step::Begin, Step::StreamOpen, Step::Ping] {
+        nodes.on_each(step, &Behaviour::Slow(milliseconds(50)));
+    }
+    drop(db.begin_with_config(None, Some(AccessMode::ReadOnly)).await?);
+    drop(db.stream_raw(select(&db)).await?);
+    db.ping().await?;
+    drop(db.read());
+    assert_eq!((latency("r1"), latency("r2")), (None, None));
+
+    nodes.on_each(Step::QueryOne, &Behaviour::Slow(milliseconds(7)));
+    assert_eq!(who(&db).await?, "r1", "this policy keeps the order of the configuration");
+    drop(db.read());
+    // The clock of the test moves in whole milliseconds.
+    assert!(latency("r1").is_some_and(|latency| latency.abs_diff(milliseconds(7)) < milliseconds(2)));
+    assert_eq!(latency("r2"), None);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_stay_in_the_zone_until_no_member_of_the_zone_can_serve_them() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(4);
+    let zones = ["a", "b", "a", "b"];
+    nodes.replicas[2].set_max_connections(1);
+    let builder = DatabaseConnection::builder()
+        .primary(nodes.primary.config())
+        .replicas(nodes.replicas.iter().zip(zones).map(|(replica, zone)| replica.config().zone(zone)))
+        .primary_read_share(0.0)
+        .seed(7)
+        .zone("a");
+    let db = nodes.connected(builder).await?;
+    let serving = async |reads| Ok::<_, DbErr>(tally(&db, reads).await?.into_keys().collect::<Vec<_>>());
+    assert_eq!(serving(200).await?, ["r1", "r3"]);
+    let explained = db.explain(&select(&db)).to_string();
+    assert!(explained.contains("candidates  r1, r3, r2, r4"), "{explained}");
+    nodes.replicas[0].kill();
+    until_health(&db, "r1", Health::Down).await;
+    assert_eq!(serving(200).await?, ["r3"]);
+    // The last member of the zone has one connection for reads, and that is busy.
+    let transaction = db.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+    assert_eq!(transaction.node(), "r3");
+    assert_eq!(serving(200).await?, ["r2", "r4"]);
+    drop(transaction);
+    assert_eq!(serving(200).await?, ["r3"]);
+    db.drain("r3").await.expect("idle");
+    assert_eq!(serving(200).await?, ["r2", "r4"]);
     Ok(())
 }
 
@@ -271,7 +389,7 @@ async fn without_replicas_everything_is_the_primarys_and_nothing_is_asked() -> R
     let db = nodes.connect().await?;
     assert_eq!(tally(&db, 20).await?.keys().collect::<Vec<_>>(), ["p"]);
     assert_eq!(tally(&db.read(), 20).await?.keys().collect::<Vec<_>>(), ["p"]);
-    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(nodes.count(Step::ProbeConnect) + nodes.count(Step::ProbeAsk), 0);
     Ok(())
 }
