@@ -172,11 +172,17 @@ impl Shared {
             journey.is_round_over = false;
         }
         let now = if journey.is_first_decision() { journey.began } else { self.now() };
-        match self.decide(operation, journey, route, now) {
-            Some(chosen) => Ok(chosen),
+        let chosen = match self.decide(operation, journey, route, now) {
+            Some(chosen) => chosen,
             // Boxed, so that the future of every read is not as large as that of the rare one that waits.
-            None => Box::pin(self.wait_for_node(operation, journey, route)).await,
+            None => Box::pin(self.wait_for_node(operation, journey, route)).await?,
+        };
+        if journey.unsettled.is_some_and(|first| first.node == chosen.lease.node().id()) {
+            // No other node can confirm the error of this one.
+            let now = self.now();
+            return Err(self.no_eligible_node(journey, route, now.since(journey.began), now));
         }
+        Ok(chosen)
     }
 
     /// Decides on the current snapshot and takes the lease. `None` when no member may serve the read, or when the read
@@ -351,7 +357,7 @@ impl Shared {
             let pause = if for_replica.is_zero() { timeout - waited } else { for_replica.min(timeout - waited) };
             let _ = time::timeout(pause.min(LOOK_AGAIN), changes.changed()).await;
             // A node that failed the read may serve it by now.
-            journey.tried = TriedNodes::default();
+            journey.forget_tried();
         }
     }
 
@@ -444,7 +450,7 @@ impl Shared {
         let was_tried = journey.tried.contains(node);
         journey.tried.insert(node);
         if was_tried || self.cell().load().nodes().all(|node| journey.tried.contains(node.id())) {
-            journey.tried = TriedNodes::default();
+            journey.forget_tried();
             journey.is_round_over = true;
             journey.is_for_write_lane = fault == Fault::ConnectionRefused;
         }
@@ -573,6 +579,14 @@ impl Journey {
             && self.unsettled.is_none()
             && self.tried.is_empty()
             && self.patience.is_none()
+    }
+
+    /// Lets every node be tried again, but for the one whose error another node has to confirm.
+    fn forget_tried(&mut self) {
+        self.tried = TriedNodes::default();
+        if let Some(first) = self.unsettled {
+            self.tried.insert(first.node);
+        }
     }
 
     /// Only the primary is sure to have what the read must see.

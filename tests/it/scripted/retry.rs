@@ -268,6 +268,28 @@ async fn an_error_that_two_nodes_give_is_the_statements_own_for_ten_minutes() ->
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_does_not_confirm_its_own_error() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(1);
+    let db = nodes.connect().await?;
+    refuse_probes(&nodes.replicas[0]);
+    while health(&db, "r1") == Health::Up {
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    nodes.primary.on(Step::QueryOne, Behaviour::Fail(fault::server("XX001")));
+    let before = nodes.primary.count(Step::QueryOne);
+    let error = who(&db).await.expect_err("no other node can serve the read");
+    assert_eq!(error.to_string(), fault::server("XX001").to_string());
+    assert_eq!(nodes.primary.count(Step::QueryOne) - before, 1, "the same node is not asked again");
+    nodes.replicas[0].recover();
+    while health(&db, "r1") != Health::Up {
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    db.set_primary_read_share(1.0)?;
+    assert_eq!(who(&db).await?, "r1", "nothing was remembered of the one opinion");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replica_that_is_behind_in_schema_costs_no_read_however_many_there_are() -> Result<(), DbErr> {
     for code in ["42P01", "42703", "42883", "42501"] {
         let nodes = Nodes::postgres(2);
