@@ -8,7 +8,7 @@ use super::{Writer, probe};
 use crate::{
     driver::ConnectProbeCallback,
     telemetry,
-    topology::{Lane, Node, NodeId, Observation, Observed, Reply},
+    topology::{Freshness, Lane, Node, NodeId, Observation, Observed, Reply, Topology},
 };
 
 /// Has each new connection of a node probed from now on: connections for reads, and for writes, because a write
@@ -33,7 +33,13 @@ fn expect(writer: &Weak<Writer>, id: NodeId) -> Option<ConnectProbeCallback> {
         let Some(writer) = writer.upgrade() else { return };
         let Some(member) = believed.member_of(id) else { return };
         let Ok(answer) = probe::read_answer(pool.backend(), believed.configured_role(id), row) else { return };
-        if member.recognises(&answer.incarnation, &answer.position) {
+        // The prober may have met another server while this connection was asked.
+        let is_present = |topology: &Topology| {
+            topology.member_of(id).is_none_or(|member| member.lives.is_present(&answer.incarnation))
+        };
+        if member.recognises(&answer.incarnation, &answer.position)
+            && (member.freshness == Freshness::Timed || is_present(&writer.cell().load()))
+        {
             return;
         }
         telemetry::unexpected_server(member.name());

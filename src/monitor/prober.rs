@@ -234,7 +234,22 @@ impl Prober {
                 Reply::Failed { conclusive: failure.conclusive, why: failure.why.into() }
             }
         };
+        let other_life = match &reply {
+            Reply::Answered(observed) => self.lives(writer, |lives| {
+                (!lives.is_present(&observed.incarnation)).then(|| lives.is_successor(&observed.incarnation))
+            }),
+            Reply::Served | Reply::Failed { .. } | Reply::Unexpected(_) => None,
+        };
         writer.observe(&Observation { node: self.node.id(), generation, reply });
+        if let Some(is_successor) = other_life {
+            // Every session belongs to the former life, whose server can go on: at an address that moved, or that leads
+            // to several servers. Until the next answer nothing is believed of the new life, and each connection that is
+            // opened from now on is compared with it.
+            if is_successor {
+                writer.leave_former_server(&self.node, &self.node.driver(Lane::Read));
+            }
+            self.node.check_idle();
+        }
         self.turn.is_asking.store(false, Ordering::SeqCst);
         let is_asked_again = wants_question(&writer.cell().load(), self.node.id());
         let is_wanted = writer.demand.wanted(writer.clock.now()) != Wanted::default();
@@ -317,14 +332,6 @@ impl Prober {
             answer.position = Reported::Unknown;
         }
         let incarnation: Arc<str> = answer.incarnation.into();
-        if !self.lives(writer, |lives| lives.is_present(&incarnation)) {
-            // Every session belongs to the former life, whose server can go on: at an address that moved, or that
-            // leads to several servers.
-            if self.lives(writer, |lives| lives.is_successor(&incarnation)) {
-                writer.leave_former_server(&self.node, &driver);
-            }
-            self.node.check_idle();
-        }
         self.answered_by = Some(Arc::clone(&incarnation));
         if self.read_only == ReadOnlyCheck::Due {
             check_read_only(&self.node, writer.settings.connect_timeout).await?;

@@ -45,9 +45,10 @@ impl Belief {
         (self.confirmation != Confirmation::Broken).then(|| self.next(at, Confirmation::Broken))
     }
 
-    /// The belief when another server, or another life of the server, answered a question of this generation.
+    /// The belief when another server, or another life of the server, answered a question of this generation. The pools
+    /// may still hold connections to the life before, so the next answer has to confirm the belief: by then they are closed.
     pub(super) fn of_another_life(self, at: Tick) -> Self {
-        self.next(at, Confirmation::Confirmed)
+        self.next(at, Confirmation::Broken)
     }
 
     fn next(self, at: Tick, confirmation: Confirmation) -> Self {

@@ -391,11 +391,13 @@ mod tests {
         let late = told.replica("r", 1, at(50));
         assert_eq!(late.through(), Some(1), "an answer that was asked for earlier says nothing");
         let restarted = late.replica("r again", 3, at(50));
+        assert_eq!(restarted.through(), None, "connections to the life before may still be open");
+        let restarted = restarted.replica("r again", 4, at(50));
         assert_eq!(restarted.through(), Some(0));
         assert!(!restarted.serves(Floor::seen(Seq(0)).join(Floor::written(Stamp { seq: Seq(0), at: Tick(1) }))));
-        let recovering = restarted.replica("r again", 4, at(100)).replica("r again", 5, at(40));
-        assert_eq!(recovering.through(), Some(0), "the same name, and less than it had: it has begun again");
-        let caught_up = recovering.replica("r again", 6, at(100));
+        let recovering = restarted.replica("r again", 5, at(100)).replica("r again", 6, at(40));
+        assert_eq!(recovering.through(), None, "the same name, and less than it had: it has begun again");
+        let caught_up = recovering.replica("r again", 7, at(100));
         assert_eq!(caught_up.through(), Some(1));
     }
 
@@ -418,7 +420,8 @@ mod tests {
         assert!(is_foreign(&told), "nothing has said otherwise");
         let told = told.primary("p again", 7, Reported::Unknown).replica("again", 8, elsewhere(310));
         assert!(is_foreign(&told), "there is no sample to compare it with");
-        let back = told.primary("p again", 9, at(120)).replica("r, moved", 10, at(120));
+        let back =
+            told.primary("p again", 9, at(120)).replica("r, moved", 10, at(120)).replica("r, moved", 11, at(120));
         assert!(!is_foreign(&back));
         assert_eq!(back.through(), Some(9));
     }
@@ -584,7 +587,7 @@ mod tests {
         let still = both.replica("a", 600, at(100)).0.replicas[0].freshness.clone();
         assert_eq!(still, Freshness::Timed);
 
-        let restarted = told().met("b", 3).replica("b", 4, at(100)).replica("c", 5, at(100));
+        let restarted = told().met("b", 3).replica("b", 4, at(100)).replica("c", 5, at(100)).replica("c", 6, at(100));
         assert_eq!(restarted.through(), Some(1), "one restart after the other");
     }
 

@@ -353,9 +353,9 @@ async fn one_url_without_replicas_behaves_as_seaorm_alone() -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(servers.connections(servers.primary()).await?, 1, "one pooled connection, and none to watch it");
-        // Nothing runs again: a lost connection is the program's to handle, as with SeaORM.
+        // The connection rested, so it is pinged before its use, as with SeaORM.
         servers.primary().restart().await?;
-        item::Entity::find().all(&db).await.expect_err("its connection is gone");
+        tokio::time::sleep(Duration::from_millis(150)).await;
         assert_eq!(item::Entity::find().all(&db).await?.len(), 20);
         // A replica that joins turns the monitor on, and the last one that leaves turns it off.
         servers.wait_caught_up().await?;
@@ -437,7 +437,9 @@ on_each_database!(a_node_of_the_wrong_role_gets_no_reads, [postgres, mariadb]);
 /// The primary is lost, a replica is promoted, and the former primary comes back at its address as a replica that stands
 /// still. The application was told nothing.
 async fn a_former_primary_that_comes_back_as_a_replica_does_not_answer_for_the_primary(servers: Servers) -> Result<()> {
-    let db = servers.open(watchful(servers.builder()).primary_read_share(0.0)).await?;
+    let builder =
+        watchful(servers.builder()).primary_read_share(0.0).read_selection_timeout(Duration::from_millis(100));
+    let db = servers.open(builder).await?;
     item::new("before", 1).insert(&db).await?;
     let former = servers.primary().clone();
     former.kill().await?;

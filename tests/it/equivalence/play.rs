@@ -195,7 +195,9 @@ async fn each<C: Conn + Send + Sync + 'static>(
             differences.push(format!("{name} through {handle}:\n{}", first_difference(&expected.seen, &seen)));
         }
         let (served, due) = (Served::by(db) - before, where_to(expected.statements));
-        if served != due {
+        // Once a replica has said that it lacks a table, the primary is asked, too.
+        let confirmed = Served { primary_reads: due.primary_reads + 1, ..due };
+        if served != due && !(name.ends_with("that_fail") && served == confirmed) {
             differences.push(format!("{name} through {handle} was served by {served:?} instead of {due:?}"));
         }
     }

@@ -95,7 +95,15 @@ async fn a_read_waits_for_its_floor_to_pass_when_the_primary_is_down() -> Result
     let waited = wrote_at.elapsed();
     assert!((stick..stick + Duration::from_millis(55)).contains(&waited), "{waited:?}");
 
-    let longer = nodes.connected(nodes.builder().connect_lazy(true).stick_after_write(Duration::from_secs(5))).await?;
+    let longer = nodes
+        .connected(
+            nodes
+                .builder()
+                .connect_lazy(true)
+                .read_selection_timeout(Duration::from_secs(1))
+                .stick_after_write(Duration::from_secs(5)),
+        )
+        .await?;
     until_health(&longer, "p", Health::Down).await;
     write(&longer).await?;
     let error = who(&longer).await.expect_err("the floor lasts longer than the wait");

@@ -383,7 +383,7 @@ async fn a_read_that_waits_on_a_node_that_goes_down_moves() -> Result<(), DbErr>
 #[tokio::test(start_paused = true)]
 async fn the_second_attempt_does_not_wait_on_a_node_that_goes_down_either() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
-    let db = nodes.connect().await?;
+    let db = nodes.connected(nodes.builder().read_selection_timeout(Duration::from_secs(1))).await?;
     nodes.on_each(Step::QueryOne, &Behaviour::Never);
     nodes.on_each(Step::FirstRow, &Behaviour::Never);
     nodes.each(refuse_probes);
