@@ -12,6 +12,7 @@ mod inherent;
 mod journey;
 mod lent;
 mod marks;
+mod next_attempt;
 mod operation;
 mod read;
 mod record;

@@ -8,8 +8,9 @@ use tracing::Instrument;
 
 use super::{
     arbiter::{RejectedRead, Unserved},
-    journey::{Chosen, Failure, Journey, Next},
+    journey::{Chosen, Journey},
     marks::{WriteEffect, WriteMark},
+    next_attempt::{Failure, Next},
     operation::{Attempts, Operation, ReadRoute},
     session::ReadRecord,
     shared::Shared,

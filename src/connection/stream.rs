@@ -13,8 +13,9 @@ use tracing::Instrument;
 
 use super::{
     arbiter::{AfterRefusal, RejectedRead},
-    journey::{Chosen, Failure, Journey, Next},
+    journey::{Chosen, Journey},
     marks::{SeenMark, WriteEffect, WriteMark},
+    next_attempt::{Failure, Next},
     operation::{Attempts, Operation, ReadRoute},
     run::{Failed, RepeatableRead},
     session::{Affinity, ReadRecord},

@@ -13,8 +13,8 @@ use sea_orm::{
 use super::stream::RowStream;
 use super::{
     arbiter::{AfterRefusal, RejectedRead, Unserved},
-    journey::MOST_STALE_PLANS,
     marks::{SeenMark, WriteEffect, WriteMark},
+    next_attempt::MOST_STALE_PLANS,
     operation::{Attempts, Operation, ReadRoute, RetryableStatement},
     run::{Extent, RepeatableRead},
     session::ReadRecord,
