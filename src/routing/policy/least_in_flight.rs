@@ -9,7 +9,7 @@ use crate::routing::Draw;
 ///
 /// Up to four candidates are all compared; of more, two are drawn by weight and compared ("the
 /// power of two choices", Mitzenmacher 2001). Ties keep the order of a draw by weight, so on an
-/// idle cluster this is [`WeightedRandom`], and under load a slow member gets less.
+/// idle cluster this is [`WeightedRandom`](crate::WeightedRandom), and under load a slow member gets less.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastInFlight;
 
