@@ -57,6 +57,7 @@ const VARIABLES: &[&str] = &[
     "MAX_QUESTIONS_PER_SECOND",
     "CONNECT_TIMEOUT",
     "STATEMENT_TIMEOUT",
+    "ZONE",
 ];
 
 /// Other names that people give to a variable.

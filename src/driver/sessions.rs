@@ -140,6 +140,7 @@ impl Sessions {
     }
 
     /// Whether new connections carry settings in their start-up packet.
+    #[cfg(any(feature = "postgres", test))]
     pub(super) fn take_options(&self) -> bool {
         self.pooling() == Pooling::None
     }
