@@ -314,6 +314,60 @@ mod tests {
         assert_eq!(Fault::of_sqlite(10 | 2 << 8), Fault::Unsettled, "SQLITE_IOERR_SHORT_READ");
     }
 
+    /// Walks a list of a server: every code with its name and its proof.
+    fn walk<'a>(list: &'a str, mut check: impl FnMut(&'a str, &'a str, String)) -> usize {
+        let lines = list.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| {
+                let [code, name, fault] = line.split(' ').collect::<Vec<_>>()[..] else {
+                    panic!("three words: {line}")
+                };
+                check(code, name, fault.to_owned());
+            })
+            .count()
+    }
+
+    /// Whether the reason of a line in a table begins with the server's own name of the error.
+    fn is_named(reason: &str, name: &str) -> bool {
+        reason.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ' ', ',']))
+    }
+
+    #[test]
+    fn every_code_of_postgresql_proves_what_the_list_says() {
+        let mut listed = Vec::new();
+        let codes = walk(include_str!("../../../tests/spec/faults/postgres.txt"), |code, name, fault| {
+            assert_eq!(format!("{:?}", Fault::of_sqlstate(code)), fault, "{code} {name}");
+            if let Some((.., reason)) = postgres::CODES.iter().find(|(known, ..)| *known == code) {
+                assert!(is_named(reason, name), "{code} is {name}, not: {reason}");
+            }
+            listed.push(code);
+        });
+        assert!(codes > 200, "{codes}");
+        let newer = ["25P04"];
+        for (code, ..) in postgres::CODES {
+            let is_listed = listed.iter().any(|listed| listed.starts_with(code)) || newer.contains(code);
+            assert!(is_listed, "{code}: PostgreSQL has no such code");
+        }
+    }
+
+    #[cfg(feature = "mysql")]
+    #[test]
+    fn every_number_of_mariadb_proves_what_the_list_says() {
+        let mut listed = Vec::new();
+        let numbers = walk(include_str!("../../../tests/spec/faults/mariadb.txt"), |number, name, fault| {
+            let number: u16 = number.parse().expect("a number");
+            assert_eq!(format!("{:?}", Fault::of_mysql(number)), fault, "{number} {name}");
+            if let Some((.., reason)) = mysql::NUMBERS.iter().find(|(known, ..)| *known == number) {
+                assert!(is_named(reason, name) || reason.contains("(MySQL)"), "{number} is {name}, not: {reason}");
+            }
+            listed.push(number);
+        });
+        assert!(numbers > 1_000, "{numbers}");
+        for (number, _, reason) in mysql::NUMBERS {
+            assert!(listed.contains(number) || reason.contains("(MySQL)"), "{number}: MariaDB has no such number");
+        }
+    }
+
     #[test]
     fn a_table_names_each_code_once() {
         let mut codes: Vec<String> = postgres::CODES.iter().map(|(code, ..)| (*code).to_owned()).collect();

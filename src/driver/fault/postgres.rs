@@ -13,7 +13,7 @@ pub(super) const CODES: &[(&str, Fault, &str)] = &[
     ),
     ("25006", Fault::ReadOnlySession, "read_only_sql_transaction: also a standby's error for `nextval` and its kin"),
     ("25P03", Fault::Broken, "idle_in_transaction_session_timeout: the server ended the session"),
-    ("25P04", Fault::Broken, "transaction_timeout (PostgreSQL 17): the server ended the session"),
+    ("25P04", Fault::Broken, "transaction_timeout (from PostgreSQL 17 on): the server ended the session"),
     ("26000", Fault::StalePlan, "invalid_sql_statement_name: a pooler gave the session another server connection"),
     ("3F000", Fault::BehindInSchema, "invalid_schema_name: a replica may not have the schema yet"),
     ("40001", Fault::ReplayConflict, "serialization_failure: on a standby, only a conflict with replay"),
@@ -34,5 +34,6 @@ pub(super) const CODES: &[(&str, Fault, &str)] = &[
     ("58", Fault::Unsettled, "system errors: input and output, files of this server such as a missing extension"),
     ("72000", Fault::Unsettled, "snapshot_too_old: by the settings of this server"),
     ("F0", Fault::Unsettled, "errors of the server's configuration files"),
+    ("HV", Fault::Unsettled, "errors of foreign data wrappers: the server behind this one"),
     ("XX", Fault::Unsettled, "internal errors: a damaged page or index, a bug"),
 ];
