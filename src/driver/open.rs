@@ -304,25 +304,15 @@ pub(super) fn resize<DB: sqlx::Database>(mut options: PoolOptions<DB>, lane: &La
     options
 }
 
-/// Runs each statement of a list on a fresh connection, and then `last`.
-pub(super) async fn run_all<DB>(
-    connection: &mut DB::Connection,
-    statements: &[String],
-    last: Option<&'static str>,
-) -> Result<(), sqlx::Error>
+/// Runs one statement on a fresh connection.
+pub(super) async fn run_one<DB>(connection: &mut DB::Connection, statement: &str) -> Result<(), sqlx::Error>
 where
     DB: sqlx::Database,
     for<'e> &'e mut DB::Connection: sqlx::Executor<'e, Database = DB>,
 {
     use sqlx::{AssertSqlSafe, Executor};
 
-    for statement in statements {
-        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.as_str()))).await?;
-    }
-    if let Some(last) = last {
-        connection.execute(sqlx::raw_sql(last)).await?;
-    }
-    Ok(())
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map(drop)
 }
 
 /// Runs the user's statements on a fresh connection, and then `last`. A statement may hold a secret: neither sqlx's log nor
@@ -337,10 +327,12 @@ where
     for<'e> &'e mut DB::Connection: sqlx::Executor<'e, Database = DB>,
 {
     for (index, statement) in statements.iter().enumerate() {
-        let result = quietly(run_all::<DB>(connection, std::slice::from_ref(statement), None)).await;
-        result.map_err(|error| without_statement(index, error))?;
+        quietly(run_one::<DB>(connection, statement)).await.map_err(|error| without_statement(index, error))?;
     }
-    run_all::<DB>(connection, &[], last).await
+    match last {
+        Some(last) => run_one::<DB>(connection, last).await,
+        None => Ok(()),
+    }
 }
 
 /// A server's error about a hook, without the server's text, which quotes the statement. An error about the connection

@@ -12,7 +12,7 @@ use sea_orm::{
 use super::{
     ConnectProbe, Driver, LaneOptions, Pooling,
     connect_probe::ask_server,
-    open::{resize, run_hooks},
+    open::{resize, run_hooks, run_one},
     recipe::Recipe,
     sessions::Settings,
     warm::opened,
@@ -69,18 +69,20 @@ fn with_hook(
     connect_probe: Option<&ConnectProbe>,
 ) -> PoolOptions<Postgres> {
     let timeout = settings.statement_timeout.map(|timeout| format!("SET statement_timeout = {}", timeout.as_millis()));
-    let (timeout, statements): (Arc<[String]>, _) = (timeout.into_iter().collect(), Arc::clone(&lane.on_connect));
+    let (timeout, statements): (Option<Arc<str>>, _) = (timeout.map(Into::into), Arc::clone(&lane.on_connect));
     let (access, sessions) = (settings.access, Arc::clone(&settings.sessions));
     let connect_probe = connect_probe.cloned();
     options.after_connect(move |connection, _| {
-        let (timeout, statements) = (Arc::clone(&timeout), Arc::clone(&statements));
+        let (timeout, statements) = (timeout.clone(), Arc::clone(&statements));
         let (sessions, connect_probe) = (Arc::clone(&sessions), connect_probe.clone());
         Box::pin(async move {
             if let Some(connect_probe) = &connect_probe {
                 ask_server::<Postgres>(connection, connect_probe, &sessions).await?;
             }
-            if sessions.pooling() == Pooling::Session {
-                run_hooks::<Postgres>(connection, &timeout, None).await?;
+            if sessions.pooling() == Pooling::Session
+                && let Some(timeout) = &timeout
+            {
+                run_one::<Postgres>(connection, timeout).await?;
             }
             // After the statements of the user, which may say otherwise.
             let last = (access.is_read_only() && sessions.keep_settings()).then_some(BY_STATEMENT);
