@@ -1,9 +1,9 @@
 //! PgBouncer, the pooler that most PostgreSQL services have before their servers.
 
 use std::{
-    fs,
+    env, fs,
     net::{Ipv4Addr, TcpStream},
-    path::Path,
+    path::PathBuf,
     process::Command,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -27,12 +27,22 @@ use crate::{
 #[derive(Debug)]
 pub struct PgBouncer {
     port: Port,
+    url: String,
     account: Account,
     scratch: Arc<Scratch>,
     process: Mutex<Option<Process>>,
 }
 
-const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
+/// Where PgBouncer may be, but for the folder that `TESTKIT_PGBOUNCER_BIN` names. `scripts/get-pgbouncer` unpacks one
+/// with prepared statements in transaction mode, which Debian 12's has not, into the first or the second.
+const FOLDERS: [&str; 6] = [
+    "/opt/pgbouncer/bin",
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/pgbouncer/bin"),
+    "/usr/sbin",
+    "/usr/local/bin",
+    "/usr/bin",
+    "/opt/homebrew/bin",
+];
 
 impl PgBouncer {
     /// Starts with settings of `pgbouncer.ini`, such as `("max_client_conn", "20")`, and further users, who have the
@@ -57,7 +67,8 @@ impl PgBouncer {
             fs::write(scratch.join(name), text).with_context(|| format!("{name} cannot be written"))?;
             account.own(&scratch.join(name))?;
         }
-        let bouncer = Self { port, account, scratch, process: Mutex::default() };
+        let url = server.url_at(port.number());
+        let bouncer = Self { port, url, account, scratch, process: Mutex::default() };
         bouncer.start_again().await?;
         Ok(bouncer)
     }
@@ -68,8 +79,8 @@ impl PgBouncer {
     }
 
     /// The server's application URL, through the pooler.
-    pub fn url(&self, of: &Server) -> String {
-        of.url_at(self.port())
+    pub fn url(&self) -> String {
+        self.url.clone()
     }
 
     /// SIGKILL: every connection ends, and new ones are refused.
@@ -95,7 +106,7 @@ impl PgBouncer {
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).is_err() {
             patience.again("PgBouncer to listen").await.with_context(|| {
                 let log = fs::read_to_string(self.scratch.join("pgbouncer.log")).unwrap_or_default();
-                format!("`apt-get install --no-install-recommends pgbouncer` installs it; its log: {log}")
+                format!("scripts/get-pgbouncer unpacks PgBouncer; the log: {log}")
             })?;
         }
         Ok(())
@@ -106,9 +117,10 @@ impl PgBouncer {
     }
 }
 
-fn program() -> std::path::PathBuf {
-    let found = FOLDERS.iter().map(|folder| Path::new(folder).join("pgbouncer")).find(|path| path.exists());
-    found.unwrap_or_else(|| "pgbouncer".into())
+fn program() -> PathBuf {
+    let named = env::var_os("TESTKIT_PGBOUNCER_BIN").map(PathBuf::from);
+    let folders = named.into_iter().chain(FOLDERS.map(PathBuf::from));
+    folders.map(|folder| folder.join("pgbouncer")).find(|path| path.exists()).unwrap_or_else(|| "pgbouncer".into())
 }
 
 impl Drop for PgBouncer {

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sea_orm_resolver::{Config, DatabaseConnection, Error, NodeConfig, Pooler};
 use testkit::PostgresCluster;
 
-use crate::pooling_proxy::{Bouncer, Options};
+use crate::pooling_proxy::{Options, start_bouncer};
 
 async fn value(db: &impl ConnectionTrait, setting: &str) -> Result<String> {
     let shown = Statement::from_string(DbBackend::Postgres, format!("SHOW {setting}"));
@@ -15,7 +15,7 @@ async fn value(db: &impl ConnectionTrait, setting: &str) -> Result<String> {
 #[tokio::test]
 async fn a_pooler_in_session_mode_keeps_the_guard_and_the_time_out_by_statements() -> Result<()> {
     let cluster = PostgresCluster::start(0).await?;
-    let bouncer = Bouncer::start(cluster.primary(), "session", Options::Refused)?;
+    let bouncer = start_bouncer(cluster.primary(), "session", Options::Refused).await?;
     let node =
         NodeConfig::new(bouncer.url()).pooler(Pooler::Session).statement_timeout(std::time::Duration::from_secs(7));
     let db = DatabaseConnection::builder()
@@ -39,8 +39,8 @@ async fn a_pooler_in_session_mode_keeps_the_guard_and_the_time_out_by_statements
 #[tokio::test]
 async fn a_pooler_in_transaction_mode_is_sent_no_setting_at_all() -> Result<()> {
     let cluster = PostgresCluster::start(1).await?;
-    let primary = Bouncer::start(cluster.primary(), "transaction", Options::Refused)?;
-    let replica = Bouncer::start(cluster.replica(0), "transaction", Options::Refused)?;
+    let primary = start_bouncer(cluster.primary(), "transaction", Options::Refused).await?;
+    let replica = start_bouncer(cluster.replica(0), "transaction", Options::Refused).await?;
     let db = DatabaseConnection::builder()
         .primary(NodeConfig::new(primary.url()).pooler(Pooler::Transaction).name("primary"))
         .replica(NodeConfig::new(replica.url()).pooler(Pooler::Transaction).name("replica"))

@@ -2,113 +2,39 @@
 //! of read sessions; told to ignore them, it accepts and drops them.
 
 use std::{
-    fs,
-    net::{TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, Statement, TransactionTrait};
 use sea_orm_resolver::{Consistency, DatabaseConnection, Error, NodeConfig};
-use testkit::{PostgresCluster, Server};
+use testkit::{PgBouncer, PostgresCluster, Server};
 
 use crate::item;
 
-/// What PgBouncer does with start-up options.
+/// The answer of PgBouncer to start-up options that it does not know.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Options {
     Refused,
     Ignored,
 }
 
-/// A PgBouncer in front of one server, stopped when the value is dropped.
-pub(crate) struct Bouncer {
-    process: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Bouncer {
-    /// `mode` is PgBouncer's `pool_mode`.
-    pub(crate) fn start(server: &Server, mode: &str, options: Options) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        // PgBouncer refuses to run as root, and the user it changes to has to read these files.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let users = folder.path().join("users");
-        fs::write(&users, "\"shop\" \"s3cret-shop\"\n")?;
-        let settings = folder.path().join("pgbouncer.ini");
-        fs::write(
-            &settings,
-            format!(
-                "[databases]\nshop = host=127.0.0.1 port={} dbname=shop\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-                 listen_port = {port}\nunix_socket_dir =\nauth_type = plain\nauth_file = {}\npool_mode = {mode}\n\
-                 default_pool_size = {}\nmax_prepared_statements = 100\n\
-                 ignore_startup_parameters = extra_float_digits{}\n",
-                server.port(),
-                users.display(),
-                // In transaction mode all clients share few sessions.
-                if mode == "session" { 20 } else { 3 },
-                if options == Options::Ignored { ",options" } else { "" },
-            ),
-        )?;
-        let program = program();
-        let process = Command::new(program)
-            .args(if fs::metadata("/proc/self").is_ok_and(|me| is_root(&me)) {
-                &["-q", "-u", "nobody"][..]
-            } else {
-                &["-q"]
-            })
-            .arg(&settings)
-            .stderr(Stdio::null())
-            .spawn()
-            .context(
-                "PgBouncer 1.21 or newer is missing: scripts/get-pgbouncer unpacks Debian's, or see scripts/test",
-            )?;
-        let bouncer = Self { process, port, _folder: folder };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if Instant::now() > deadline {
-                bail!("PgBouncer did not listen on port {port} within 10 s");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(bouncer)
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("postgres://shop:s3cret-shop@127.0.0.1:{}/shop", self.port)
-    }
-}
-
-/// The first PgBouncer of those in the usual places; `scripts/get-pgbouncer` unpacks one that is new enough.
-fn program() -> String {
-    let unpacked = concat!(env!("CARGO_MANIFEST_DIR"), "/target/pgbouncer/bin/pgbouncer");
-    let named = std::env::var("TESTKIT_PGBOUNCER_BIN").map(|folder| format!("{folder}/pgbouncer"));
-    let usual = ["/opt/pgbouncer/bin/pgbouncer", unpacked, "/usr/sbin/pgbouncer", "/usr/local/bin/pgbouncer"];
-    named
-        .into_iter()
-        .chain(usual.map(str::to_owned))
-        .find(|path| Path::new(path).exists())
-        .unwrap_or("pgbouncer".into())
-}
-
-fn is_root(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-
-    metadata.uid() == 0
-}
-
-impl Drop for Bouncer {
-    fn drop(&mut self) {
-        // The process may have ended by itself; either way it is reaped.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// A PgBouncer in front of one server; `mode` is its `pool_mode`.
+pub(crate) async fn start_bouncer(server: &Server, mode: &str, options: Options) -> Result<PgBouncer> {
+    // In transaction mode all clients share few sessions.
+    let sessions = if mode == "session" { "20" } else { "3" };
+    let ignored = match options {
+        Options::Refused => "extra_float_digits",
+        Options::Ignored => "extra_float_digits,options",
+    };
+    let settings = [
+        ("pool_mode", mode),
+        ("default_pool_size", sessions),
+        ("max_prepared_statements", "100"),
+        ("ignore_startup_parameters", ignored),
+    ];
+    PgBouncer::start(server, &[], &settings).await
 }
 
 const INSERT: &str = "INSERT INTO item (name, amount) VALUES ('lost', 1)";
@@ -133,7 +59,7 @@ async fn with_table(replicas: usize) -> Result<PostgresCluster> {
 }
 
 /// The values of a setting on the server's sessions of the test's user, as another client of the pooler meets them.
-async fn met(bouncer: &Bouncer, setting: &str) -> Result<Vec<String>> {
+async fn met(bouncer: &PgBouncer, setting: &str) -> Result<Vec<String>> {
     let mut values = Vec::new();
     let held: Vec<_> = futures_util::future::try_join_all((0..3).map(async |_| {
         let alone = sea_orm::Database::connect(bouncer.url()).await?;
@@ -151,7 +77,7 @@ async fn met(bouncer: &Bouncer, setting: &str) -> Result<Vec<String>> {
 /// 1.20 gives `default_transaction_read_only` to the sessions of a client and takes it away again, and refuses other options.
 async fn reads_behind_a_pooler_refuse_writes(mode: &str, options: Options) -> Result<()> {
     let cluster = with_table(0).await?;
-    let bouncer = Bouncer::start(cluster.primary(), mode, options)?;
+    let bouncer = start_bouncer(cluster.primary(), mode, options).await?;
     let limit = Duration::from_secs(20);
     // Behind the proxy is the primary itself, so that nothing but the resolver refuses the write.
     let db = DatabaseConnection::builder()
@@ -224,8 +150,8 @@ async fn write_and_read(db: &impl ConnectionTrait, times: u32) -> (u32, u32) {
 /// The program under test and another one share a pooler. `(ours, the other's, the other's afterwards)` failures.
 async fn shared_pooler(resolver: bool, options: Options) -> Result<[u32; 3]> {
     let cluster = with_table(1).await?;
-    let bouncer = Bouncer::start(cluster.primary(), "transaction", options)?;
-    let replica = Bouncer::start(cluster.replica(0), "transaction", options)?;
+    let bouncer = start_bouncer(cluster.primary(), "transaction", options).await?;
+    let replica = start_bouncer(cluster.replica(0), "transaction", options).await?;
     let other = sea_orm::Database::connect(bouncer.url()).await?;
     let (ours, others) = if resolver {
         let db = DatabaseConnection::builder()
@@ -272,7 +198,7 @@ async fn a_standby_behind_a_pooler_serves_reads_though_its_role_asks_for_seriali
     let cluster = with_table(1).await?;
     cluster.primary().execute("ALTER ROLE shop SET default_transaction_isolation = 'serializable'").await?;
     cluster.wait_caught_up().await?;
-    let bouncer = Bouncer::start(cluster.replica(0), "transaction", Options::Refused)?;
+    let bouncer = start_bouncer(cluster.replica(0), "transaction", Options::Refused).await?;
     let db = DatabaseConnection::builder()
         .primary(NodeConfig::new(cluster.primary().url()).name("primary"))
         .replica(NodeConfig::new(bouncer.url()).name("replica"))

@@ -110,7 +110,7 @@ impl World {
     pub(super) fn url(&self, index: usize) -> String {
         let server = self.server(index);
         if let (1, Some(pooler)) = (index, &self.pooler) {
-            return pooler.url(server);
+            return pooler.url();
         }
         self.proxies.get(index).map_or_else(|| server.url(), |proxy| proxy.url(server))
     }
