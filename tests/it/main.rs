@@ -14,6 +14,7 @@ mod files;
 mod freshness;
 mod hostile;
 mod item;
+mod listen;
 mod lost_nodes;
 mod mysql;
 mod node_settings;

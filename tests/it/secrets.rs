@@ -15,10 +15,11 @@ use tracing::{
     field::{Field, Visit},
     span,
 };
-use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt, registry::LookupSpan};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use crate::{
     item,
+    listen::listen,
     servers::{Servers, on_each_database},
     wait::wait_until,
 };
@@ -75,11 +76,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorded {
     }
 }
 
-/// Records all of this thread, on which a current-thread runtime runs all of its tasks.
+/// Records all of this thread.
 pub(crate) fn record() -> (Recorded, tracing::subscriber::DefaultGuard) {
     let recorded = Recorded::default();
-    let subscriber = tracing_subscriber::registry().with(recorded.clone());
-    (recorded, tracing::subscriber::set_default(subscriber))
+    (recorded.clone(), listen(recorded))
 }
 
 fn assert_hidden(what: &str, text: &str) {

@@ -12,7 +12,7 @@ use sea_orm_resolver::{Consistency, DatabaseConnection, DecidedBy, Intent, Round
 use testkit::scripted::{Behaviour, Step, fault};
 use tokio::time;
 use tracing::{Subscriber, field::Visit, span::Attributes};
-use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
+use tracing_subscriber::{Layer, layer::Context};
 
 use super::{Nodes, STICK, WRITE, in_flight, refuse_probes, select, tally, until_health, who, write};
 use crate::item;
@@ -217,16 +217,7 @@ async fn the_span_of_an_operation_carries_its_decision() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(1);
     let spans = Spans::default();
     let db = nodes.connect().await?;
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
-    // `tracing` remembers of each span whether a subscriber takes it, and asks the thread that meets the span
-    // first, which may be another test's. So each span is met once, one after the other, and then every subscriber
-    // is asked again.
-    for _ in 0..3 {
-        who(&db.session()).await?;
-        write(&db.session()).await?;
-        tracing::callsite::rebuild_interest_cache();
-    }
-    spans.0.lock().expect("no panic under it").clear();
+    let _guard = crate::listen::listen(spans.clone());
     who(&db.session()).await?;
     write(&db).await?;
     let spans = spans.0.lock().expect("no panic under it").clone();

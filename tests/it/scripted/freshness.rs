@@ -422,11 +422,6 @@ async fn a_token_of_another_history_means_the_primary_and_is_said() -> Result<()
     for (system, timeline) in [(SYSTEM + 1, 1), (SYSTEM, 2)] {
         nodes.each(|node| node.set_wal(system, timeline, "0/900"));
         let other = nodes.builder().connect().await?;
-        who(&other.session_after(&token)).await?; // The event is met once.
-        tracing::callsite::rebuild_interest_cache();
-        log.take();
-        // The event is said once in ten minutes.
-        time::sleep(Duration::from_secs(600)).await;
         let after = other.session_after(&token);
         for _ in 0..50 {
             assert_eq!(who(&after).await?, "p");
@@ -471,14 +466,6 @@ async fn a_mode_for_development_reports_reads_behind_their_own_session() -> Resu
     let nodes = Nodes::postgres(1);
     let db = connected(&nodes, |builder| builder.report_stale_reads(true).consistency(Consistency::Eventual)).await?;
     let (log, _guard) = crate::secrets::record();
-    // As with spans: each event is met once, and then every subscriber is asked again whether it takes the event.
-    for _ in 0..3 {
-        let session = db.session();
-        write(&session).await?;
-        session.query_one_raw(select(&db)).await?;
-        tracing::callsite::rebuild_interest_cache();
-    }
-    log.take();
     let session = db.session();
     session.query_one_raw(select(&db)).await?;
     let said = log.take();

@@ -9,7 +9,7 @@ use std::{
 
 use sea_orm_resolver::DatabaseConnection;
 use tracing::{Event, Subscriber, field::Visit};
-use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
+use tracing_subscriber::{Layer, layer::Context};
 
 use super::Nodes;
 
@@ -58,12 +58,10 @@ fn a_layer_that_changes_a_weight_when_it_hears_of_one_does_not_deadlock() {
     let (ended, ends) = mpsc::channel();
     thread::spawn(move || {
         let meddler = Meddler::default();
-        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(meddler.clone()));
+        let _guard = crate::listen::listen(meddler.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let db = runtime.block_on(Nodes::postgres(2).connect()).expect("scripted nodes answer");
         *meddler.db.lock().unwrap_or_else(PoisonError::into_inner) = Some(db.clone());
-        // Other tests may have come upon the event before, on threads where nothing listens.
-        tracing::callsite::rebuild_interest_cache();
         db.set_weight("r1", 2).expect("a member and a weight");
         let weights = meddler.weights.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let weight = db.topology().member("r1").map(sea_orm_resolver::Member::weight);
