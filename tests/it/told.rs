@@ -35,6 +35,7 @@ async fn connect_refuses_a_replica_in_the_primarys_seat(servers: Servers) -> Res
         DatabaseConnection::builder()
             .primary(NodeConfig::new(servers.replica(0).url()).name("not promoted"))
             .replica(NodeConfig::new(servers.replica(1).url()).name("replica"))
+            .probe_timeout(PATIENCE)
     };
     let error = turned_round().connect().await.map(drop).expect_err("it is a replica");
     let error = Error::from_db_err(&error).context("ours")?;

@@ -69,6 +69,18 @@ impl Tally {
         self.control_stale += u64::from(!found);
     }
 
+    /// What both have found.
+    fn and(self, other: Self) -> Self {
+        Self {
+            reads: self.reads + other.reads,
+            stale: self.stale + other.stale,
+            late_reads: self.late_reads + other.late_reads,
+            late_by_replicas: self.late_by_replicas + other.late_by_replicas,
+            control_reads: self.control_reads + other.control_reads,
+            control_stale: self.control_stale + other.control_stale,
+        }
+    }
+
     /// No read is stale, and the control is.
     fn proves(&self, test: &str) -> Result<()> {
         println!("{test}: {self}");

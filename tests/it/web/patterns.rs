@@ -22,13 +22,14 @@ async fn a_client_reads_what_it_wrote(servers: Servers) -> Result<()> {
     let clients = Connections::ALL
         .into_iter()
         .flat_map(|connections| SETUPS.map(|(setup, tokens)| one_client(&servers, connections, setup, tokens)));
-    try_join_all(clients).await?;
+    let tallies = try_join_all(clients).await?;
     println!("all clients: {:?}", began.elapsed());
-    Ok(())
+    // A busy machine asks the control of one slow client too late, each time.
+    tallies.into_iter().fold(Tally::default(), Tally::and).proves("all clients")
 }
 
 /// A client and a process of its own, so that no write of another client raises the floor.
-async fn one_client(servers: &Servers, connections: Connections, setup: Setup, tokens: Tokens) -> Result<()> {
+async fn one_client(servers: &Servers, connections: Connections, setup: Setup, tokens: Tokens) -> Result<Tally> {
     let name = format!("{connections:?}, {setup:?}, token {tokens:?}");
     let db = servers.builder().connect().await?;
     let service = Service::start(&db, setup).await?;
@@ -49,11 +50,11 @@ async fn one_client(servers: &Servers, connections: Connections, setup: Setup, t
         last = Some(id);
     }
     let last = last.context("a client writes")?;
-    tally.proves(&name)?;
+    ensure!(tally.stale == 0, "{name}: {tally}");
     replicas_serve_when_it_is_quiet(&name, &db, async || client.finds(at, last).await).await?;
     ensure!(client.has_token() == (setup != Setup::Plain), "{name}: only the layer gives tokens");
     db.close().await?;
-    Ok(())
+    Ok(tally)
 }
 
 on_each_database!(a_client_reads_what_it_wrote, [postgres, mariadb], worker_threads = 2);
