@@ -275,7 +275,7 @@ impl std::str::FromStr for PolicyKind {
     }
 }
 
-/// A primary without replicas: whatever makes a node makes a configuration.
+/// A primary without replicas: each type that makes a node makes a configuration, too.
 impl<N: Into<NodeConfig>> From<N> for Config {
     fn from(primary: N) -> Self {
         Self::new(primary)

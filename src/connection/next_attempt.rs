@@ -115,8 +115,8 @@ impl Shared {
         next
     }
 
-    /// Another node gives the read a connection, or the same one later, until the time is over that SeaORM alone would
-    /// wait.
+    /// Sends a read that did not run to another node, or to the same node later, for as long as SeaORM alone would wait for
+    /// a connection.
     fn try_elsewhere(&self, journey: &mut Journey, lease: &Lease, fault: Fault) -> Next {
         let longest = lease.driver().acquire_timeout().unwrap_or(self.settings().read_selection_timeout);
         if self.now().since(journey.began) >= longest {
@@ -154,7 +154,7 @@ impl Shared {
         self.budget.takes_retry(self.now(), self.reads_served())
     }
 
-    /// Whose fault is it? One other node says it: the primary, where a replica may be behind in schema.
+    /// Has one other node settle whose fault an error is: the primary, where a replica may be behind in schema.
     #[cold]
     fn settle(&self, journey: &mut Journey, lease: &Lease, failure: &Failure<'_>) -> Next {
         let (Some(code), Some(sql)) = (Fault::code(failure.error), (failure.sql)()) else { return Next::Fail };

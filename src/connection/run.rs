@@ -34,13 +34,13 @@ pub(super) trait RepeatableRead<T>: Send + Sync {
     /// statement that cannot be built again.
     fn sql(&self) -> Option<String>;
 
-    /// What has ended when an attempt has its answer.
+    /// The part of the read that one attempt runs.
     fn extent(&self) -> Extent {
         Extent::Opening
     }
 }
 
-/// What one attempt at a read is.
+/// The part of a read that one attempt runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// A statement with all its rows: the time of the attempt tells how fast the node is.

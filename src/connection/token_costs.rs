@@ -1,4 +1,4 @@
-//! What the tokens of clients may cost a process: questions to the primary, and lines of the log.
+//! The bounds of the cost of clients' tokens to a process: questions to the primary, and lines of the log.
 //!
 //! A client can make up tokens, as many as it likes. A token of this cluster is honoured by one sample of the primary, so
 //! a token that a sample does not show is a sign of forging, and slows down the questions for the tokens that follow.
@@ -21,7 +21,7 @@ const PAUSE_AFTER_VAIN: Duration = Duration::from_millis(500);
 #[cfg(feature = "tower")]
 const BETWEEN_FRESH: Duration = Duration::from_millis(100);
 
-/// Bounds what tokens cost, whoever made them.
+/// Bounds the cost of tokens, genuine and made up.
 #[derive(Debug, Default)]
 pub(super) struct TokenCosts {
     ahead: Mutex<Ahead>,

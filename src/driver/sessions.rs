@@ -150,7 +150,7 @@ impl Sessions {
         matches!(self.pooling(), Pooling::None | Pooling::Session)
     }
 
-    /// What keeps the reads of the node from writing.
+    /// The thing that keeps the reads of the node from writing.
     pub(super) fn protection(&self) -> Protection {
         if self.keep_settings() {
             Protection::Session

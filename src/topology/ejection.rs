@@ -35,7 +35,7 @@ enum State {
     OnTrial { until: Tick },
 }
 
-/// What operations met on an ejected member.
+/// The failures that operations met on an ejected member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EjectionCause {
     /// The server refused new connections.

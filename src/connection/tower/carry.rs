@@ -30,7 +30,7 @@ pub(super) struct Carriers {
     pub(super) form: Form,
 }
 
-/// What a request brought.
+/// The tokens that a request brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
     /// The merge of all tokens that were read.
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    /// What reading these lines costs: the bytes that were looked at, the texts and the bytes that were parsed.
+    /// The work of reading these lines: the bytes that were looked at, the texts and the bytes that were parsed.
     fn cost(lines: &[(HeaderName, &[u8])]) -> (usize, usize, usize) {
         let (carriers, headers) = (Carriers::default(), headers(lines));
         let mut reading = Reading::new(&carriers.form);

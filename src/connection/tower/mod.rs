@@ -82,7 +82,7 @@
 //!   (made up, or of lost writes) the next such question is half a second away; the tokens that come meanwhile wait for the
 //!   regular probe, on the primary. Requests that wrote nothing and need a fresh token share ten questions a second.
 //! * **Log.** Each kind of event that a client can cause is said once in ten minutes, with the number of those that were not said.
-//! * **Cookies of a sibling host.** Whoever serves another host below the same domain can set cookies for that domain. The name
+//! * **Cookies of a sibling host.** Another host below the same domain can set cookies for that domain. The name
 //!   `__Host-causal_token` of a [`CausalCookie`] with `secure(true)`, without `domain`, keeps them out.
 //!
 //! # Cancel safety

@@ -232,8 +232,8 @@ impl<DB: Database> WarmPool<DB> {
         self.rules.ping_after.is_none_or(|longest| held.rests_since.elapsed() < longest)
     }
 
-    /// A connection that rested may have been ended by its server or a firewall in between, so it is pinged first. One
-    /// that does not answer is closed, and says the same of all others that rest.
+    /// A connection that rested may have been ended by its server or a firewall in between, so a ping comes
+    /// before its use. A connection that does not answer is closed, and the next warm one is pinged too.
     async fn check_or_open(
         self: &Arc<Self>,
         mut rested: WarmConnection<DB>,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::wait::wait_until;
 
-/// What is done to the servers.
+/// A fault of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deed {
     /// SIGKILL, and a start when the fault ends.
@@ -82,7 +82,7 @@ pub(super) fn telling_read(deed: Deed, pause: &str) -> Option<String> {
     }
 }
 
-/// What has to be there before a client connects.
+/// The state of the servers that a fault needs before a client connects.
 pub(super) async fn prepare(deed: Deed, world: &World) -> Result<()> {
     if deed == Deed::Serializable {
         let sql = "ALTER ROLE shop SET default_transaction_isolation = 'serializable'";

@@ -134,13 +134,13 @@ fn is_here(database: Database, deed: Deed) -> bool {
     !is_left_out && (deed != Deed::NoRoom || testkit::SmallDisk::is_possible())
 }
 
-/// What the list says of the cell.
+/// The entry of the list for the cell.
 fn listed(row: &Row) -> Option<Seen> {
     let name = row.name();
     NOT_YET.iter().find(|(listed, _)| *listed == name).map(|&(_, seen)| seen)
 }
 
-/// What is wrong with a row, by the law and by the list of what is not kept yet.
+/// The complaint about a row, by the law and by the list of cells that do not keep the law yet.
 fn verdict(row: &Row) -> Option<String> {
     let name = row.name();
     match (listed(row), row.breaches.is_empty()) {

@@ -2,7 +2,7 @@
 
 use self::Seen::{Always, Sometimes};
 
-/// What was seen in a cell.
+/// The runs in which a cell broke the law.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Seen {
     /// In every run: the test fails when the cell passes, so the list shrinks with each mend.

@@ -125,16 +125,7 @@ pub(super) async fn ended_while_idle(name: &'static str, database: Database) -> 
         }
         done.extend(at_once().await);
     }
-    let tally = |party| Tally::of(done.iter().filter(|done| done.party == party), &[]);
-    let alone = tally(Party::Alone);
-    let rows = Party::ALL.map(|party| {
-        let mut row = Row::new(database, name, party, tally(party));
-        if party != Party::Alone {
-            row.judge(Promise::NoMoreThanAlone, &alone);
-        }
-        row
-    });
-    Ok(rows.into())
+    Ok(held_against_alone(name, database, &done))
 }
 
 /// B6: the account may open one session more than the pool, or fewer than all pools together.
@@ -175,16 +166,7 @@ pub(super) async fn capped(name: &'static str, database: Database) -> Result<Vec
         }
     }
     let done: Vec<Done> = tasks.join_all().await.into_iter().flatten().collect();
-    let tally = |party| Tally::of(done.iter().filter(|done| done.party == party), &[]);
-    let alone = tally(Party::Alone);
-    let rows = Party::ALL.map(|party| {
-        let mut row = Row::new(database, name, party, tally(party));
-        if party != Party::Alone {
-            row.judge(Promise::NoMoreThanAlone, &alone);
-        }
-        row
-    });
-    Ok(rows.into())
+    Ok(held_against_alone(name, database, &done))
 }
 
 fn account_of(party: Party) -> &'static str {
@@ -194,4 +176,18 @@ fn account_of(party: Party) -> &'static str {
         Party::OneReplica => "app_one_replica",
         Party::TwoReplicas => "app_two_replicas",
     }
+}
+
+/// The rows of all parties, each of which may not fail more often than SeaORM alone.
+fn held_against_alone(name: &'static str, database: Database, done: &[Done]) -> Vec<Row> {
+    let tally = |party| Tally::of(done.iter().filter(|done| done.party == party), &[]);
+    let alone = tally(Party::Alone);
+    let judged = Party::ALL.map(|party| {
+        let mut row = Row::new(database, name, party, tally(party));
+        if party != Party::Alone {
+            row.judge(Promise::NoMoreThanAlone, &alone);
+        }
+        row
+    });
+    judged.into()
 }
