@@ -56,6 +56,10 @@ pub(crate) enum Kind {
     UnknownNode { name: String, known: Vec<String> },
     /// The member that served an operation went down meanwhile and no other could take it.
     WentDown { node: String },
+    /// No connection to the node answered any more while the node ran an operation.
+    WentSilent { node: String, outcome: Outcome },
+    /// A statement of the transaction was lost before, so the transaction is not committed.
+    NotCommitted { node: String },
     /// A text that is no causal token.
     BadToken { problem: String },
     /// A node belongs to another cluster than the primary.
@@ -66,6 +70,15 @@ pub(crate) enum Kind {
     Closed,
     /// Running operations did not finish within the drain time-out.
     DrainTimedOut { node: String, in_flight: u64 },
+}
+
+/// What a caller may assume of an operation that was lost with its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The statement was never sent, or runs in a transaction that was not committed.
+    NothingChanged,
+    /// The server may have run the statement, or may run the statement yet.
+    Unknown,
 }
 
 impl Error {
@@ -131,7 +144,18 @@ impl Error {
 
     /// A node could not be connected, or did not answer its first probe as the node of its seat.
     pub fn is_unreachable(&self) -> bool {
-        matches!(*self.kind, Kind::Unreachable { .. } | Kind::WentDown { .. } | Kind::PromoteFirst { .. })
+        matches!(*self.kind, Kind::Unreachable { .. } | Kind::PromoteFirst { .. }) || self.is_lost()
+    }
+
+    /// The node stopped answering while it ran the operation ([`Config::silent_after`](crate::Config::silent_after)), and
+    /// the server may have changed rows, or may change them yet: ask for the rows before the operation is repeated.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(*self.kind, Kind::WentSilent { outcome: Outcome::Unknown, .. })
+    }
+
+    /// The operation was lost with its node: the node went down, or stopped answering.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(*self.kind, Kind::WentDown { .. } | Kind::WentSilent { .. } | Kind::NotCommitted { .. })
     }
 
     /// The server in the primary's seat says that it is a replica: a write cannot run there, and a read could show an older
@@ -189,6 +213,8 @@ impl Error {
             | Kind::NotReadOnly { node }
             | Kind::ReadOnly { node, .. }
             | Kind::WentDown { node }
+            | Kind::WentSilent { node, .. }
+            | Kind::NotCommitted { node }
             | Kind::OtherCluster { node, .. }
             | Kind::WouldLose { node, .. }
             | Kind::DrainTimedOut { node, .. } => Some(node),
@@ -217,11 +243,11 @@ impl Error {
 }
 
 impl From<Error> for DbErr {
-    /// Refusals become `Query`, everything else `Conn`.
+    /// Refusals become `Query`, an unknown outcome `Exec`, everything else `Conn`.
     fn from(error: Error) -> Self {
         match *error.kind {
             Kind::Refused { .. } | Kind::ReadOnly { refusal: DbErr::Query(_), .. } => error.into_query(),
-            Kind::ReadOnly { .. } => error.into_exec(),
+            Kind::ReadOnly { .. } | Kind::WentSilent { outcome: Outcome::Unknown, .. } => error.into_exec(),
             Kind::Config { .. }
             | Kind::NoEligibleNode { .. }
             | Kind::Unreachable { .. }
@@ -230,6 +256,8 @@ impl From<Error> for DbErr {
             | Kind::NotReadOnly { .. }
             | Kind::UnknownNode { .. }
             | Kind::WentDown { .. }
+            | Kind::WentSilent { .. }
+            | Kind::NotCommitted { .. }
             | Kind::BadToken { .. }
             | Kind::OtherCluster { .. }
             | Kind::WouldLose { .. }
@@ -309,6 +337,18 @@ impl fmt::Display for Error {
             ),
             Kind::Closed => f.write_str("the connection was closed, and its members cannot change; connect again"),
             Kind::WentDown { node } => write!(f, "node `{node}` went down while it ran this operation"),
+            Kind::WentSilent { node, outcome: Outcome::Unknown } => write!(
+                f,
+                "node `{node}` stopped answering while it ran this operation, and may have run it or run it yet: look \
+                 for its rows before you repeat it"
+            ),
+            Kind::WentSilent { node, outcome: Outcome::NothingChanged } => {
+                write!(f, "node `{node}` stopped answering before this operation changed anything")
+            }
+            Kind::NotCommitted { node } => write!(
+                f,
+                "node `{node}` stopped answering during a statement of this transaction; the transaction was rolled back"
+            ),
             Kind::DrainTimedOut { node, in_flight } => {
                 write!(f, "{in_flight} operations still run on node `{node}`; they go on, and it takes no new ones")
             }

@@ -137,6 +137,14 @@ pub struct Config {
     /// How long a probe may take. Default: 500 ms.
     #[serde(with = "duration")]
     pub probe_timeout: Duration,
+    /// When a write, or another operation that cannot be sent to a second node, ends although the server said nothing:
+    /// once no connection to the node has answered for this long, while another member answered. The error says whether
+    /// the outcome is unknown ([`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown)). SeaORM alone would wait
+    /// for ever. The node must also be down by its probes, so a shorter time than three `probe_timeout`s means no more than
+    /// that. A long statement is not ended while its node answers anything. `None` (`"off"` in a file) waits, too.
+    /// Default: 10 s.
+    #[serde(with = "duration::or_off")]
+    pub silent_after: Option<Duration>,
     /// A connection that was idle for this long, pooled or warm, is pinged before it is used: its server, a pooler or a
     /// firewall may have ended the session. A connection in steady use never rests so long. Default: 100 ms.
     #[serde(with = "duration")]
@@ -189,6 +197,7 @@ impl Default for Config {
             probe_interval: Duration::from_secs(1),
             max_questions_per_second: 500,
             probe_timeout: Duration::from_millis(500),
+            silent_after: Some(Duration::from_secs(10)),
             ping_after_idle: Duration::from_millis(100),
             keep_warm: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(30),

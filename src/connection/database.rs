@@ -192,6 +192,8 @@ setters! {
     probe_timeout: Duration,
     /// See [`Config::keep_warm`]. Default: 1 s.
     keep_warm: Duration,
+    /// See [`Config::silent_after`]. Default: 10 s.
+    silent_after: impl Into<Option<Duration>>,
     /// See [`Config::ping_after_idle`]. Default: 100 ms.
     ping_after_idle: Duration,
     /// See [`Config::drain_timeout`]. Default: 30 s.
@@ -228,7 +230,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
                 return Err(failure.clone());
             }
             telemetry::down_at_start(replica.member.name(), failure);
-            replica.member.node.down().raise();
+            replica.member.node.losses().set_down(true);
         }
         replicas.push(replica.member);
     }

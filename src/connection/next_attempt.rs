@@ -150,7 +150,7 @@ impl Shared {
         journey.counts_move()
     }
 
-    fn may_retry(&self) -> bool {
+    pub(super) fn may_retry(&self) -> bool {
         self.budget.takes_retry(self.now(), self.reads_served())
     }
 
@@ -226,6 +226,11 @@ impl Journey {
     /// Only the primary is sure to have what the read must see.
     fn go_to_the_primary(&mut self) {
         self.requirement = Requirement::past(Floor::never());
+    }
+
+    /// Whether the read may move once more, where it may have run.
+    pub(super) fn may_move(&self) -> bool {
+        self.moves < MOST_MOVES
     }
 
     fn counts_move(&mut self) -> Next {

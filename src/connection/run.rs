@@ -1,6 +1,6 @@
 //! How one operation runs on the node that was chosen for it: a plain read perhaps more than once, everything else once.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use sea_orm::{DbErr, TransactionOptions};
@@ -17,12 +17,11 @@ use super::{
     stopwatch::Stopwatch,
 };
 use crate::{
-    Error,
     driver::{Driver, DriverTransaction, Fault, WriteProgress},
-    error::Kind,
+    error::Outcome,
     routing::How,
     telemetry,
-    topology::{Lane, Lease, Node},
+    topology::{Lane, Lease, Loss, Node},
 };
 
 /// A read that can be sent again.
@@ -108,11 +107,11 @@ impl Shared {
             };
             let attempt = statement.start(&**lease.driver(), attempts);
             let outcome = match record {
-                None => until_down(&lease, attempt).await,
+                None => self.until_lost(journey, &lease, attempt).await,
                 // Boxed, so that the future of a read without a record is the smaller one.
                 Some(record) => {
                     let span = telemetry::route_span(Some(&record));
-                    Box::pin(until_down(&lease, attempt).instrument(span)).await
+                    Box::pin(self.until_lost(journey, &lease, attempt).instrument(span)).await
                 }
             };
             if let (Some(stopwatch), Ok(_)) = (stopwatch, &outcome) {
@@ -154,10 +153,38 @@ impl Shared {
         }
     }
 
+    /// Runs a read for as long as its node is not lost. A read whose connection may be dead moves while the budget of
+    /// retries lasts, and goes on otherwise: the node may only be slow.
+    async fn until_lost<T>(
+        &self,
+        journey: &Journey,
+        lease: &Lease,
+        mut run: BoxFuture<'_, Result<T, DbErr>>,
+    ) -> Result<T, Failed> {
+        let mut silences = lease.silences();
+        loop {
+            let loss = tokio::select! {
+                biased;
+                result = &mut run => return result.map_err(Failed::Itself),
+                loss = lease.node().losses().wait(lease.lane(), Some(silences)) => loss,
+            };
+            if self.leaves(journey, loss) {
+                return Err(Failed::NodeLost(loss));
+            }
+            silences = lease.node().losses().silences();
+        }
+    }
+
+    /// Whether a read leaves its node for this reason.
+    pub(super) fn leaves(&self, journey: &Journey, loss: Loss) -> bool {
+        loss != Loss::SilentConnections || journey.may_move() && self.may_retry()
+    }
+
     /// Runs everything that is not a plain read: on the primary, once.
     ///
     /// # Errors
-    /// Those of the statement; also, a read was answered by a server that says it is a replica.
+    /// Those of the statement; also, a read was answered by a server that says it is a replica, or the server stopped
+    /// answering.
     ///
     /// # Cancel safety
     /// Dropping the future while the statement waits for a connection runs nothing. Dropping it later leaves the outcome
@@ -174,7 +201,17 @@ impl Shared {
         let Chosen { lease, record } = self.choose_primary(operation).await?;
         let progress = WriteProgress::queued();
         let mark = WriteMark::following(self, &operation.context.session, effect, progress.clone());
-        let result = run(&**lease.driver(), progress).instrument(telemetry::route_span(record.as_deref())).await;
+        let running = run(&**lease.driver(), progress.clone()).instrument(telemetry::route_span(record.as_deref()));
+        let result = tokio::select! {
+            biased;
+            result = running => result,
+            loss = lease.lost() => {
+                // The mark follows the statement, which may happen yet.
+                drop(mark);
+                let outcome = if progress.is_sent() { Outcome::Unknown } else { Outcome::NothingChanged };
+                return Err(loss.error(lease.node(), outcome).into());
+            }
+        };
         mark.ended(&result);
         let value = result.inspect_err(|error| self.suspect(lease.node(), Fault::of(error)))?;
         // A new connection may have met another server than the primary. What that server answered to a read or a BEGIN may be older
@@ -198,7 +235,7 @@ impl Shared {
 /// Why an attempt at a read has no answer.
 pub(super) enum Failed {
     Itself(DbErr),
-    NodeWentDown,
+    NodeLost(Loss),
 }
 
 impl Failed {
@@ -209,20 +246,7 @@ impl Failed {
                 let fault = Fault::of(&error);
                 (error, fault)
             }
-            Self::NodeWentDown => (Error::new(Kind::WentDown { node: node.name().to_owned() }).into(), Fault::NodeDown),
+            Self::NodeLost(loss) => (loss.error(node, Outcome::NothingChanged).into(), Fault::NodeDown),
         }
-    }
-}
-
-/// Runs a read for as long as its node is not believed to be down. A read on the read-write lane has no other node to go
-/// to, and runs to its end.
-pub(super) async fn until_down<T>(lease: &Lease, run: impl Future<Output = Result<T, DbErr>>) -> Result<T, Failed> {
-    if lease.lane() == Lane::Write {
-        return run.await.map_err(Failed::Itself);
-    }
-    tokio::select! {
-        biased;
-        result = run => result.map_err(Failed::Itself),
-        () = lease.node().down().wait() => Err(Failed::NodeWentDown),
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context as Wake, Poll},
+    task::{Context as Wake, Poll, ready},
 };
 
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
@@ -23,9 +23,10 @@ use super::{
 };
 use crate::{
     driver::{Driver, Fault, Rows, WriteProgress},
+    error::Outcome,
     routing::{Refusal, StatementClass},
     telemetry,
-    topology::{Lane, Lease, Node},
+    topology::{CanMove, Lane, Lease, Loss, Node},
 };
 
 /// The rows of one statement.
@@ -59,7 +60,7 @@ enum StreamState<'a> {
 struct Unread {
     rows: Rows<'static>,
     lease: Lease,
-    down: BoxFuture<'static, ()>,
+    loss: BoxFuture<'static, Loss>,
     shared: Arc<Shared>,
     again: Again,
 }
@@ -105,6 +106,7 @@ struct Flow<'a> {
     node: Arc<Node>,
     /// Held until the rows end. `None` inside a transaction, which holds the node itself.
     lease: Option<Lease>,
+    loss: BoxFuture<'static, Loss>,
     mark: Option<WriteMark>,
     inside: Option<Inside<'a>>,
     /// A routed read after its first row: its text, and the route that decides about a refusal.
@@ -158,16 +160,17 @@ impl<'a> RowStream<'a> {
     pub(super) fn of_transaction(
         rows: Rows<'a>,
         shared: &Arc<Shared>,
-        node: &Arc<Node>,
+        lease: &Lease,
         inside: Option<Inside<'a>>,
     ) -> Self {
-        let (shared, node) = (Arc::clone(shared), Arc::clone(node));
+        let (shared, node, loss) = (Arc::clone(shared), Arc::clone(lease.node()), lease.loss(CanMove::No));
         Self {
             state: StreamState::Flowing(Box::new(Flow {
                 rows,
                 shared,
                 node,
                 lease: None,
+                loss,
                 mark: None,
                 inside,
                 routed: None,
@@ -180,9 +183,8 @@ impl<'a> RowStream<'a> {
 
 impl Unread {
     fn new(rows: Rows<'static>, shared: Arc<Shared>, lease: Lease, again: Again) -> Self {
-        let node = Arc::clone(lease.node());
-        let down = async move { node.down().wait().await }.boxed();
-        Self { rows, lease, down, shared, again }
+        let loss = lease.loss(CanMove::Yes);
+        Self { rows, lease, loss, shared, again }
     }
 
     /// The step that follows the first row, the end of the rows, or an error in their place: the next state, and
@@ -258,7 +260,14 @@ impl Unread {
     fn poll(&mut self, cx: &mut Wake<'_>) -> Poll<Result<Option<QueryResult>, Failed>> {
         match self.rows.poll_next_unpin(cx) {
             Poll::Ready(item) => Poll::Ready(item.transpose().map_err(Failed::Itself)),
-            Poll::Pending => self.down.poll_unpin(cx).map(|()| Err(Failed::NodeWentDown)),
+            Poll::Pending => loop {
+                let loss = ready!(self.loss.poll_unpin(cx));
+                if self.shared.leaves(&self.again.journey, loss) {
+                    return Poll::Ready(Err(Failed::NodeLost(loss)));
+                }
+                self.lease.stays();
+                self.loss = self.lease.loss(CanMove::Yes);
+            },
         }
     }
 }
@@ -306,8 +315,9 @@ async fn open_write(
 
 impl<'a> Flow<'a> {
     fn new(rows: Rows<'a>, shared: Arc<Shared>, lease: Lease, mark: Option<WriteMark>) -> Self {
-        let node = Arc::clone(lease.node());
-        Self { rows, shared, node, lease: Some(lease), mark, inside: None, routed: None, refused: None, _seen: None }
+        let (node, loss) = (Arc::clone(lease.node()), lease.loss(CanMove::No));
+        let lease = Some(lease);
+        Self { rows, shared, node, lease, loss, mark, inside: None, routed: None, refused: None, _seen: None }
     }
 
     /// Handles a refusal in the middle of the rows, which cannot come from another node any more.
@@ -323,8 +333,16 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Polls for a row, the end of the rows, or the error that ends them.
     fn poll(&mut self, cx: &mut Wake<'_>) -> Poll<Option<Result<QueryResult, DbErr>>> {
         let item = self.rows.poll_next_unpin(cx);
+        if item.is_pending() {
+            let loss = ready!(self.loss.poll_unpin(cx));
+            // A statement that writes may happen yet, and its mark follows the statement.
+            let outcome = if self.mark.take().is_some() { Outcome::Unknown } else { Outcome::NothingChanged };
+            self.rows = futures_util::stream::empty().boxed();
+            return Poll::Ready(Some(Err(loss.error(&self.node, outcome).into())));
+        }
         // The end of the rows, or an error in their place, is the end of the statement: the floor rises now, not
         // when the stream happens to be dropped.
         let fault = match &item {

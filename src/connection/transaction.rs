@@ -1,6 +1,14 @@
 //! A transaction that is open on one node.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use sea_orm::{
@@ -18,8 +26,10 @@ use super::{
     surface::{options, run_transaction},
 };
 use crate::{
+    Error,
     driver::{DriverTransaction, Fault, RunToEnd},
-    routing::RouteDecision,
+    error::{Kind, Outcome},
+    routing::{Reason, RouteDecision, StatementClass},
     telemetry,
     topology::{Lane, Lease},
 };
@@ -35,6 +45,8 @@ pub struct DatabaseTransaction {
     access: TransactionAccess,
     /// The mark of the outermost read-write transaction only: a nested commit is a savepoint's release.
     mark: Option<WriteMark>,
+    /// Set when the node was lost during a statement, which may run yet: this transaction is not committed.
+    is_lost: Arc<AtomicBool>,
     /// The mark of a routed transaction: the session has seen the reads of the transaction.
     seen: Option<SeenMark>,
     shared: Arc<Shared>,
@@ -58,6 +70,18 @@ impl TransactionAccess {
     }
 }
 
+/// Whether a statement changes rows and nothing else, so that a transaction which is rolled back takes it back.
+fn changes_rows_only(class: &StatementClass, sql: &str) -> bool {
+    const OF_ROWS: [&str; 5] = ["INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"];
+    match class.reason {
+        _ if class.intent.is_read() => true,
+        Reason::Verb { .. } => {
+            class.reason.text(sql).is_some_and(|verb| OF_ROWS.iter().any(|known| verb.eq_ignore_ascii_case(known)))
+        }
+        _ => false,
+    }
+}
+
 type Step<T> = for<'d> fn(&'d dyn DriverTransaction, Statement) -> BoxFuture<'d, Result<T, DbErr>>;
 
 impl DatabaseTransaction {
@@ -69,7 +93,7 @@ impl DatabaseTransaction {
         shared: Arc<Shared>,
         log: Option<RouteLog>,
     ) -> Self {
-        Self { inner, lease, access, mark, seen: None, shared, log }
+        Self { inner, lease, access, mark, is_lost: Arc::default(), seen: None, shared, log }
     }
 
     /// Reads in this transaction advance what a session has seen.
@@ -94,17 +118,42 @@ impl DatabaseTransaction {
     /// Runs a statement on the transaction's connection.
     async fn run<T>(&self, statement: Statement, operation: Step<T>) -> Result<T, DbErr> {
         let span = telemetry::route_span(self.record(&statement.sql).as_ref());
-        if self.access == TransactionAccess::ReadWrite {
-            return self.noted(operation(self.inner.as_ref(), statement).instrument(span).await);
-        }
-        self.watch_session(&statement.sql);
         let sql = statement.sql.clone();
-        self.noted(operation(self.inner.as_ref(), statement).instrument(span).await).map_err(|error| {
-            match Fault::of(&error) {
-                Fault::ReadOnlySession => self.shared.refused_in_transaction(&self.lease, &sql, error),
-                _ => error,
-            }
+        if self.access == TransactionAccess::ReadOnly {
+            self.watch_session(&sql);
+        }
+        let running = operation(self.inner.as_ref(), statement).instrument(span);
+        let result = self.noted(self.until_lost(Some(&sql), running).await);
+        if self.access == TransactionAccess::ReadWrite {
+            return result;
+        }
+        result.map_err(|error| match Fault::of(&error) {
+            Fault::ReadOnlySession => self.shared.refused_in_transaction(&self.lease, &sql, error),
+            _ => error,
         })
+    }
+
+    /// Runs a statement for as long as the node is not lost.
+    async fn until_lost<T>(&self, sql: Option<&str>, run: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+        if self.is_lost.load(Ordering::SeqCst) {
+            return Err(self.not_committed());
+        }
+        tokio::select! {
+            biased;
+            result = run => result,
+            loss = self.lease.lost() => {
+                self.is_lost.store(true, Ordering::SeqCst);
+                // The transaction is not committed, but a statement may commit by itself (DDL on MySQL).
+                let is_undone = sql.is_none_or(|sql| changes_rows_only(&self.shared.class(sql), sql));
+                let outcome = if is_undone { Outcome::NothingChanged } else { Outcome::Unknown };
+                Err(loss.error(self.lease.node(), outcome).into())
+            }
+        }
+    }
+
+    /// The error of a transaction that lost its node during an earlier statement.
+    fn not_committed(&self) -> DbErr {
+        Error::new(Kind::NotCommitted { node: self.node().to_owned() }).into()
     }
 
     /// Has a read-only session restored at the end when a statement may make it writable for its next user (`SET
@@ -131,21 +180,30 @@ impl DatabaseTransaction {
     /// Commits.
     ///
     /// # Errors
-    /// When the connection is lost before the answer, the outcome is unknown: the COMMIT is never repeated, and an
-    /// explicit session reads from the primary for `unknown_outcome_hold`.
+    /// When the connection is lost before the answer, or the server stops answering, the outcome is unknown: the COMMIT
+    /// is never repeated, and an explicit session reads from the primary for `unknown_outcome_hold`. When the server
+    /// stopped answering during a statement before, the transaction is rolled back instead.
     ///
     /// # Cancel safety
     /// Once the future was polled, the COMMIT runs to its end even when the future is dropped. The caller does not
     /// learn the outcome, so an explicit session reads from the primary for `unknown_outcome_hold`; the COMMIT's end
     /// counts as a write of the session and of the process.
     pub async fn commit(self) -> Result<(), DbErr> {
+        if self.is_lost.load(Ordering::SeqCst) {
+            // Dropping the transaction rolls it back, without waiting for the server.
+            return Err(self.not_committed());
+        }
         let Self { inner, lease, mut mark, shared, seen, .. } = self;
         if let Some(mark) = &mut mark {
             mark.is_uncertain_now();
         }
         let of_caller = mark.as_ref().map(WriteMark::of_commits_caller);
         let committing = RunToEnd::new(async move {
-            let result = inner.commit().await;
+            let result = tokio::select! {
+                biased;
+                result = inner.commit() => result,
+                loss = lease.lost() => Err(loss.error(lease.node(), Outcome::Unknown).into()),
+            };
             if let Some(mark) = mark {
                 mark.ended(&result);
             }
@@ -170,7 +228,11 @@ impl DatabaseTransaction {
         let Self { inner, lease, mark, shared, seen, .. } = self;
         let of_caller = mark.as_ref().map(WriteMark::of_rollbacks_caller);
         let rolling_back = RunToEnd::new(async move {
-            let result = inner.rollback().await;
+            let result = tokio::select! {
+                biased;
+                result = inner.rollback() => result,
+                loss = lease.lost() => Err(loss.error(lease.node(), Outcome::NothingChanged).into()),
+            };
             drop((mark, seen));
             result.inspect_err(|error| shared.suspect(lease.node(), Fault::of(error)))
         });
@@ -261,16 +323,17 @@ impl sea_orm::StreamTrait for DatabaseTransaction {
         stmt: Statement,
     ) -> Pin<Box<dyn Future<Output = Result<Self::Stream<'a>, DbErr>> + 'a + Send>> {
         Box::pin(async move {
+            let sql = stmt.sql.clone();
             let inside = match self.access {
                 TransactionAccess::ReadWrite => None,
                 TransactionAccess::ReadOnly => {
-                    self.watch_session(&stmt.sql);
-                    Some(Inside { lease: &self.lease, sql: stmt.sql.clone() })
+                    self.watch_session(&sql);
+                    Some(Inside { lease: &self.lease, sql: sql.clone() })
                 }
             };
-            let span = telemetry::route_span(self.record(&stmt.sql).as_ref());
-            self.noted(self.inner.stream(stmt).instrument(span).await)
-                .map(|rows| RowStream::of_transaction(rows, &self.shared, self.lease.node(), inside))
+            let span = telemetry::route_span(self.record(&sql).as_ref());
+            self.noted(self.until_lost(Some(&sql), self.inner.stream(stmt).instrument(span)).await)
+                .map(|rows| RowStream::of_transaction(rows, &self.shared, &self.lease, inside))
         })
     }
 }
@@ -292,8 +355,10 @@ impl TransactionTrait for DatabaseTransaction {
     }
 
     async fn begin_with_options(&self, options: TransactionOptions) -> Result<Self, DbErr> {
-        let inner = self.noted(self.inner.begin(options).await)?;
-        Ok(Self::new(inner, self.lease.again(), self.access, None, Arc::clone(&self.shared), self.log.clone()))
+        let inner = self.noted(self.until_lost(None, self.inner.begin(options)).await)?;
+        let nested =
+            Self::new(inner, self.lease.again(), self.access, None, Arc::clone(&self.shared), self.log.clone());
+        Ok(Self { is_lost: Arc::clone(&self.is_lost), ..nested })
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

@@ -48,7 +48,7 @@ pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
 pub(crate) use sessions::Protection;
 pub use sessions::{Lost, Pooling, Recovery, Sessions};
-pub(crate) use signal::{Alarm, Changes, Counter, Signal};
+pub(crate) use signal::{Changes, Counter, Signal};
 pub use write_progress::WriteProgress;
 
 /// With these features SeaORM tells of each statement in its own way, so SeaORM runs the statements.

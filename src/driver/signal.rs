@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -26,32 +26,6 @@ impl Signal {
     /// every `notify_waiters` after its creation.
     pub(crate) fn wait(&self) -> impl Future<Output = ()> + Send + '_ {
         self.0.notified()
-    }
-}
-
-/// A signal that stays raised until it is lowered: a task that comes late does not wait.
-#[derive(Default)]
-pub(crate) struct Alarm {
-    raised: AtomicBool,
-    signal: Signal,
-}
-
-impl Alarm {
-    pub(crate) fn raise(&self) {
-        self.raised.store(true, Ordering::SeqCst);
-        self.signal.raise();
-    }
-
-    pub(crate) fn lower(&self) {
-        self.raised.store(false, Ordering::SeqCst);
-    }
-
-    /// Returns when, or if, the alarm is raised.
-    pub(crate) async fn wait(&self) {
-        let signal = self.signal.wait();
-        if !self.raised.load(Ordering::SeqCst) {
-            signal.await;
-        }
     }
 }
 
@@ -114,11 +88,5 @@ impl Changes {
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Signal")
-    }
-}
-
-impl fmt::Debug for Alarm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Alarm").field(&self.raised).finish()
     }
 }

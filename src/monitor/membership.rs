@@ -201,7 +201,7 @@ impl Monitor {
         for Opened { member, failure } in &opened {
             if let Some(failure) = failure {
                 telemetry::down_at_start(member.name(), failure);
-                member.node.down().raise();
+                member.node.losses().set_down(true);
                 report.down.push(member.name().to_owned());
             }
         }

@@ -202,7 +202,9 @@ impl Prober {
             Ok(prober) => prober,
             Err(_) => {
                 telemetry::probe_panicked(node.name());
-                let reply = Reply::Failed { conclusive: false, why: "its driver panicked".into() };
+                let asked = writer.clock.now();
+                let why = "its driver panicked".into();
+                let reply = Reply::Failed { conclusive: false, why, asked, has_served: false };
                 writer.observe(&Observation { node: node.id(), generation: Generation::default(), reply });
                 turn.is_asking.store(false, Ordering::SeqCst);
                 Self { failures, asked_at: writer.clock.stamp(), ..Self::new(node, turn, writer) }
@@ -231,7 +233,9 @@ impl Prober {
             }
             Err(failure) => {
                 self.failures = self.failures.saturating_add(1);
-                Reply::Failed { conclusive: failure.conclusive, why: failure.why.into() }
+                let has_served = self.node.served() > served;
+                let (conclusive, why) = (failure.conclusive, failure.why.into());
+                Reply::Failed { conclusive, why, asked: self.asked_at.at, has_served }
             }
         };
         let other_life = match &reply {
@@ -304,10 +308,14 @@ impl Prober {
         let had_link = self.link.is_some();
         match self.ask_once(writer).await {
             // The server may have been restarted since, so the old connection says nothing about now.
-            Err(_) if had_link && self.link.is_none() => {
+            Err(failure) if had_link && self.link.is_none() => {
                 writer.invalidate(&self.node);
                 let generation = self.begin_question(writer);
-                (generation, self.ask_once(writer).await)
+                let answer = self.ask_once(writer).await;
+                if failure.is_silence && answer.is_ok() {
+                    self.node.losses().connections_are_silent();
+                }
+                (generation, answer)
             }
             answer => (generation, answer),
         }
@@ -367,7 +375,8 @@ impl Prober {
             Err(_) => {
                 // The answer may still come, as the answer to a later question: this connection is not used again.
                 self.link = None;
-                Err(Failure::doubtful(format!("no answer within {:?}", writer.settings.probe_timeout)))
+                let why = format!("no answer within {:?}", writer.settings.probe_timeout);
+                Err(Failure { is_silence: true, ..Failure::doubtful(why) })
             }
         }
     }
@@ -425,6 +434,7 @@ pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<()
         Ok(Ok(false)) => Err(Failure {
             conclusive: true,
             is_refusal: false,
+            is_silence: false,
             why: crate::Error::new(crate::error::Kind::NotReadOnly { node: node.name().to_owned() }).to_string(),
         }),
         Ok(Err(error)) => Err(Failure::of(&error)),
@@ -439,6 +449,8 @@ pub(super) struct Failure {
     pub(super) conclusive: bool,
     /// Whether the server answered, and refused another connection.
     is_refusal: bool,
+    /// Whether the server gave no sign in time.
+    is_silence: bool,
     pub(super) why: String,
 }
 
@@ -446,12 +458,12 @@ impl Failure {
     pub(super) fn of(error: &DbErr) -> Self {
         let fault = Fault::of(error);
         let conclusive = fault == Fault::Unreachable { refused: true };
-        Self { conclusive, is_refusal: fault == Fault::ConnectionRefused, why: error.to_string() }
+        Self { conclusive, is_refusal: fault == Fault::ConnectionRefused, is_silence: false, why: error.to_string() }
     }
 
     /// A failure that leaves room for doubt.
     fn doubtful(why: String) -> Self {
-        Self { conclusive: false, is_refusal: false, why }
+        Self { conclusive: false, is_refusal: false, is_silence: false, why }
     }
 
     /// Whether operations that the node answered prove that its server lives: since the question went out or, when the

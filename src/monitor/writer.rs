@@ -17,7 +17,7 @@ use crate::{
     driver::{Driver, Metric},
     routing::StatementRouter,
     telemetry,
-    topology::{Belief, Generation, Health, Lane, Member, MemberIndex, Node, Observation, SnapshotCell, Topology},
+    topology::{Belief, Generation, Health, Lane, MemberIndex, Node, Observation, SnapshotCell, Topology},
 };
 
 /// Owns the cell. Every change is a function from the current snapshot to the next, one at a time.
@@ -94,9 +94,7 @@ impl Writer {
         let mut next = change(&before)?;
         if next.is_single() {
             // A primary without replicas is not probed, so no failure of it is believed.
-            next.primary.health = Health::Up;
-            next.primary.failed_probes = 0;
-            next.primary.last_failure = None;
+            next.primary.lives_on();
             next.primary.belief = next.primary.belief.confirmed(self.clock.now());
         }
         next.generation = before.generation + 1;
@@ -113,9 +111,19 @@ impl Writer {
                 self.forget_first_session(node);
             }
         }
-        wake_operations_on_lost_nodes(&before, &after);
+        self.signal_losses(&after);
         self.announcements.add(before, Arc::clone(&after));
         Ok(after)
+    }
+
+    /// Operations that wait for, or run on, a node that was just lost end or move on at once.
+    fn signal_losses(&self, topology: &Topology) {
+        let now = self.clock.now();
+        for member in topology.members() {
+            let losses = member.node.losses();
+            losses.set_down(member.health() == Health::Down);
+            losses.set_silent(topology.is_silent(member, now, self.settings.silent_after));
+        }
     }
 
     /// Calls `callback` for every statement of every node, also of nodes that join later.
@@ -279,19 +287,6 @@ fn set_metrics(topology: &Topology, metric: &Metric) {
     for node in topology.nodes() {
         for lane in [Lane::Read, Lane::Write] {
             node.driver(lane).set_metrics(metric);
-        }
-    }
-}
-
-/// Reads that wait for, or run on, a node that just went down move on at once.
-fn wake_operations_on_lost_nodes(before: &Topology, after: &Topology) {
-    let known = MemberIndex::new(before);
-    for (place, member) in after.members().enumerate() {
-        let known = known.find(place, member.node.id()).map_or(Health::Up, Member::health);
-        match (known, member.health()) {
-            (Health::Up, Health::Down) => member.node.down().raise(),
-            (Health::Down, Health::Up) => member.node.down().lower(),
-            _ => {}
         }
     }
 }

@@ -1,8 +1,10 @@
 //! One operation in flight on a node, counted from its start to its end, however it ends.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
-use super::{Generation, Node, Role, Topology};
+use futures_util::{FutureExt, future::BoxFuture};
+
+use super::{Generation, Loss, Node, Role, Silences, Topology};
 use crate::driver::Driver;
 
 /// The pool of a node that an operation uses.
@@ -24,6 +26,7 @@ pub(crate) struct Lease {
     role: Role,
     generation: Generation,
     reliance: Reliance,
+    silences: Silences,
 }
 
 /// Whether an operation runs on its node because the node's data are believed to be fresh enough.
@@ -34,11 +37,19 @@ pub(crate) enum Reliance {
     OnNothing,
 }
 
+/// Whether an operation can be sent to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CanMove {
+    Yes,
+    No,
+}
+
 impl Lease {
     pub(crate) fn take(node: Arc<Node>, lane: Lane, role: Role) -> Self {
         node.enter(lane);
-        let driver = node.driver(lane);
-        Self { node, driver, lane, role, generation: Generation::default(), reliance: Reliance::OnNothing }
+        let (driver, silences) = (node.driver(lane), node.losses().silences());
+        let (generation, reliance) = (Generation::default(), Reliance::OnNothing);
+        Self { node, driver, lane, role, generation, reliance, silences }
     }
 
     /// Adds the generation of the node's member in the snapshot on which the node was chosen.
@@ -82,6 +93,28 @@ impl Lease {
     /// The pool of the operation: the pool that the node had when the operation began.
     pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
+    }
+
+    /// The loss of the operation's node.
+    pub(crate) fn lost(&self) -> impl Future<Output = Loss> + Send + '_ {
+        self.node.losses().wait(self.lane, None)
+    }
+
+    /// How often the connections of the node were found silent when the operation began.
+    pub(crate) fn silences(&self) -> Silences {
+        self.silences
+    }
+
+    /// As [`lost`](Self::lost), for a stream, which outlives every borrow.
+    pub(crate) fn loss(&self, can_move: CanMove) -> BoxFuture<'static, Loss> {
+        let (node, lane) = (Arc::clone(&self.node), self.lane);
+        let began = (can_move == CanMove::Yes).then_some(self.silences);
+        async move { node.losses().wait(lane, began).await }.boxed()
+    }
+
+    /// The operation goes on although connections of its time are silent.
+    pub(crate) fn stays(&mut self) {
+        self.silences = self.node.losses().silences();
     }
 
     /// Counts the operation as answered.

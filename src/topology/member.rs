@@ -24,6 +24,8 @@ pub struct Member {
     pub(crate) observed: Option<Observed>,
     /// The number of failed probes since the last successful one.
     pub(crate) failed_probes: u32,
+    /// Since when no probe and no operation had an answer.
+    pub(crate) failing_since: Option<Tick>,
     /// The reason of the last failed probe.
     pub(crate) last_failure: Option<Arc<str>>,
     /// Whether the member takes reads, by what its operations met.
@@ -123,6 +125,7 @@ impl Member {
             health: Health::Up,
             observed: None,
             failed_probes: 0,
+            failing_since: None,
             last_failure: None,
             ejection: Ejection::default(),
         }

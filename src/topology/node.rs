@@ -11,8 +11,8 @@ use std::{
 
 use sea_orm::DbBackend;
 
-use super::{Lane, Latency, swap::Swap};
-use crate::driver::{Alarm, ConnectProbe, Driver, Signal};
+use super::{Lane, Latency, Losses, swap::Swap};
+use crate::driver::{ConnectProbe, Driver, Signal};
 
 /// Identifies a node for the life of the process; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ pub struct Node {
     connect_probe: Option<ConnectProbe>,
     file: Option<PathBuf>,
     retired: AtomicBool,
-    down: Alarm,
+    losses: Losses,
     idle: Signal,
 }
 
@@ -116,7 +116,7 @@ impl Node {
             failures: AtomicU32::new(0),
             connect_probe,
             retired: AtomicBool::new(false),
-            down: Alarm::default(),
+            losses: Losses::default(),
             idle: Signal::default(),
         }
     }
@@ -280,9 +280,9 @@ impl Node {
         &self.idle
     }
 
-    /// Raised while the node is believed to be down.
-    pub(crate) fn down(&self) -> &Alarm {
-        &self.down
+    /// The signs that end operations on the node.
+    pub(crate) fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// Whether both nodes open one file of an embedded database.

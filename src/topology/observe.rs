@@ -28,6 +28,10 @@ pub(crate) enum Reply {
         /// No process listens at the address, or the node is not the expected one: one failure is enough.
         conclusive: bool,
         why: Arc<str>,
+        /// When the question went out.
+        asked: Tick,
+        /// Whether operations had an answer since the question before.
+        has_served: bool,
     },
     /// A new connection of a pool led to a server that is not the one believed to answer, or that has less data
     /// than before.
@@ -46,12 +50,11 @@ impl Topology {
         match &observation.reply {
             Reply::Answered(observed) => self.after_answer(known, observed, is_current),
             Reply::Served if known.health == Health::Up && known.failed_probes == 0 => None,
-            Reply::Served => self.with(known.node.id(), |member| {
-                member.health = Health::Up;
-                member.failed_probes = 0;
-                member.last_failure = None;
-            }),
-            Reply::Failed { conclusive, why } => self.with(known.node.id(), |member| {
+            Reply::Served => self.with(known.node.id(), Member::lives_on),
+            Reply::Failed { conclusive, why, asked, has_served } => self.with(known.node.id(), |member| {
+                if *has_served || member.failing_since.is_none() {
+                    member.failing_since = Some(*asked);
+                }
                 member.failed_probes = member.failed_probes.saturating_add(1);
                 member.last_failure = Some(Arc::clone(why));
                 if *conclusive || member.failed_probes >= FAILURES_TO_EJECT {
@@ -102,9 +105,7 @@ impl Topology {
         let is_outdated = !is_current && !known.lives.is_present(&observed.incarnation);
         let mut answerer = Answerer::Present;
         let mut next = self.with(node, |member| {
-            member.health = Health::Up;
-            member.failed_probes = 0;
-            member.last_failure = None;
+            member.lives_on();
             if is_outdated {
                 return;
             }
@@ -218,6 +219,14 @@ impl Topology {
 }
 
 impl Member {
+    /// The server has answered.
+    pub(crate) fn lives_on(&mut self) {
+        self.health = Health::Up;
+        self.failed_probes = 0;
+        self.failing_since = None;
+        self.last_failure = None;
+    }
+
     /// Takes the first answer of a node that is no member yet.
     pub(crate) fn introduce(&mut self, observed: Observed) {
         self.lives.answer(&observed.incarnation, observed.asked.at);

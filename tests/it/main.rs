@@ -29,6 +29,7 @@ mod secrets;
 mod servers;
 mod sessions;
 mod share;
+mod silence;
 mod simulation;
 mod surface;
 mod swap;

@@ -14,6 +14,8 @@ use std::{borrow::Cow, io::ErrorKind};
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
+use crate::Error;
+
 /// The proof that a failure gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -100,6 +102,7 @@ impl Fault {
         match error {
             sqlx::Error::PoolClosed => Self::Closed,
             sqlx::Error::PoolTimedOut => Self::Exhausted,
+            sqlx::Error::AnyDriverError(source) if source.downcast_ref().is_some_and(Error::is_lost) => Self::NodeDown,
             _ => Self::Statement,
         }
     }
