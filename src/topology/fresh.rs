@@ -78,7 +78,7 @@ impl Fresh {
         let Some(newest) = samples.newest().filter(|newest| !newest.position.is_empty()) else {
             return Behind::Unknown;
         };
-        match self.position.compared_to(&newest.position) {
+        match samples.order(&self.position, newest) {
             PositionOrder::Covers => Behind::By { time: Duration::ZERO, bytes: Some(0) },
             PositionOrder::Behind => {
                 // A replica that has not caught up since it is watched is behind for at least as long.

@@ -183,7 +183,7 @@ impl Topology {
         })?;
         if answerer == Answerer::Other {
             if !is_replica {
-                next.samples = Samples::default();
+                next.samples = next.samples.of_another_life();
             }
             next.weigh();
         }
@@ -195,7 +195,7 @@ impl Topology {
     pub(crate) fn sample(&mut self, answerer: Answerer) {
         let before = match answerer {
             Answerer::Present => self.samples.clone(),
-            Answerer::Other => Samples::default(),
+            Answerer::Other => self.samples.of_another_life(),
         };
         self.samples = match &self.primary.observed {
             // Only a server that takes the writes can tell the position to catch up with.

@@ -22,6 +22,11 @@ pub(crate) struct Sample {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples {
     ring: Arc<VecDeque<Sample>>,
+    /// The last position of the life before, while no sample of this life is there.
+    before: Option<Arc<Position>>,
+    /// The furthest position that the primary has fallen back from. A replica may have the transactions that the primary
+    /// lost, and the primary gives their numbers to other transactions.
+    lost: Option<Arc<Position>>,
 }
 
 const CAPACITY: usize = 64;
@@ -31,25 +36,48 @@ impl Samples {
         self.ring.back()
     }
 
+    /// The samples when another life of the primary begins: none. A server that has lost transactions shows that by its
+    /// first position.
+    pub(crate) fn of_another_life(&self) -> Self {
+        let before = self.newest().map(|newest| Arc::clone(&newest.position)).or_else(|| self.before.clone());
+        Self { ring: Arc::default(), before, lost: self.lost.clone() }
+    }
+
     /// The samples with one more. A position that does not follow on the last one belongs to another history (a
     /// restarted primary that lost its tail, a promoted one): the samples of the history before are forgotten.
     pub(crate) fn with(&self, sample: Sample) -> Self {
         if self.newest().is_some_and(|newest| newest.stamp == sample.stamp) {
             return self.clone();
         }
-        let follows = self.newest().is_some_and(|newest| {
-            newest.stamp.seq < sample.stamp.seq
-                && sample.position.compared_to(&newest.position) == PositionOrder::Covers
-        });
-        if !follows {
-            return Self { ring: Arc::new(VecDeque::from([sample])) };
+        let last = self.newest().map(|newest| &newest.position).or(self.before.as_ref());
+        let order = last.map(|last| sample.position.compared_to(last));
+        let is_later = self.newest().is_some_and(|newest| newest.stamp.seq < sample.stamp.seq);
+        if !is_later || order != Some(PositionOrder::Covers) {
+            let lost = last.filter(|last| order == Some(PositionOrder::Behind) && last.may_be_counted_again());
+            let lost = match (&self.lost, lost) {
+                (Some(known), Some(lost)) if known.compared_to(lost) != PositionOrder::Covers => Some(lost),
+                (None, lost) => lost,
+                (known, _) => known.as_ref(),
+            };
+            return Self { lost: lost.cloned(), ring: Arc::new(VecDeque::from([sample])), before: None };
         }
         let mut ring = VecDeque::clone(&self.ring);
         if ring.len() == CAPACITY {
             ring.remove(least_missed(&ring, sample.stamp.at));
         }
         ring.push_back(sample);
-        Self { ring: Arc::new(ring) }
+        Self { ring: Arc::new(ring), before: None, lost: self.lost.clone() }
+    }
+
+    /// How far a server at this position has come towards a sample. A number that the primary gave twice says nothing of
+    /// the transactions that a server has.
+    pub(crate) fn order(&self, position: &Position, sample: &Sample) -> PositionOrder {
+        let is_counted_again =
+            || self.lost.as_ref().is_some_and(|lost| lost.compared_to(&sample.position) == PositionOrder::Covers);
+        match position.compared_to(&sample.position) {
+            PositionOrder::Covers if is_counted_again() => PositionOrder::Unrelated,
+            order => order,
+        }
     }
 
     /// The latest sample that a server at this position has reached.
@@ -57,8 +85,7 @@ impl Samples {
         // A server that covers a sample has the earlier ones too, though its answer may not show that: a MariaDB
         // replica tells only the transaction that it replayed last, which after a failover is another server's and
         // cannot be compared.
-        let reached =
-            self.ring.iter().rfind(|sample| position.compared_to(&sample.position) == PositionOrder::Covers)?;
+        let reached = self.ring.iter().rfind(|sample| self.order(position, sample) == PositionOrder::Covers)?;
         Some(reached.stamp)
     }
 
@@ -127,6 +154,32 @@ mod tests {
         let promoted = samples(5).with(Sample { position: Arc::new(wal(2, 600)), ..sample(6, 0) });
         assert_eq!(promoted.reached_by(&wal(1, 9_999)), None);
         assert_eq!(promoted.reached_by(&wal(2, 600)).map(|stamp| stamp.seq), Some(Seq(6)));
+    }
+
+    #[test]
+    fn a_number_that_the_primary_gave_twice_proves_nothing() {
+        let position = |text: &str| Position::Domains(text.parse().expect("a list"));
+        let told = |samples: &Samples, seq: u64, text: &str| {
+            samples.with(Sample { stamp: Stamp { seq: Seq(seq), at: Tick(seq) }, position: Arc::new(position(text)) })
+        };
+        let reached = |samples: &Samples, text: &str| samples.reached_by(&position(text)).map(|stamp| stamp.seq.0);
+        let full = told(&Samples::default(), 1, "0-1-50");
+        assert_eq!(reached(&full, "0-1-50"), Some(1));
+        let restarted = told(&full.of_another_life(), 2, "0-1-50");
+        assert_eq!(reached(&restarted, "0-1-50"), Some(2), "a restart that lost nothing");
+        // Reset in one life, with and without a sample of the empty log; restarted without the end of the log.
+        for fallen in
+            [told(&full, 2, "0-1-4"), told(&told(&full, 2, ""), 3, "0-1-4"), told(&full.of_another_life(), 2, "0-1-4")]
+        {
+            assert_eq!(reached(&fallen, "0-1-50"), None, "these may be the transactions that are lost");
+            let again = told(&told(&fallen, 4, "0-1-50"), 5, "0-1-51");
+            assert_eq!(reached(&again, "0-1-50"), None);
+            assert_eq!(reached(&again, "0-1-51"), Some(5), "only the present primary has written it");
+            let fallen_again = told(&fallen, 4, "0-1-2");
+            assert_eq!(reached(&told(&fallen_again, 5, "0-1-40"), "0-1-50"), None);
+        }
+        let other = told(&full, 2, "0-2-49");
+        assert_eq!(reached(&other, "0-2-49"), Some(2), "the numbers of another server are not those that are lost");
     }
 
     #[test]

@@ -132,6 +132,15 @@ impl Position {
         }
     }
 
+    /// Whether a server that lost its last transactions may give their numbers to others that replicas know. PostgreSQL
+    /// sends a standby only what no crash takes back, and counts a restored server's transactions on another timeline.
+    pub(crate) fn may_be_counted_again(&self) -> bool {
+        match self {
+            Self::Wal(_) => false,
+            Self::GtidSet(_) | Self::Domains(_) => true,
+        }
+    }
+
     /// The position for a message.
     pub(crate) fn shown(&self) -> String {
         const CHARS: usize = 120;

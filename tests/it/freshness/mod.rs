@@ -9,6 +9,7 @@ mod load;
 mod orm;
 mod page;
 mod promotion;
+mod reset;
 mod shared;
 mod token;
 
