@@ -1,6 +1,8 @@
 //! Doing a fault to the servers, showing that it is there, and mending it.
 
 use std::{
+    future::pending,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -10,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use sea_orm::sqlx::{Connection, MySqlConnection, PgConnection, raw_sql};
-use testkit::SmallDisk;
+use testkit::{Server, SmallDisk};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{
@@ -59,6 +61,13 @@ pub(super) enum Deed {
     Slow(Duration),
     /// The pooler is killed, and started some time later.
     RestartPooler,
+    /// A lock on the table that is read: on a standby, one that replay holds and does not give back; elsewhere, that of a
+    /// session that keeps it.
+    Lock,
+    /// Statements of the superuser change a setting, and others change it back. The application's sessions are ended.
+    Set { to: &'static [&'static str], back: &'static [&'static str] },
+    /// A signal ends one process of the server, and the server ends all the others.
+    CrashOneProcess,
 }
 
 /// What a fault holds until it is mended.
@@ -78,14 +87,23 @@ pub(super) fn telling_read(deed: Deed, pause: &str) -> Option<String> {
             "SELECT count(*) FROM (SELECT g, repeat('x', 100) FROM generate_series(1, 6000) AS g ORDER BY 2, 1 DESC) AS s"
                 .to_owned(),
         ),
+        // Longer than the smallest packet of the matrix.
+        Deed::Set { to: [setting], .. } if setting.contains("max_allowed_packet") => {
+            Some(format!("SELECT amount, {pause} AS pause FROM item WHERE id = 1 /* {} */", "x".repeat(30_000)))
+        }
         _ => None,
     }
 }
 
 /// The state of the servers that a fault needs before a client connects.
 pub(super) async fn prepare(deed: Deed, world: &World) -> Result<()> {
-    if deed == Deed::Serializable {
-        let sql = "ALTER ROLE shop SET default_transaction_isolation = 'serializable'";
+    let setting = match (deed, world.database) {
+        (Deed::Serializable, _) => Some("default_transaction_isolation = 'serializable'"),
+        (Deed::Lock, Database::Postgres) => Some("lock_timeout = '200ms'"),
+        _ => None,
+    };
+    if let Some(setting) = setting {
+        let sql = &format!("ALTER ROLE shop SET {setting}");
         world.server(0).query_scalar(sql).await?;
         world.servers.wait_caught_up().await?;
     }
@@ -165,6 +183,14 @@ async fn do_to(fault: &Fault, world: &World, index: usize, held: &mut Held) -> R
             sleep(fault.lasts).await;
             pooler.start_again().await?;
         }
+        Deed::Lock => lock(world, index, held).await?,
+        Deed::Set { to, .. } => {
+            for sql in to {
+                world.command(index, sql).await?;
+            }
+            world.strike(end_sessions(world, index)).await?;
+        }
+        Deed::CrashOneProcess => world.strike(crash_one_process(&server)).await?,
         Deed::RemoveDatabase | Deed::NewResult | Deed::Serializable => {}
     }
     Ok(())
@@ -188,6 +214,12 @@ pub(super) async fn mend(fault: &Fault, world: &World, held: Held) -> Result<()>
             Deed::NewTable | Deed::NewColumn => world.servers.resume_replay().await?,
             Deed::Swallow => world.proxy(index).restore(),
             Deed::Slow(_) => world.proxy(index).set_latency(Duration::ZERO),
+            Deed::Lock if world.database == Database::Postgres => server.resume_replay().await?,
+            Deed::Set { back, .. } => {
+                for sql in back {
+                    world.command(index, sql).await?;
+                }
+            }
             _ => {}
         }
     }
@@ -196,6 +228,41 @@ pub(super) async fn mend(fault: &Fault, world: &World, held: Held) -> Result<()>
 
 /// How long the servers take at most to be as bad as a fault wants them.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// Locks the table that is read, on one server only, until the fault is mended.
+async fn lock(world: &World, index: usize, held: &mut Held) -> Result<()> {
+    let server = world.server(index).clone();
+    if world.database != Database::Postgres {
+        let mut holder = MySqlConnection::connect(&server.admin_url()).await?;
+        raw_sql("LOCK TABLES item WRITE").execute(&mut holder).await?;
+        held.tasks.spawn(async move {
+            let _holder = holder;
+            pending::<()>().await;
+        });
+        return Ok(());
+    }
+    let mut primary = PgConnection::connect(&world.server(0).admin_url()).await?;
+    raw_sql("BEGIN; LOCK TABLE item IN ACCESS EXCLUSIVE MODE").execute(&mut primary).await?;
+    let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'item'::regclass";
+    let is_replayed = async || {
+        // The record of the lock is not flushed by itself.
+        world.server(0).query_scalar("SELECT pg_switch_wal()").await?;
+        Ok(server.query_scalar(locks).await? != "0")
+    };
+    wait_until("the lock to be replayed", LIMIT, is_replayed).await?;
+    server.pause_replay().await?;
+    primary.close().await?;
+    Ok(())
+}
+
+/// Kills the process of one session of the application, as a system without memory does.
+async fn crash_one_process(server: &Server) -> Result<()> {
+    let sessions = "SELECT pid FROM pg_stat_activity WHERE usename = 'shop' LIMIT 1";
+    let pid = server.query_scalar(sessions).await?;
+    let killed = Command::new("kill").args(["-KILL", &pid]).status()?;
+    ensure!(killed.success(), "no process {pid}");
+    Ok(())
+}
 
 /// Takes the places on a server, those of the application's sessions too, and each one that becomes free later.
 async fn fill(world: &World, index: usize, held: &mut Held) -> Result<()> {

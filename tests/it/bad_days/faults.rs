@@ -114,6 +114,14 @@ const MIGRATED: Fault = Fault { writers: Writers::None, promise: Promise::NoRead
 /// The network is the fault.
 const WIRE: Fault = Fault { wire: Wire::Proxied, ..USUAL };
 
+const SMALL_PACKETS: Deed =
+    Deed::Set { to: &["SET GLOBAL max_allowed_packet = 16384"], back: &["SET GLOBAL max_allowed_packet = 16777216"] };
+const SHORT_TIME: Deed = Deed::Set {
+    to: &["ALTER SYSTEM SET statement_timeout = '15ms'", "SELECT pg_reload_conf()"],
+    back: &["ALTER SYSTEM RESET statement_timeout", "SELECT pg_reload_conf()"],
+};
+const MADE_READ_ONLY: Deed = Deed::Set { to: &["SET GLOBAL read_only = 1"], back: &["SET GLOBAL read_only = 0"] };
+
 const REFUSED: &[&str] = &["ConnectionRefused"];
 const FULL: &[&str] = &["53300", "1040"];
 const LOCKED: &[&str] = &["28000", "4151"];
@@ -150,6 +158,14 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault { name: "serializable by default", deed: Deed::Serializable, databases: POSTGRES, meets: &["0A000"], ..USUAL },
     // B13: the statement did not run; MariaDB's driver prepares it again by itself.
     Fault { name: "another result of a prepared read", deed: Deed::NewResult, databases: POSTGRES, promise: Promise::NoReadOutsideTransactionsFails, ..EVERYWHERE },
+    // The primary's lock is gone, and the replica's is not.
+    Fault { name: "a lock left behind", deed: Deed::Lock, databases: POSTGRES, meets: &["55P03"], promise: Promise::NoReadOutsideTransactionsFails, ..USUAL },
+    Fault { name: "a lock left behind", deed: Deed::Lock, databases: MARIADB, settings: &[("lock_wait_timeout", "1")], meets: &["1205", "silence"], promise: Promise::NoReadOutsideTransactionsFails, ..USUAL },
+    Fault { name: "smaller packets", deed: SMALL_PACKETS, databases: &[Database::MariaDb, Database::MySql], meets: &["1153"], promise: Promise::NoReadOutsideTransactionsFails, ..USUAL },
+    Fault { name: "a short statement time-out", deed: SHORT_TIME, databases: POSTGRES, meets: &["57014"], promise: Promise::NoReadOutsideTransactionsFails, ..USUAL },
+    Fault { name: "made read-only", deed: MADE_READ_ONLY, databases: MARIADB, ..PRIMARY },
+    Fault { name: "one process crashed", deed: Deed::CrashOneProcess, databases: POSTGRES, ..USUAL },
+    Fault { name: "one process crashed", deed: Deed::CrashOneProcess, databases: POSTGRES, ..PRIMARY },
     // The network.
     Fault { name: "black hole", deed: Deed::Swallow, meets: &["silence"], ..WIRE },
     Fault { name: "half-open connections", deed: Deed::Abandon, lasts: Duration::from_millis(3_000), ..WIRE },
