@@ -4,6 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use http::header::COOKIE;
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{Index, select},
+};
 use sea_orm::{ActiveModelTrait, DbBackend};
 use sea_orm_resolver::{CausalToken, DatabaseConnection, Role, tower::CausalLayer};
 use testkit::scripted::{ScriptedNode, Step};
@@ -44,6 +49,29 @@ fn whatever_a_client_sends_is_answered() {
             token_checks::check(&seed.as_bytes()[end..]);
         }
         token_checks::check(seed.repeat(4_000).as_bytes());
+    }
+}
+
+/// Parts of tokens and of lists, and the numbers at the ends of their types.
+const PARTS: &str = "1 2 0 . , - : ~ w d g t p s1 ; = \" é :foo: 3w5e11264sgsf 3w5e11264sgsg 4294967295 4294967296 \
+     9223372036854775807 18446744073709551615 3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+/// Pieces of the seeds, parts and single bytes in a row.
+fn sent() -> impl Strategy<Value = Vec<u8>> {
+    let of_seed = (select(SEEDS), any::<Index>(), any::<Index>()).prop_map(|(seed, one, other)| {
+        let (one, other) = (one.index(seed.len() + 1), other.index(seed.len() + 1));
+        seed.as_bytes()[one.min(other)..one.max(other)].to_vec()
+    });
+    let part = select(PARTS.split(' ').collect::<Vec<_>>()).prop_map(|part| part.as_bytes().to_vec());
+    let byte = any::<u8>().prop_map(|byte| vec![byte]);
+    vec(prop_oneof![3 => of_seed, 3 => part, 1 => byte], 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    /// The fuzzer's property without the fuzzer; `PROPTEST_CASES=300000` plays some minutes.
+    #[test]
+    fn whatever_a_client_puts_together_is_answered(sent in sent()) {
+        token_checks::check(&sent);
     }
 }
 
