@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     Cluster,
     server::{Delay, Process},
-    state::State,
+    state::{State, Trouble},
 };
 
 /// The operations that may fail, judging by the servers' troubles while they ran.
@@ -17,6 +17,8 @@ pub struct Weather {
     pub on_primary: bool,
     /// The number of troubles of any server.
     pub troubles: usize,
+    /// Whether a process had its members changed.
+    pub members_changed: bool,
 }
 
 /// The ways in which a replica is started again.
@@ -246,9 +248,38 @@ impl Cluster {
             .troubles
             .iter()
             .filter(|trouble| trouble.from <= to && trouble.until.is_none_or(|until| until >= from));
-        between.fold(Weather::default(), |weather, trouble| Weather {
+        let members_changed = state
+            .member_changes
+            .iter()
+            .any(|(begin, end)| *begin <= to && end.is_none_or(|end| end >= from));
+        between.fold(Weather { members_changed, ..Weather::default() }, |weather, trouble| Weather {
             on_primary: weather.on_primary || trouble.of_primary,
             troubles: weather.troubles + 1,
+            ..weather
         })
+    }
+
+    /// Declares that a process is going to have other members until [`members_changed`](Self::members_changed).
+    pub fn members_change(&self) {
+        self.shared.state().member_changes.push((Instant::now(), None));
+    }
+
+    /// Declares the end of a change of members.
+    pub fn members_changed(&self) {
+        if let Some(change) = self.shared.state().member_changes.last_mut() {
+            change.1 = Some(Instant::now());
+        }
+    }
+
+    /// Whether a server at an address had a trouble between two instants, or has one now.
+    ///
+    /// # Panics
+    /// The cluster has no such address.
+    pub fn was_well(&self, address: &str, from: Instant, to: Instant) -> bool {
+        let state = self.shared.state();
+        let servers = &state.addresses[state.address(address)].servers;
+        let is_between = |trouble: &Trouble| trouble.from <= to && trouble.until.is_none_or(|until| until >= from);
+        servers.iter().all(|server| state.servers[*server].process == Process::Running)
+            && !state.troubles.iter().any(|trouble| servers.contains(&trouble.server) && is_between(trouble))
     }
 }

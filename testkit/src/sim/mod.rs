@@ -27,6 +27,7 @@
 //! # Ok(()) }
 //! ```
 
+mod ailment;
 mod chaos;
 mod dice;
 mod log;
@@ -43,6 +44,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sea_orm::Statement;
 use tokio::{sync::Notify, time::Instant};
 
+pub use ailment::{Ailment, Attempts};
 pub use chaos::{Restart, Weather};
 pub use dice::Dice;
 pub use pool::Process;
@@ -57,6 +59,9 @@ pub const LATEST_COMMIT: std::time::Duration = std::time::Duration::from_millis(
 
 /// Names a write. 0 is the state before the first write.
 pub type WriteId = u32;
+
+/// Names a read.
+pub type ReadId = u32;
 
 /// The parts of a cluster.
 #[derive(Clone, Debug)]
@@ -122,7 +127,17 @@ impl Cluster {
     /// The statement that reads one row: the last write of each key in the columns `k0`, `k1`, …, and in `server`
     /// the number of the server that ran the statement.
     pub fn select(&self) -> Statement {
-        statement::select(self.backend())
+        self.select_as(self.new_read())
+    }
+
+    /// A name for a read that is going to be made.
+    pub fn new_read(&self) -> ReadId {
+        self.shared.state().new_read()
+    }
+
+    /// The same statement as [`select`](Self::select), whose attempts are counted under a name.
+    pub fn select_as(&self, read: ReadId) -> Statement {
+        statement::select(self.backend(), read)
     }
 
     fn backend(&self) -> sea_orm::DbBackend {

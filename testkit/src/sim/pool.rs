@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,29 +20,44 @@ use sea_orm_resolver::{
     NodeConfig,
     driver::{ConnectProbe, Driver, DriverTransaction, ProbeLink, Rows, WriteProgress},
 };
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use super::{
-    Shared,
+    Ailment, Shared,
     session::{self, Transaction},
     state::Connection,
     statement::{Command, command, values},
 };
 use crate::scripted::{Row, fault, rows};
 
+/// How long a pool whose connections are all busy lets an operation queue, while another node may have a free one.
+const QUEUES_FOR: Duration = Duration::from_millis(200);
+
+/// How long an operation waits for a connection in all.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Hears of each read that reaches the pool of an address.
+type Watcher = Arc<OnceLock<Box<dyn Fn(&str) + Send + Sync>>>;
+
 /// Idle connections are pinged after this time, as in the real pools of the resolver.
 const PING_AFTER: Duration = Duration::from_secs(5);
 
 /// A process with pools of its own to the servers of a cluster.
-#[derive(Debug)]
 pub struct Process {
     shared: Arc<Shared>,
+    watcher: Watcher,
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
 }
 
 impl Process {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pools: Mutex::default() }
+        Self { shared, watcher: Watcher::default(), pools: Mutex::default() }
+    }
+
+    /// Has a closure called with the address of each read that is about to run through a pool of this process, from now
+    /// on. Only the first closure is kept.
+    pub fn watch_reads(&self, watcher: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.watcher.set(Box::new(watcher));
     }
 
     /// The node at an address, with this process's pool to that address. Equal for every call until the pool is
@@ -64,6 +79,8 @@ impl Process {
         let pool = Arc::new(Pool {
             shared: Arc::clone(&self.shared),
             address: number,
+            name: address.to_owned(),
+            watcher: Arc::clone(&self.watcher),
             backend: self.shared.state().kind.dialect.backend(),
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -79,6 +96,12 @@ impl Process {
     }
 }
 
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("pools", &self.pools).finish_non_exhaustive()
+    }
+}
+
 fn config(pool: &Arc<Pool>, address: &str) -> NodeConfig {
     NodeConfig::from_driver(Arc::<Pool>::clone(pool)).name(address)
 }
@@ -87,6 +110,8 @@ fn config(pool: &Arc<Pool>, address: &str) -> NodeConfig {
 pub(super) struct Pool {
     pub(super) shared: Arc<Shared>,
     address: usize,
+    name: String,
+    watcher: Watcher,
     pub(super) backend: DbBackend,
     idle: Mutex<Vec<(Connection, Instant)>>,
     closed: AtomicBool,
@@ -114,6 +139,12 @@ impl Pool {
             if self.is_closed() {
                 return Err(fault::pool_closed());
             }
+            if self.is_busy() {
+                time::sleep(QUEUES_FOR).await;
+                if self.is_busy() {
+                    return Err(fault::pool_timed_out());
+                }
+            }
             let taken = {
                 let mut idle = self.idle();
                 let len = idle.len();
@@ -130,6 +161,11 @@ impl Pool {
                 None => return self.open().await,
             }
         }
+    }
+
+    fn is_busy(&self) -> bool {
+        let state = self.shared.state();
+        state.servers[state.addresses[self.address].servers[0]].has(Ailment::Busy)
     }
 
     /// A new physical connection.
@@ -150,6 +186,12 @@ impl Pool {
         Ok(())
     }
 
+    fn tell(&self, command: Command) {
+        if let (Command::Read(_), Some(watcher)) = (command, self.watcher.get()) {
+            watcher(&self.name);
+        }
+    }
+
     /// Takes back a connection that is free again.
     pub(super) fn give_back(&self, connection: Connection) {
         if !self.is_closed() {
@@ -159,6 +201,7 @@ impl Pool {
 
     /// Runs one statement on a connection of the pool.
     async fn run(&self, command: Command, write: Option<WriteProgress>) -> Result<Row, DbErr> {
+        self.tell(command);
         let connection = self.take().await?;
         let answer = session::run(&self.shared, &connection, command, None, write).await?;
         self.give_back(connection);
@@ -218,6 +261,7 @@ impl Driver for Pool {
     ) -> BoxFuture<'_, Result<Rows<'static>, DbErr>> {
         let command = command(&statement.sql, values(&statement));
         async move {
+            self.tell(command);
             let connection = self.take().await?;
             let shared = Arc::clone(&self.shared);
             let backend = self.backend;
@@ -257,6 +301,8 @@ impl Driver for Pool {
         Some(Arc::new(Self {
             shared: Arc::clone(&self.shared),
             address: self.address,
+            name: self.name.clone(),
+            watcher: Arc::clone(&self.watcher),
             backend: self.backend,
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -274,6 +320,10 @@ impl Driver for Pool {
         self.closed.store(true, Ordering::Relaxed);
         self.idle().clear();
         async { Ok(()) }.boxed()
+    }
+
+    fn acquire_timeout(&self) -> Option<Duration> {
+        Some(ACQUIRE_TIMEOUT)
     }
 
     fn set_connect_probe(&self, connect_probe: &ConnectProbe) {

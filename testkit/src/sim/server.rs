@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Dice, KEYS, WriteId,
+    Ailment, Dice, KEYS, WriteId,
     log::{Timeline, What},
 };
 
@@ -46,6 +46,8 @@ pub(super) struct Server {
     pub(super) delay: Delay,
     /// The server reports this timeline until then, though it is on a later one.
     pub(super) says: Option<(u32, Instant)>,
+    /// The ailments, each until an instant.
+    pub(super) ailments: Vec<(Ailment, Instant)>,
 }
 
 impl Server {
@@ -64,12 +66,18 @@ impl Server {
             held_until: now,
             delay: Delay(0, 5),
             says: None,
+            ailments: Vec::new(),
         }
     }
 
     /// Names this life of this server.
     pub(super) fn incarnation(&self) -> String {
         format!("{}@{}", self.number, self.life)
+    }
+
+    /// Whether the server has an ailment now.
+    pub(super) fn has(&self, ailment: Ailment) -> bool {
+        self.ailments.iter().any(|(has, until)| *has == ailment && Instant::now() < *until)
     }
 
     /// Receives a record that was appended to the server's timeline, when the record is flushed.

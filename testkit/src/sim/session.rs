@@ -15,7 +15,7 @@ use sea_orm_resolver::driver::{DriverTransaction, Rows, WriteProgress};
 use tokio::time;
 
 use super::{
-    KEYS, LATEST_COMMIT, Shared, WriteId,
+    Ailment, KEYS, LATEST_COMMIT, Shared, WriteId,
     server::Process,
     state::{Connection, State},
     statement::{Command, command, values},
@@ -71,6 +71,9 @@ pub(super) async fn connect(shared: &Shared, address: usize) -> Result<Connectio
         {
             let state = shared.state();
             match state.servers[server].process {
+                Process::Running if state.servers[server].has(Ailment::Full) => {
+                    return Err(fault::not_connected("53300"));
+                }
                 Process::Running => return Ok(state.open(server)),
                 Process::Stopped => return Err(fault::refused()),
                 Process::Frozen => {}
@@ -101,17 +104,28 @@ pub(super) async fn run(
     let (key, write) = match command {
         Command::Write { key, write } => (key, write),
         Command::Ask => return ask(shared, connection).await,
-        Command::Read => {
+        Command::Read(read) => {
+            shared.state().read_begins(read);
             latency(shared).await;
             reach(shared, connection).await?;
-            let row = read(&mut shared.state(), connection, transaction);
+            let row = {
+                let mut state = shared.state();
+                state.try_statement(connection.server, Some(read))?;
+                row(&mut state, connection, transaction)
+            };
             latency(shared).await;
             reach(shared, connection).await?;
+            shared.state().read_answered(read);
             return Ok(row);
         }
     };
     if transaction.is_some_and(|open| open.read_only) || !shared.state().servers[connection.server].is_primary {
         return Err(fault::server("25006"));
+    }
+    {
+        let mut state = shared.state();
+        state.write_arrives(write);
+        state.try_statement(connection.server, None)?;
     }
     let written = Row::from([("last_write".to_owned(), i64::from(write).into())]);
     match transaction {
@@ -131,7 +145,7 @@ pub(super) async fn run(
 }
 
 /// The row that a read sees now.
-fn read(state: &mut State, connection: &Connection, transaction: Option<&Open>) -> Row {
+fn row(state: &mut State, connection: &Connection, transaction: Option<&Open>) -> Row {
     let server = state.server(connection.server);
     let mut visible = server.visible;
     let number = server.number;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Dice, KEYS, Shape, WriteId,
+    Attempts, Dice, KEYS, ReadId, Shape, WriteId,
     log::{Layout, Lsn, Timeline, What},
     position::{self, Dialect, Kind},
     server::{Delay, Process, Server},
@@ -58,7 +58,15 @@ pub(super) struct State {
     /// The writes of each key, in the order of their commits.
     of_key: [Vec<WriteId>; KEYS],
     commits: u64,
+    /// What the attempts at each read met, by [`ReadId`].
+    pub(super) reads: Vec<Attempts>,
+    /// The writes that reached a server.
+    pub(super) arrived_writes: Vec<WriteId>,
+    /// What clients may never do and did.
+    pub(super) offences: Vec<String>,
     pub(super) troubles: Vec<Trouble>,
+    /// When the members of a process were changed.
+    pub(super) member_changes: Vec<(Instant, Option<Instant>)>,
     pub(super) trace: Trace,
     /// Whether the servers' answers to probers are part of the trace.
     pub(super) notes_probes: bool,
@@ -97,7 +105,11 @@ impl State {
             writes: vec![None],
             of_key: Default::default(),
             commits: 0,
+            reads: Vec::new(),
+            arrived_writes: Vec::new(),
+            offences: Vec::new(),
             troubles: Vec::new(),
+            member_changes: Vec::new(),
             trace: Trace::new(),
             notes_probes: false,
             dice,
@@ -188,6 +200,11 @@ impl State {
     pub(super) fn new_write(&mut self) -> WriteId {
         self.writes.push(None);
         WriteId::try_from(self.writes.len() - 1).expect("a simulation has few writes")
+    }
+
+    pub(super) fn new_read(&mut self) -> ReadId {
+        self.reads.push(Attempts::default());
+        ReadId::try_from(self.reads.len() - 1).expect("a simulation has few reads")
     }
 
     pub(super) fn commit_of(&self, write: WriteId) -> Option<Commit> {
@@ -351,6 +368,7 @@ impl State {
         }
         self.servers[index].is_primary = true;
         self.servers[index].says = None;
+        self.servers[index].ailments.clear();
         self.move_to(index, timeline, applied, Duration::ZERO);
         self.append(index, What::Other, Instant::now());
         self.note(index, "is promoted");
@@ -389,6 +407,7 @@ impl State {
             self.server(index);
             let server = &mut self.servers[index];
             server.delay = Delay(0, 5);
+            server.ailments.clear();
             server.release(now);
         }
     }

@@ -2,12 +2,12 @@
 
 use sea_orm::{DbBackend, Statement, Value};
 
-use super::{KEYS, WriteId};
+use super::{KEYS, ReadId, WriteId};
 
 /// A statement of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    Read,
+    Read(ReadId),
     /// The prober's question, which comes through a pool when the nodes are not probed.
     Ask,
     Write {
@@ -17,9 +17,11 @@ pub(super) enum Command {
 }
 
 const SELECT: &str = "SELECT k0, k1, k2, server FROM register";
+const NAMED: &str = " WHERE id <> ";
 
-pub(super) fn select(backend: DbBackend) -> Statement {
-    Statement::from_string(backend, SELECT)
+pub(super) fn select(backend: DbBackend, read: ReadId) -> Statement {
+    let name = if backend == DbBackend::Postgres { "$1" } else { "?" };
+    Statement::from_sql_and_values(backend, format!("{SELECT}{NAMED}{name}"), [i64::from(read).into()])
 }
 
 pub(super) fn update(backend: DbBackend, key: usize, write: WriteId) -> Statement {
@@ -47,13 +49,10 @@ pub(super) fn update_text(key: usize, write: WriteId) -> String {
 /// # Panics
 /// The statement was made by none of the functions above.
 pub(super) fn command(sql: &str, values: &[Value]) -> Command {
-    if sql == SELECT {
-        return Command::Read;
-    }
     if sql.contains("AS incarnation") {
         return Command::Ask;
     }
-    let values: Vec<u64> = if values.is_empty() {
+    let numbers: Vec<u64> = if values.is_empty() {
         sql.split_whitespace().filter_map(|word| word.parse().ok()).collect()
     } else {
         let number = |value: &Value| match value {
@@ -62,7 +61,11 @@ pub(super) fn command(sql: &str, values: &[Value]) -> Command {
         };
         values.iter().filter_map(number).collect()
     };
-    let [write, key] = values[..] else { panic!("no model of `{sql}`") };
+    if sql.starts_with(SELECT) {
+        let read = numbers.first().and_then(|read| ReadId::try_from(*read).ok());
+        return Command::Read(read.expect("the name of a read"));
+    }
+    let [write, key] = numbers[..] else { panic!("no model of `{sql}`") };
     let key = usize::try_from(key).ok().filter(|key| *key < KEYS).expect("a key of the table");
     Command::Write { key, write: WriteId::try_from(write).expect("the name of a write") }
 }

@@ -152,7 +152,7 @@ impl Actor {
         if self.dice.percent(50) {
             let terms = Terms { pending, is_fragile: true, ..self.terms(Consistency::Session) };
             let reading = self.ledger.begin(Terms { seen: Vec::new(), ..terms });
-            let row = begun.query_one_raw(self.ledger.cluster.select()).await.map(only);
+            let row = begun.query_one_raw(self.ledger.select(&reading)).await.map(only);
             self.ledger.ended(&reading, row);
         }
         match self.dice.below(10) {
@@ -230,9 +230,9 @@ impl Actor {
     /// Reads in one of several ways.
     async fn look(&mut self, consistency: Consistency, way: u64) {
         let db = self.db.with_consistency(consistency);
-        let terms = Terms { is_fragile: way < 2, ..self.terms(consistency) };
-        let select = self.ledger.cluster.select();
+        let terms = Terms { is_fragile: way == 0, ..self.terms(consistency) };
         let reading = self.ledger.begin(terms);
+        let select = self.ledger.select(&reading);
         let row = match way {
             0 => read_only_transaction(&db, select).await,
             1 => match db.stream_raw(select).await {
@@ -254,9 +254,8 @@ impl Actor {
         let Some((reader, seen)) = &self.reader else { return };
         terms.seen.push(Arc::clone(seen));
         let way = self.dice.below(4);
-        terms.is_fragile = way == 0;
-        let select = self.ledger.cluster.select();
         let reading = self.ledger.begin(terms);
+        let select = self.ledger.select(&reading);
         let row = match way {
             0 => match reader.stream_raw(select).await {
                 Ok(rows) => exhaust(rows).await,

@@ -9,15 +9,15 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{DbErr, QueryResult};
-use sea_orm_resolver::{Consistency, Error};
-use testkit::sim::{Cluster, KEYS, WriteId};
+use sea_orm::{DbErr, QueryResult, Statement};
+use sea_orm_resolver::{Consistency, DatabaseConnection, Error, Health};
+use testkit::sim::{Cluster, KEYS, ReadId, WriteId};
 use tokio::time::Instant;
 
-use super::scenario::STICK;
+use super::{scenario::STICK, trials::Trials};
 
 /// A fault may be felt for this long: until the next probes of every process.
-const AFTERMATH: Duration = Duration::from_secs(3);
+pub(super) const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// Longer than the time between two probes of a node.
 const PROBES: Duration = Duration::from_millis(1_300);
@@ -83,7 +83,7 @@ pub(super) struct Terms {
     pub(super) is_plain: bool,
     /// The sessions whose rows this read may not be older than.
     pub(super) seen: Vec<Arc<Session>>,
-    /// Whether only the node can cause an error of the read: inside a transaction or a stream.
+    /// Whether the read cannot move to another node: inside a transaction.
     pub(super) is_fragile: bool,
     /// The writes of the read's own transaction.
     pub(super) pending: [Option<WriteId>; KEYS],
@@ -93,6 +93,7 @@ pub(super) struct Terms {
 #[derive(Debug)]
 pub(super) struct Begun {
     terms: Terms,
+    read: ReadId,
     at: Instant,
     written: usize,
     of_process: usize,
@@ -126,12 +127,17 @@ pub(super) struct Tally {
     pub(super) failed_reads: AtomicU64,
     pub(super) promotions: AtomicU64,
     pub(super) tokens: AtomicU64,
+    pub(super) second_opinions: AtomicU64,
+    pub(super) ejections: AtomicU64,
+    pub(super) trials: AtomicU64,
 }
 
 /// The operations of one process (one `DatabaseConnection`).
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) cluster: Cluster,
+    db: DatabaseConnection,
+    trials: Trials,
     pub(super) tally: Arc<Tally>,
     /// Every acknowledged write of the process.
     written: Book,
@@ -142,12 +148,13 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(
+        db: DatabaseConnection,
         cluster: Cluster,
         tally: Arc<Tally>,
         by_time: Vec<String>,
         violations: Arc<Mutex<Vec<String>>>,
     ) -> Self {
-        Self { cluster, tally, written: Book::default(), by_time, violations }
+        Self { cluster, db, trials: Trials::default(), tally, written: Book::default(), by_time, violations }
     }
 
     /// Something happened that may not.
@@ -215,12 +222,26 @@ impl Ledger {
         let written = terms.session.written.entries().len();
         let of_process = self.written.entries().len();
         let seen = terms.seen.iter().map(|seen| seen.seen.entries().len()).collect();
-        Begun { terms, at, written, of_process, seen }
+        Begun { terms, read: self.cluster.new_read(), at, written, of_process, seen }
+    }
+
+    /// The statement of a read.
+    pub(super) fn select(&self, begun: &Begun) -> Statement {
+        self.cluster.select_as(begun.read)
+    }
+
+    /// A read is about to run on the node at an address.
+    pub(super) fn read_arrives(&self, address: &str) {
+        if let Some(why) = self.trials.read_arrives(&self.cluster, &self.db, &self.tally, address) {
+            self.violation(why);
+        }
     }
 
     /// A read came back: checks that its rows are allowed.
     pub(super) fn ended(&self, begun: &Begun, result: Result<QueryResult, DbErr>) {
         self.tally.operations.fetch_add(1, Relaxed);
+        let second = u64::from(self.cluster.attempts(begun.read).had_a_second_opinion());
+        self.tally.second_opinions.fetch_add(second, Relaxed);
         let consistency = begun.terms.consistency;
         let row = match result {
             Ok(row) => row,
@@ -249,29 +270,43 @@ impl Ledger {
 
     fn failed(&self, begun: &Begun, error: &DbErr) {
         self.tally.failed_reads.fetch_add(1, Relaxed);
-        let weather = self.cluster.weather(begun.at - AFTERMATH, Instant::now());
+        let (from, now) = (begun.at - AFTERMATH, Instant::now());
+        let weather = self.cluster.weather(from, now);
+        let attempts = self.cluster.attempts(begun.read);
         let (who, text) = (Arc::clone(&begun.terms.who), error.to_string());
         self.cluster.note(move |f| write!(f, "{who}: read failed: {text}"));
-        // A read that moves to another node can bear one trouble. A read that asks the primary alone meets none of the
-        // replicas' troubles, and while the primary is well no error may say that no node is eligible.
-        let bearable = if begun.terms.is_fragile { 0 } else { 1 };
+        // A read that moves to another node bears every trouble but the primary's, until the read was attempted as often
+        // as a read may be. A read that asks the primary alone meets none of the replicas' troubles, and while the
+        // primary is well no error may say that no node is eligible.
+        let is_bearable = if begun.terms.is_fragile { weather.troubles == 0 } else { !attempts.are_used_up() };
         let blames_replicas = begun.terms.consistency != Consistency::Strong
             && !Error::from_db_err(error).is_some_and(Error::is_no_eligible_node);
-        if !weather.on_primary && (weather.troubles <= bearable || !blames_replicas) {
+        if !weather.on_primary && (is_bearable || !blames_replicas) {
             self.violation(format_args!(
-                "a {} read failed though the primary is well ({weather:?}): {error}",
+                "a {} read failed though the primary is well ({weather:?}, {attempts:?}): {error}",
                 begun.terms.consistency
             ));
         }
-        // One thing befell the servers, and that was the primary: the replicas are well, and any state of the database
-        // will do. (What a read with a floor may ask of a replica is not only there, but known to be there, and the
+        // The primary had a trouble, a replica had none, and any state of the database will do. (What a read with a floor may ask of a replica is not only there, but known to be there, and the
         // primary has to be well for that.)
         let asks_nothing = begun.terms.consistency == Consistency::Eventual && !begun.may_be_a_read_back();
-        if weather.on_primary && weather.troubles == 1 && asks_nothing && !begun.terms.is_fragile {
+        let may_move = !begun.terms.is_fragile && !attempts.are_used_up() && !attempts.are_for_the_primary();
+        let is_served = weather.troubles == 1 || !weather.members_changed && self.has_a_well_replica(from, now);
+        if weather.on_primary && asks_nothing && may_move && is_served {
             self.violation(format_args!(
-                "a read that any replica may serve failed though all of them are well: {error}"
+                "a read that any replica may serve failed though one of them is well ({attempts:?}): {error}\n{}",
+                self.db.topology()
             ));
         }
+    }
+
+    /// Whether a replica of this process had no trouble between two instants, and is believed to be up.
+    fn has_a_well_replica(&self, from: Instant, to: Instant) -> bool {
+        let primary = self.cluster.primary();
+        self.db.topology().replicas().iter().any(|replica| {
+            let name = replica.name();
+            name != primary && replica.health() == Health::Up && self.cluster.was_well(name, from, to)
+        })
     }
 
     fn check(&self, begun: &Begun, key: usize, value: WriteId, address: &str) {
@@ -410,5 +445,8 @@ impl Tally {
         assert!(share(&self.stale_eventual_reads, &self.eventual_reads) > 0.02, "{self:#?}");
         assert!(self.unknown_that_happened.load(Relaxed) > seeds / 100, "{self:#?}");
         assert!(self.promotions.load(Relaxed) > seeds / 20, "{self:#?}");
+        assert!(self.second_opinions.load(Relaxed) > seeds / 10, "{self:#?}");
+        assert!(self.ejections.load(Relaxed) > seeds / 100, "{self:#?}");
+        assert!(self.trials.load(Relaxed) > seeds / 200, "{self:#?}");
     }
 }

@@ -12,6 +12,7 @@ mod actor;
 mod ledger;
 mod operator;
 mod scenario;
+mod trials;
 
 use std::{
     fmt::Write,

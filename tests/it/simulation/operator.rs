@@ -9,7 +9,7 @@ use std::{
 };
 
 use sea_orm_resolver::{DatabaseConnection, NodeConfig, SwapOptions};
-use testkit::sim::{Cluster, Dice, Process, Restart};
+use testkit::sim::{Ailment, Cluster, Dice, Process, Restart};
 use tokio::time;
 
 use super::ledger::Tally;
@@ -71,9 +71,10 @@ impl Operator {
             };
             time::sleep(pause).await;
             match (self.temper, self.dice.below(100)) {
-                (_, 0..30) => self.change_delay(),
-                (_, 30..45) => self.pause(),
-                (_, 45..60) | (Temper::Calm, _) => self.cluster.leave_tail(),
+                (_, 0..26) => self.change_delay(),
+                (_, 26..38) => self.pause(),
+                (_, 38..46) | (Temper::Calm, _) => self.cluster.leave_tail(),
+                (_, 46..60) => self.afflict(),
                 (_, 60..68) => self.restart_replica(),
                 (_, 68..72) => self.cut(),
                 (_, 72..80) => self.freeze().await,
@@ -108,6 +109,34 @@ impl Operator {
         let Some(replica) = self.some_replica() else { return };
         let how = *self.dice.pick(&[Restart::Server, Restart::Processes]);
         self.cluster.restart_replica(&replica, how);
+    }
+
+    /// Gives a server an ailment that its probes do not see, and now and then all of them.
+    fn afflict(&mut self) {
+        const OF_REPLICAS: [Ailment; 6] = [
+            Ailment::Full,
+            Ailment::FailsAlone,
+            Ailment::FailsAlone,
+            Ailment::LacksTable,
+            Ailment::CancelsReads,
+            Ailment::Breaks,
+        ];
+        const OF_ALL: [Ailment; 4] = [Ailment::Full, Ailment::FailsAlone, Ailment::Busy, Ailment::Breaks];
+        let of_replicas = OF_REPLICAS.into_iter().chain([Ailment::Busy]).collect::<Vec<_>>();
+        let longest = *self.dice.pick(&[300, 1_500, 6_000]);
+        let duration = self.dice.millis(20, longest);
+        if self.dice.percent(8) {
+            for address in self.cluster.addresses() {
+                self.cluster.afflict(&address, Ailment::Breaks, duration.min(Duration::from_millis(300)));
+            }
+            return;
+        }
+        match self.some_replica() {
+            Some(replica) if self.dice.percent(85) => {
+                self.cluster.afflict(&replica, *self.dice.pick(&of_replicas), duration);
+            }
+            _ => self.cluster.afflict(&self.cluster.primary(), *self.dice.pick(&OF_ALL), duration),
+        }
     }
 
     fn cut(&mut self) {
@@ -192,6 +221,12 @@ impl Operator {
     }
 
     async fn change_membership(&mut self) {
+        self.cluster.members_change();
+        self.make_other_members().await;
+        self.cluster.members_changed();
+    }
+
+    async fn make_other_members(&mut self) {
         let Some(replica) = self.some_replica() else { return };
         let site_index = self.dice.index(self.sites.len());
         let sites = Arc::clone(&self.sites);

@@ -12,13 +12,14 @@ use std::{
 
 use sea_orm::ConnectionTrait;
 use sea_orm_resolver::{Consistency, DatabaseConnection, NodeConfig, RouteLog};
-use testkit::sim::{Cluster, Dialect, Dice, LATEST_COMMIT, Shape};
+use testkit::sim::{Ailment, Cluster, Dialect, Dice, LATEST_COMMIT, Shape};
 use tokio::{task::JoinHandle, time};
 
 use super::{
     actor::{Actor, Kind},
     ledger::{Ledger, Session, Tally},
     operator::{Operator, Site, Temper},
+    trials::is_ejected,
 };
 
 /// How long sessions keep away from nodes without positions.
@@ -29,6 +30,9 @@ const HOLD: Duration = LATEST_COMMIT.saturating_add(Duration::from_millis(1));
 
 /// After so long of nothing, three probes have found every replica where the primary is.
 const CALM: Duration = Duration::from_millis(4_500);
+
+/// Longer than some hundred reads take.
+const LATE: Duration = Duration::from_secs(60);
 
 /// Nothing in a simulation takes so long.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
@@ -99,9 +103,17 @@ impl Scenario {
         let violations = Arc::new(Mutex::new(Vec::new()));
         let (mut sites, mut ledgers) = (Vec::new(), Vec::new());
         for _ in 0..dice.between(1, 4).saturating_sub(1).max(1) {
-            sites.push(site(&cluster, &silent, &mut dice).await);
-            let ledger = Ledger::new(cluster.clone(), Arc::clone(&tally), by_time.clone(), Arc::clone(&violations));
-            ledgers.push(Arc::new(ledger));
+            let site = site(&cluster, &silent, &mut dice).await;
+            let ledger = Ledger::new(site.db.clone(), cluster.clone(), Arc::clone(&tally), by_time.clone(), Arc::clone(&violations));
+            let ledger = Arc::new(ledger);
+            let watcher = Arc::downgrade(&ledger);
+            site.process.watch_reads(move |address| {
+                if let Some(ledger) = watcher.upgrade() {
+                    ledger.read_arrives(address);
+                }
+            });
+            sites.push(site);
+            ledgers.push(ledger);
         }
         let temper = *dice.pick(&[Temper::Calm, Temper::Lively, Temper::Lively, Temper::Wild]);
         cluster.note(move |f| write!(f, "{dialect:?}, {temper:?}, by time: {by_time:?}"));
@@ -135,9 +147,15 @@ impl Scenario {
         if time::timeout(FOR_EVER, operating).await.is_err() {
             self.ledgers[0].violation("the operator hangs");
         }
+        if self.dice.percent(2) {
+            self.the_late_table().await;
+        }
         // The last phase takes as long as all the others together.
         if self.dice.percent(33) {
             self.the_calm_after().await;
+        }
+        for offence in self.cluster.take_offences() {
+            self.ledgers[0].violation(offence);
         }
         let violations = std::mem::take(&mut *self.violations.lock().unwrap_or_else(PoisonError::into_inner));
         let trace = self.cluster.trace();
@@ -173,6 +191,27 @@ impl Scenario {
         }
     }
 
+    /// For a while the replicas lack a table, and more reads find that out than the budget for second opinions has.
+    async fn the_late_table(&self) {
+        self.cluster.calm();
+        time::sleep(CALM).await;
+        let (site, ledger) = (&self.sites[0], &self.ledgers[0]);
+        let db = site.db.with_consistency(Consistency::Eventual);
+        if site.db.set_primary_read_share(0.0).is_err() {
+            ledger.violation("the primary's share of the reads cannot be set");
+        }
+        for address in self.cluster.addresses() {
+            if address != self.cluster.primary() {
+                self.cluster.afflict(&address, Ailment::LacksTable, LATE);
+            }
+        }
+        for _ in 0..300 {
+            if let Err(error) = db.query_one_raw(self.cluster.select()).await {
+                return ledger.violation(format_args!("a read failed that only the primary can serve yet: {error}"));
+            }
+        }
+    }
+
     /// When the servers have no trouble any more, replicas soon serve reads of all writes.
     async fn the_calm_after(&self) {
         self.cluster.calm();
@@ -186,6 +225,7 @@ impl Scenario {
             let able = |address: &str| {
                 self.cluster.is_with_primary(address)
                     && self.cluster.faces(address) == 1
+                    && !is_ejected(&db.topology(), address)
                     && !site.dressed.iter().any(|dressed| dressed == address)
             };
             if !db.topology().replicas().iter().any(|replica| able(replica.name())) {
