@@ -248,10 +248,8 @@ impl Cluster {
             .troubles
             .iter()
             .filter(|trouble| trouble.from <= to && trouble.until.is_none_or(|until| until >= from));
-        let members_changed = state
-            .member_changes
-            .iter()
-            .any(|(begin, end)| *begin <= to && end.is_none_or(|end| end >= from));
+        let members_changed =
+            state.member_changes.iter().any(|(begin, end)| *begin <= to && end.is_none_or(|end| end >= from));
         between.fold(Weather { members_changed, ..Weather::default() }, |weather, trouble| Weather {
             on_primary: weather.on_primary || trouble.of_primary,
             troubles: weather.troubles + 1,

@@ -403,6 +403,9 @@ impl State {
     /// Ends every delay of replicas of the present timeline.
     pub(super) fn calm(&mut self) {
         let now = Instant::now();
+        for trouble in self.troubles.iter_mut().filter(|trouble| trouble.until.is_some_and(|until| until > now)) {
+            trouble.until = Some(now);
+        }
         for index in 0..self.servers.len() {
             self.server(index);
             let server = &mut self.servers[index];

@@ -104,7 +104,13 @@ impl Scenario {
         let (mut sites, mut ledgers) = (Vec::new(), Vec::new());
         for _ in 0..dice.between(1, 4).saturating_sub(1).max(1) {
             let site = site(&cluster, &silent, &mut dice).await;
-            let ledger = Ledger::new(site.db.clone(), cluster.clone(), Arc::clone(&tally), by_time.clone(), Arc::clone(&violations));
+            let ledger = Ledger::new(
+                site.db.clone(),
+                cluster.clone(),
+                Arc::clone(&tally),
+                by_time.clone(),
+                Arc::clone(&violations),
+            );
             let ledger = Arc::new(ledger);
             let watcher = Arc::downgrade(&ledger);
             site.process.watch_reads(move |address| {
@@ -148,6 +154,7 @@ impl Scenario {
             self.ledgers[0].violation("the operator hangs");
         }
         if self.dice.percent(2) {
+            self.the_failing_replica().await;
             self.the_late_table().await;
         }
         // The last phase takes as long as all the others together.
@@ -187,6 +194,24 @@ impl Scenario {
                 let handle = db.session();
                 let actor = actor(format!("scope {group}"), db.clone(), Kind::Explicit);
                 acting.push(tokio::spawn(async move { db.scope(&handle, actor.act(operations)).await }));
+            }
+        }
+    }
+
+    /// For a while one replica fails each statement, and more reads find that out than those that eject a node.
+    async fn the_failing_replica(&self) {
+        self.cluster.calm();
+        time::sleep(CALM).await;
+        let (site, ledger) = (&self.sites[0], &self.ledgers[0]);
+        let db = site.db.with_consistency(Consistency::Eventual);
+        let primary = self.cluster.primary();
+        let topology = db.topology();
+        let Some(replica) = topology.replicas().iter().find(|replica| replica.name() != primary) else { return };
+        self.cluster.afflict(replica.name(), Ailment::FailsAlone, LATE);
+        for _ in 0..100 {
+            time::sleep(Duration::from_millis(20)).await;
+            if let Err(error) = db.query_one_raw(self.cluster.select()).await {
+                return ledger.violation(format_args!("a read failed that only one replica fails: {error}"));
             }
         }
     }
