@@ -45,14 +45,13 @@ impl DomainPositions {
 
     /// Whether a server has written in both histories: then at least one transaction is in both.
     pub(super) fn shares_one_with(&self, other: &Self) -> bool {
-        self.has_written_in(other) || other.has_written_in(self)
+        self.writers().any(|ours| other.writers().any(|theirs| theirs == ours))
     }
 
-    fn has_written_in(&self, other: &Self) -> bool {
-        self.last.iter().any(|(domain, last)| {
-            other.last.get(domain).is_some_and(|theirs| theirs.server == last.server)
-                || other.history.contains_key(&(*domain, last.server))
-        })
+    /// The servers whose transactions are known to be in this history, each with its domain.
+    fn writers(&self) -> impl Iterator<Item = (u32, u32)> {
+        let last = self.last.iter().map(|(domain, last)| (*domain, last.server));
+        last.chain(self.history.keys().copied())
     }
 
     /// The last GTIDs alone: a target needs no history.

@@ -290,6 +290,9 @@ mod tests {
             (domains("0-1-10", ""), domains("0-1-9", "0-1-9"), false),
             (domains("0-1-5", ""), domains("0-2-9", "0-1-7,0-2-9"), false),
             (domains("0-3-5", ""), domains("0-2-9", "0-1-7,0-2-9"), true),
+            // Two servers were promoted one after the other, and the second one had nothing of the first one.
+            (domains("0-3-4", "0-1-3,0-3-4"), domains("0-2-8", "0-1-3,0-2-8"), false),
+            (domains("0-3-4", "0-3-4"), domains("0-2-8", "0-1-3,0-2-8"), true),
             (domains("1-1-5", ""), domains("0-1-9", "0-1-9"), true),
             (domains("", ""), domains("0-1-9", "0-1-9"), false),
             (domains("0-1-5", ""), wal(7, 1, 5), false),
