@@ -144,18 +144,20 @@ impl Error {
 
     /// A node could not be connected, or did not answer its first probe as the node of its seat.
     pub fn is_unreachable(&self) -> bool {
-        matches!(*self.kind, Kind::Unreachable { .. } | Kind::PromoteFirst { .. }) || self.is_lost()
+        matches!(
+            *self.kind,
+            Kind::Unreachable { .. }
+                | Kind::WentDown { .. }
+                | Kind::WentSilent { .. }
+                | Kind::NotCommitted { .. }
+                | Kind::PromoteFirst { .. }
+        )
     }
 
     /// The node stopped answering while it ran the operation ([`Config::silent_after`](crate::Config::silent_after)), and
     /// the server may have changed rows, or may change them yet: ask for the rows before the operation is repeated.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(*self.kind, Kind::WentSilent { outcome: Outcome::Unknown, .. })
-    }
-
-    /// The operation was lost with its node: the node went down, or stopped answering.
-    pub(crate) fn is_lost(&self) -> bool {
-        matches!(*self.kind, Kind::WentDown { .. } | Kind::WentSilent { .. } | Kind::NotCommitted { .. })
     }
 
     /// The server in the primary's seat says that it is a replica: a write cannot run there, and a read could show an older

@@ -26,7 +26,7 @@ use crate::{
     error::Outcome,
     routing::{Refusal, StatementClass},
     telemetry,
-    topology::{CanMove, Lane, Lease, Loss, Node},
+    topology::{Lane, Lease, Loss, Node, Silences},
 };
 
 /// The rows of one statement.
@@ -163,7 +163,7 @@ impl<'a> RowStream<'a> {
         lease: &Lease,
         inside: Option<Inside<'a>>,
     ) -> Self {
-        let (shared, node, loss) = (Arc::clone(shared), Arc::clone(lease.node()), lease.loss(CanMove::No));
+        let (shared, node, loss) = (Arc::clone(shared), Arc::clone(lease.node()), loss_of(lease, None));
         Self {
             state: StreamState::Flowing(Box::new(Flow {
                 rows,
@@ -183,7 +183,7 @@ impl<'a> RowStream<'a> {
 
 impl Unread {
     fn new(rows: Rows<'static>, shared: Arc<Shared>, lease: Lease, again: Again) -> Self {
-        let loss = lease.loss(CanMove::Yes);
+        let loss = loss_of(&lease, Some(lease.silences()));
         Self { rows, lease, loss, shared, again }
     }
 
@@ -266,10 +266,16 @@ impl Unread {
                     return Poll::Ready(Err(Failed::NodeLost(loss)));
                 }
                 self.lease.stays();
-                self.loss = self.lease.loss(CanMove::Yes);
+                self.loss = loss_of(&self.lease, Some(self.lease.silences()));
             },
         }
     }
+}
+
+/// The loss of the node of a stream, which outlives every borrow. `began` is for a read that can still move.
+fn loss_of(lease: &Lease, began: Option<Silences>) -> BoxFuture<'static, Loss> {
+    let (node, lane) = (Arc::clone(lease.node()), lease.lane());
+    async move { node.losses().wait(lane, began).await }.boxed()
 }
 
 /// Opens the next attempt of a routed read.
@@ -315,7 +321,7 @@ async fn open_write(
 
 impl<'a> Flow<'a> {
     fn new(rows: Rows<'a>, shared: Arc<Shared>, lease: Lease, mark: Option<WriteMark>) -> Self {
-        let (node, loss) = (Arc::clone(lease.node()), lease.loss(CanMove::No));
+        let (node, loss) = (Arc::clone(lease.node()), loss_of(&lease, None));
         let lease = Some(lease);
         Self { rows, shared, node, lease, loss, mark, inside: None, routed: None, refused: None, _seen: None }
     }

@@ -202,7 +202,8 @@ impl DatabaseTransaction {
             let result = tokio::select! {
                 biased;
                 result = inner.commit() => result,
-                loss = lease.lost() => Err(loss.error(lease.node(), Outcome::Unknown).into()),
+                // The mark stays uncertain.
+                loss = lease.lost() => return Err(loss.error(lease.node(), Outcome::Unknown).into()),
             };
             if let Some(mark) = mark {
                 mark.ended(&result);

@@ -22,6 +22,17 @@ impl Signal {
         self.0.notify_waiters();
     }
 
+    /// Returns what `look` finds, looking now and each time the signal is raised.
+    pub(crate) async fn until<T>(&self, mut look: impl FnMut() -> Option<T> + Send) -> T {
+        loop {
+            let raised = self.wait();
+            if let Some(found) = look() {
+                return found;
+            }
+            raised.await;
+        }
+    }
+
     /// A wait that is armed when it is *created*, not when it is first polled: tokio promises that `notified` receives
     /// every `notify_waiters` after its creation.
     pub(crate) fn wait(&self) -> impl Future<Output = ()> + Send + '_ {
@@ -73,15 +84,8 @@ impl Changes {
 
     /// Returns once the value differs from the one last seen, and marks it seen. Dropping the future loses no change.
     pub(crate) async fn changed(&mut self) {
-        loop {
-            let signal = self.of.signal.wait();
-            let value = self.of.value.load(Ordering::SeqCst);
-            if value != self.seen {
-                self.seen = value;
-                return;
-            }
-            signal.await;
-        }
+        let (of, seen) = (Arc::clone(&self.of), self.seen);
+        self.seen = of.signal.until(|| Some(of.value.load(Ordering::SeqCst)).filter(|value| *value != seen)).await;
     }
 }
 

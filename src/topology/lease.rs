@@ -2,8 +2,6 @@
 
 use std::{future::Future, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
-
 use super::{Generation, Loss, Node, Role, Silences, Topology};
 use crate::driver::Driver;
 
@@ -35,13 +33,6 @@ pub(crate) enum Reliance {
     /// A read with a floor runs on a replica.
     OnFreshness,
     OnNothing,
-}
-
-/// Whether an operation can be sent to another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CanMove {
-    Yes,
-    No,
 }
 
 impl Lease {
@@ -103,13 +94,6 @@ impl Lease {
     /// How often the connections of the node were found silent when the operation began.
     pub(crate) fn silences(&self) -> Silences {
         self.silences
-    }
-
-    /// As [`lost`](Self::lost), for a stream, which outlives every borrow.
-    pub(crate) fn loss(&self, can_move: CanMove) -> BoxFuture<'static, Loss> {
-        let (node, lane) = (Arc::clone(&self.node), self.lane);
-        let began = (can_move == CanMove::Yes).then_some(self.silences);
-        async move { node.losses().wait(lane, began).await }.boxed()
     }
 
     /// The operation goes on although connections of its time are silent.

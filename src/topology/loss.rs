@@ -1,6 +1,7 @@
 //! The signs that end operations which still run on a node.
 
 use std::{
+    future::Future,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
@@ -76,17 +77,16 @@ impl Losses {
 
     /// Returns when an operation on a lane of the node is lost. `began` is for operations that can move: then silent
     /// connections are a sign as well.
-    pub(crate) async fn wait(&self, lane: Lane, began: Option<Silences>) -> Loss {
-        loop {
-            // Armed before the code looks at the signs.
-            let signal = self.signal.wait();
-            match lane {
-                Lane::Read if self.is_down.load(Ordering::SeqCst) => return Loss::Down,
-                Lane::Read if began.is_some_and(|began| began != self.silences()) => return Loss::SilentConnections,
-                Lane::Write if self.is_silent.load(Ordering::SeqCst) => return Loss::Silent,
-                Lane::Read | Lane::Write => {}
-            }
-            signal.await;
+    pub(crate) fn wait(&self, lane: Lane, began: Option<Silences>) -> impl Future<Output = Loss> + Send + '_ {
+        self.signal.until(move || self.seen(lane, began))
+    }
+
+    fn seen(&self, lane: Lane, began: Option<Silences>) -> Option<Loss> {
+        match lane {
+            Lane::Read if self.is_down.load(Ordering::SeqCst) => Some(Loss::Down),
+            Lane::Read if began.is_some_and(|began| began != self.silences()) => Some(Loss::SilentConnections),
+            Lane::Write if self.is_silent.load(Ordering::SeqCst) => Some(Loss::Silent),
+            Lane::Read | Lane::Write => None,
         }
     }
 }

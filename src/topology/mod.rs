@@ -31,7 +31,7 @@ pub(crate) use ejection::{Ejection, EjectionCause, FAILURES_IN_A_ROW};
 pub(crate) use floor::Floor;
 pub(crate) use fresh::{Fresh, Freshness, Lag, LagLimit, Reported};
 pub(crate) use latency::{Latency, Measured};
-pub(crate) use lease::{CanMove, Lane, Lease, Reliance};
+pub(crate) use lease::{Lane, Lease, Reliance};
 pub(crate) use loss::{Loss, Losses, Silences};
 pub use member::{Health, Member, Rotation};
 pub(crate) use member::{MemberSettings, Positions, RoleCheck, Unfit};

@@ -14,8 +14,6 @@ use std::{borrow::Cow, io::ErrorKind};
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
-use crate::Error;
-
 /// The proof that a failure gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -102,7 +100,6 @@ impl Fault {
         match error {
             sqlx::Error::PoolClosed => Self::Closed,
             sqlx::Error::PoolTimedOut => Self::Exhausted,
-            sqlx::Error::AnyDriverError(source) if source.downcast_ref().is_some_and(Error::is_lost) => Self::NodeDown,
             _ => Self::Statement,
         }
     }
