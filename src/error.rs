@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     NoEligibleNode { waited: Duration, rejected: Vec<(String, String)> },
     /// A node did not answer while it was being connected.
     Unreachable { node: String, problem: String },
+    /// The credentials of a node could not be fetched.
+    Credentials { node: String, problem: String, source: Option<HookError> },
     /// The server in the primary's seat says that it is a replica.
     NotPrimary { node: String },
     /// A node that was to become the primary says that it is a replica.
@@ -81,6 +83,15 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
+/// The error of a hook of the user. Its text may hold a secret, so only its owner shows it.
+pub(crate) struct HookError(Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Debug for HookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(the hook's own)")
+    }
+}
+
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
         Self { kind: Arc::new(kind) }
@@ -101,6 +112,16 @@ impl Error {
 
     pub(crate) fn unreachable(node: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self::new(Kind::Unreachable { node: node.into(), problem: problem.to_string() })
+    }
+
+    /// The source of a node's credentials gave none. `problem` repeats no secret.
+    pub(crate) fn credentials(
+        node: impl Into<String>,
+        problem: impl Into<String>,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let (node, problem, source) = (node.into(), problem.into(), source.map(HookError));
+        Self::new(Kind::Credentials { node, problem, source })
     }
 
     /// The error of this crate inside a [`DbErr`], if there is one.
@@ -147,6 +168,7 @@ impl Error {
         matches!(
             *self.kind,
             Kind::Unreachable { .. }
+                | Kind::Credentials { .. }
                 | Kind::WentDown { .. }
                 | Kind::WentSilent { .. }
                 | Kind::NotCommitted { .. }
@@ -158,6 +180,13 @@ impl Error {
     /// the server may have changed rows, or may change them yet: ask for the rows before the operation is repeated.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(*self.kind, Kind::WentSilent { outcome: Outcome::Unknown, .. })
+    }
+
+    /// The hook or the file of a node ([`NodeConfig::credentials`](crate::NodeConfig::credentials)) gave no credentials, so no
+    /// connection could be opened. Nothing was executed. [`source`](std::error::Error::source) is the hook's own error; its
+    /// text is in no message and no log, because it may hold a secret.
+    pub fn is_credentials(&self) -> bool {
+        matches!(*self.kind, Kind::Credentials { .. })
     }
 
     /// The server in the primary's seat says that it is a replica: a write cannot run there, and a read could show an older
@@ -210,6 +239,7 @@ impl Error {
     pub fn node(&self) -> Option<&str> {
         match &*self.kind {
             Kind::Unreachable { node, .. }
+            | Kind::Credentials { node, .. }
             | Kind::NotPrimary { node }
             | Kind::PromoteFirst { node }
             | Kind::NotReadOnly { node }
@@ -229,8 +259,13 @@ impl Error {
         }
     }
 
+    /// The error in sqlx's type, from which [`from_db_err`](Self::from_db_err) takes it again.
+    pub(crate) fn into_sqlx(self) -> sqlx::Error {
+        sqlx::Error::AnyDriverError(Box::new(self))
+    }
+
     fn wrapped(self) -> RuntimeErr {
-        RuntimeErr::SqlxError(Arc::new(sqlx::Error::AnyDriverError(Box::new(self))))
+        RuntimeErr::SqlxError(Arc::new(self.into_sqlx()))
     }
 
     /// The error as the failure of a statement that is executed (`DbErr::Exec`).
@@ -253,6 +288,7 @@ impl From<Error> for DbErr {
             Kind::Config { .. }
             | Kind::NoEligibleNode { .. }
             | Kind::Unreachable { .. }
+            | Kind::Credentials { .. }
             | Kind::NotPrimary { .. }
             | Kind::PromoteFirst { .. }
             | Kind::NotReadOnly { .. }
@@ -270,10 +306,11 @@ impl From<Error> for DbErr {
 }
 
 impl std::error::Error for Error {
-    /// The server's error, where a server refused.
+    /// The server's error, where a server refused; the hook's, where a hook for credentials failed.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.kind {
             Kind::ReadOnly { refusal, .. } => Some(refusal),
+            Kind::Credentials { source: Some(HookError(source)), .. } => Some(source.as_ref()),
             _ => None,
         }
     }
@@ -307,6 +344,9 @@ impl fmt::Display for Error {
                 Ok(())
             }
             Kind::Unreachable { node, problem } => write!(f, "node `{node}` did not answer: {problem}"),
+            Kind::Credentials { node, problem, .. } => {
+                write!(f, "node `{node}` has no valid credentials: {problem}")
+            }
             Kind::NotPrimary { node } => write!(
                 f,
                 "node `{node}` is configured as the primary and says that it is a replica; promote it, or name the primary with `swap_primary`"

@@ -75,7 +75,9 @@
 //!   Replicas of one zone first: [`Config::zone`], or [`InZone`] around a policy.
 //! * *Other members*: [`MembershipChange`], [`SwapOptions`], [`SwapReport`]; their state: [`Member`], [`Node`], [`Health`],
 //!   [`Role`], [`Rotation`].
-//! * *A session in another process*: [`CausalToken`]. *Pools*: [`Ping`], [`Pooler`].
+//! * *A session in another process*: [`CausalToken`]. *Pools*: [`Ping`], [`Pooler`]. *Passwords that change*:
+//!   [`NodeConfig::credentials`], [`NodeConfig::password_file`], [`Credentials`],
+//!   [`set_credentials`](DatabaseConnection::set_credentials).
 //!
 //! # Which reads see which writes
 //!
@@ -159,6 +161,7 @@ pub use connection::RowStream;
 #[cfg(feature = "tower")]
 pub use connection::tower;
 pub use connection::{Builder, Database, DatabaseConnection, DatabaseTransaction, ReadConn, RouteLog, WriteConn};
+pub use driver::Credentials;
 pub use error::Error;
 pub use monitor::{MembershipChange, SwapOptions, SwapReport};
 pub use routing::{

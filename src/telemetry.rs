@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 use tracing::{Level, Span, debug, info, trace, trace_span, warn};
 
 use crate::{
+    driver::CredentialsEvent,
     routing::RouteDecision,
     topology::{Health, Member, MemberIndex, Role, RoleCheck, Topology, Unfit},
 };
@@ -317,6 +318,23 @@ pub(crate) fn settings_lost(node: &str, how: impl fmt::Debug) {
          node any more, neither `statement_timeout`. A standby refuses writes by itself; elsewhere each read runs in a \
          READ ONLY transaction. `NodeConfig::pooler` says it beforehand"
     );
+}
+
+/// News of the credentials of a node: the next connections have others (DEBUG); the hook or the file gave none, said once
+/// until it gives some again. Fields: `node`, `why` (never the text of the hook's error).
+pub(crate) fn credentials(node: &str, event: CredentialsEvent<'_>) {
+    match event {
+        CredentialsEvent::Changed => {
+            debug!(target: "sea_orm_resolver::topology", node, "the next connections have new credentials");
+        }
+        CredentialsEvent::Failed(why) => warn!(
+            target: "sea_orm_resolver::topology", node, %why,
+            "the source of the credentials gave none; valid ones of before stay in use"
+        ),
+        CredentialsEvent::Recovered => {
+            info!(target: "sea_orm_resolver::topology", node, "the source of the credentials gives some again");
+        }
+    }
 }
 
 /// Operations still ran on a node when its drain time-out passed. Fields: `node`, `in_flight`.

@@ -16,6 +16,8 @@ impl Config {
     /// | `DATABASE_URL` | the primary | required |
     /// | `DATABASE_REPLICA_URLS` | replicas, separated by commas (a comma in a URL is written `%2C`) | none |
     /// | `DATABASE_PRIMARY_READ_SHARE` | share of the reads on the primary, 0 to 1 | 0.10 |
+    /// | `DATABASE_PASSWORD_FILE` | a file with the password of every node, followed while it changes | that of the URL |
+    /// | `DATABASE_USER_FILE` | a file with the user of every node | that of the URL |
     /// | `DATABASE_MAX_CONNECTIONS` | of each node's pool | 10 |
     /// | `DATABASE_MIN_CONNECTIONS` | kept open though idle | 0 |
     /// | `DATABASE_PRIMARY_READ_CONNECTIONS` | of the primary, for reads | half of the above, at least 2 |
@@ -45,6 +47,8 @@ impl Config {
 const VARIABLES: &[&str] = &[
     "URL",
     "REPLICA_URLS",
+    "PASSWORD_FILE",
+    "USER_FILE",
     "PRIMARY_READ_SHARE",
     "MAX_CONNECTIONS",
     "MIN_CONNECTIONS",
@@ -112,11 +116,14 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     let max_connections = parsed::<u32>(lookup, "DATABASE_MAX_CONNECTIONS")?;
     let min_connections = parsed::<u32>(lookup, "DATABASE_MIN_CONNECTIONS")?;
     let statement_timeout = duration_of(lookup, "DATABASE_STATEMENT_TIMEOUT")?;
+    let [user_file, password_file] = [text(lookup, "DATABASE_USER_FILE")?, text(lookup, "DATABASE_PASSWORD_FILE")?];
     let node = |url: &str| {
         let mut node = NodeConfig::from(url);
         node.settings.max_connections = max_connections;
         node.settings.min_connections = min_connections;
         node.settings.statement_timeout = statement_timeout;
+        node.settings.user_file = user_file.as_ref().map(Into::into);
+        node.settings.password_file = password_file.as_ref().map(Into::into);
         node
     };
 
@@ -206,6 +213,8 @@ mod tests {
         let config = read(&[
             ("DATABASE_URL", "postgres://u:p@one/db"),
             ("DATABASE_REPLICA_URLS", "postgres://u:p@two/db, postgres://u:p@three/db"),
+            ("DATABASE_PASSWORD_FILE", "/run/secrets/password"),
+            ("DATABASE_USER_FILE", "/run/secrets/user"),
             ("DATABASE_PRIMARY_READ_SHARE", "0.25"),
             ("DATABASE_MAX_CONNECTIONS", "20"),
             ("DATABASE_MIN_CONNECTIONS", "2"),
@@ -224,6 +233,8 @@ mod tests {
         assert_eq!(config.replicas.len(), 2);
         for (node, host) in config.primary.iter().chain(&config.replicas).zip(["one", "two", "three"]) {
             assert!(format!("{node:?}").contains(&format!("@{host}/db")), "{node:?}");
+            assert_eq!(node.settings.password_file, Some("/run/secrets/password".into()));
+            assert_eq!(node.settings.user_file, Some("/run/secrets/user".into()));
             assert_eq!(node.settings.max_connections, Some(20));
             assert_eq!(node.settings.min_connections, Some(2));
             assert_eq!(node.settings.statement_timeout, Some(Duration::from_secs(30)));

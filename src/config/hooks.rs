@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Stands for the part of a statement that is not shown. No SQL has it.
-const HIDDEN: char = '…';
+/// Stands for the part of a statement, or the hook, that is not shown. No SQL has it.
+pub(super) const HIDDEN: char = '…';
 
 /// The statements of `on_connect`. `Debug` and serde show the beginning of each.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]

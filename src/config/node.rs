@@ -1,16 +1,17 @@
 //! What the user says about one node.
 
-use std::{borrow::Cow, collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::future::FutureExt;
 use sea_orm::{ConnectOptions, DatabaseConnection};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
 
 use super::{
     content::{Content, Problem},
     duration,
-    hooks::Hooks,
+    hooks::{HIDDEN, Hooks},
 };
-use crate::driver::{Driver, SecretUrl};
+use crate::driver::{Credentials, CredentialsHook, Driver, HookError, SecretUrl};
 
 /// One node: its address, and the settings that are particular to it.
 ///
@@ -52,6 +53,8 @@ use crate::driver::{Driver, SecretUrl};
 #[derive(Clone)]
 pub struct NodeConfig {
     pub(super) source: Source,
+    /// Gives the user and the password.
+    pub(super) credentials: Option<CredentialsHook>,
     /// Names this value: two nodes made from clones of it are the same node.
     pub(super) value: Arc<()>,
     pub(super) settings: NodeSettings,
@@ -75,8 +78,15 @@ pub(super) struct NodeSettings {
     /// stays here.
     #[serde(skip_serializing)]
     url: Option<String>,
+    /// The trace of a hook that could not be serialised.
+    #[serde(skip_serializing)]
+    pub(super) credentials: Option<IgnoredAny>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) weight: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,7 +162,7 @@ impl NodeConfig {
     }
 
     fn from_source(source: Source) -> Self {
-        Self { source, value: Arc::new(()), settings: NodeSettings::default(), problem: None }
+        Self { source, credentials: None, value: Arc::new(()), settings: NodeSettings::default(), problem: None }
     }
 
     /// A node whose sessions are made by the given driver: for simulators and fault tests. Not
@@ -180,6 +190,57 @@ impl NodeConfig {
         change(&mut self.settings);
         self.value = Arc::new(());
         self
+    }
+
+    /// Asks `hook` for the user and the password of the node, instead of the URL's: for tokens that expire (IAM), leases
+    /// (Vault) and passwords that rotate. Default: those of the URL or the `ConnectOptions`.
+    ///
+    /// The hook is asked before the first connection is opened, shortly before its [`Credentials`] expire, and when the
+    /// server refuses a login; one call at a time for a node, and each call may take three quarters of
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout). What it gave last is used until then: by both pools, the
+    /// probes, and SeaORM's own handles. Open connections go on.
+    ///
+    /// *A refused login* (28P01 and 28000 on PostgreSQL; 1045, 1698, an expired password or a locked account on MySQL and
+    /// MariaDB) asks the hook once and, if it gave others, logs in once more; the operation that waits for the connection
+    /// does not fail. If the login is refused again, the error is the server's own. For this reason the hook is asked once in
+    /// a second; while its answers bring nothing new, once in 2, 4, 8 and at last 10 seconds.
+    ///
+    /// *A hook that fails* does no harm while the credentials of before are valid. Without valid ones no connection is
+    /// opened: [`Error::is_credentials`](crate::Error::is_credentials), and another node serves the reads. A `WARN` says so
+    /// once, without the text of the hook's error, which may hold a secret: log in the hook what you need. An error is
+    /// followed by another call after 1, 2, 4, 8 and at last 10 seconds.
+    ///
+    /// Serde cannot write a hook: a configuration with one is written with `credentials = "…"`, which is refused when it is
+    /// read. Two nodes with two hooks are two nodes for [`swap_replicas`](crate::DatabaseConnection::swap_replicas) and its
+    /// kin: keep the `NodeConfig` and give clones of it. A node that is a SQLite file or an open connection has no login of
+    /// the resolver's, and a hook is an error (tell an open pool new options by sqlx's `set_connect_options`).
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use sea_orm_resolver::{Credentials, NodeConfig};
+    ///
+    /// /// Signs a token that the server accepts for 15 minutes.
+    /// async fn token(host: &str) -> std::io::Result<String> {
+    ///     Ok(format!("a token for {host}"))
+    /// }
+    ///
+    /// let node = NodeConfig::new("postgres://shop@db-2/shop").credentials(async || {
+    ///     let token = token("db-2").await?;
+    ///     Ok::<_, std::io::Error>(Credentials::password_only(token).expires_in(Duration::from_secs(15 * 60)))
+    /// });
+    /// # let _ = node;
+    /// ```
+    #[must_use]
+    pub fn credentials<F, A, E>(self, hook: F) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Credentials, E>> + Send + 'static,
+        E: Into<HookError>,
+    {
+        let hook: CredentialsHook = Arc::new(move || hook().map(|given| given.map_err(Into::into)).boxed());
+        Self { credentials: Some(hook), ..self.with(|settings| settings.credentials = None) }
     }
 
     /// Adds a label, for policies. Default: none.
@@ -231,6 +292,25 @@ setters! {
     /// The name in topologies, errors and metrics; unique among the members. Default:
     /// `host:port`, or the stem of the SQLite file, with `-2`, `-3`, … where several are alike.
     name: impl Into<String>,
+    /// A file with the password of the node, on one line (a secret of Kubernetes or Docker, an agent of Vault). It takes the
+    /// place of the URL's password, as with [`credentials`](Self::credentials), and all that is said there holds: a login
+    /// that is refused reads the file and tries once more. Default: none.
+    ///
+    /// The file is read once in a second. A file that is missing, empty or being written leaves the last good value in use, and
+    /// a `WARN` says so once. Only the first value has to be there: without it, no connection is opened
+    /// ([`Error::is_credentials`](crate::Error::is_credentials)).
+    ///
+    /// # Example
+    /// ```
+    /// use sea_orm_resolver::NodeConfig;
+    ///
+    /// let node = NodeConfig::new("postgres://shop@db-2/shop").password_file("/run/secrets/shop_password");
+    /// # let _ = node;
+    /// ```
+    password_file: impl Into<PathBuf>,
+    /// A file with the user of the node, on one line; as [`password_file`](Self::password_file), with which it is read
+    /// together. Default: none, and the user is that of the URL.
+    user_file: impl Into<PathBuf>,
     /// How much of its tier's reads the node takes relative to the others. Default: 1; 0 is an
     /// error (drain a node to take it out).
     weight: u32,
@@ -366,6 +446,7 @@ impl fmt::Debug for NodeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeConfig")
             .field("source", &self.source.shown())
+            .field("credentials", &self.credentials.as_ref().map(|_| "a hook"))
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
@@ -377,10 +458,13 @@ impl Serialize for NodeConfig {
         #[derive(Serialize)]
         struct Table<'a> {
             url: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            credentials: Option<char>,
             #[serde(flatten)]
             settings: &'a NodeSettings,
         }
-        Table { url: self.source.shown(), settings: &self.settings }.serialize(serializer)
+        let credentials = self.credentials.as_ref().map(|_| HIDDEN);
+        Table { url: self.source.shown(), credentials, settings: &self.settings }.serialize(serializer)
     }
 }
 

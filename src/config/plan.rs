@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     Error,
-    driver::{Elsewhere, LaneOptions, Opener, PingRule, Pooling, SEAORM_SPEAKS, SecretUrl},
+    driver::{
+        CredentialsCache, CredentialsSource, Elsewhere, LaneOptions, Opener, PingRule, Pooling, SEAORM_SPEAKS,
+        SecretUrl,
+    },
     topology::{Identity, MemberSettings, Positions, Role, RoleCheck},
 };
 
@@ -32,6 +35,8 @@ pub(crate) struct NodePlan {
     /// A database in the memory of one connection: both lanes are one pool.
     pub(crate) in_memory: bool,
     pub(crate) pooling: Pooling,
+    /// `None` for a node whose connections have no login of the resolver's.
+    pub(crate) credentials: Option<Arc<CredentialsCache>>,
 }
 
 /// sqlx's own default, which SeaORM leaves alone.
@@ -253,6 +258,7 @@ fn plan(
     let elsewhere = Elsewhere { queue_for: QUEUE_FOR.min(third), connect_within: settings.connect_timeout.min(third) };
     let keep_warm = keep_warm(settings, field, own, &located.opener)?;
     let pooling = pooling(field, node, located.opener.backend())?;
+    let credentials = credentials(settings, field, node, &located.opener, name)?;
     let lane = |max_connections, min_connections, elsewhere| LaneOptions {
         max_connections,
         min_connections,
@@ -293,10 +299,7 @@ fn plan(
         read: lane(read_max, read_min, Some(elsewhere)),
         primary_reads,
         replica_reads,
-        identity: Identity {
-            readable: format!("{}|{:?}|{:?}", located.readable, own.of_the_pools(), own.on_connect.0).into(),
-            value: Arc::clone(&node.value),
-        },
+        identity: Identity { readable: identity(node, &located.readable).into(), value: Arc::clone(&node.value) },
         member: MemberSettings {
             weight: weight(&format!("{field}.weight"), own.weight.unwrap_or(1))?,
             zone: own.zone.as_deref().map(Into::into),
@@ -305,9 +308,76 @@ fn plan(
             positions: if own.positions.unwrap_or(own.pooler.is_none()) { Positions::On } else { Positions::Off },
         },
         pooling,
+        credentials,
         in_memory: located.in_memory,
         opener: located.opener,
     })
+}
+
+/// Everything that two nodes which share their pools have in common.
+fn identity(node: &NodeConfig, located: &str) -> String {
+    let own = &node.settings;
+    // Closures cannot be compared.
+    let hook = node.credentials.as_ref().map(|hook| Arc::as_ptr(hook).cast::<()>());
+    format!("{located}|{hook:?}|{:?}|{:?}", own.of_the_pools(), own.on_connect.0)
+}
+
+/// The credentials of the node, or the error that names the setting which cannot give them.
+fn credentials(
+    settings: &Settings,
+    field: &str,
+    node: &NodeConfig,
+    opener: &Opener,
+    name: &str,
+) -> Result<Option<Arc<CredentialsCache>>, Error> {
+    let own = &node.settings;
+    let files = [("password_file", &own.password_file), ("user_file", &own.user_file)];
+    let wrong = |part: &str, problem: &str| Err(Error::config(format!("{field}.{part}"), problem));
+    if own.credentials.is_some() {
+        return wrong(
+            "credentials",
+            "a hook cannot be read from a file: give it in code by `NodeConfig::credentials`, or name a `password_file`",
+        );
+    }
+    let named = files.iter().find(|(_, path)| path.is_some()).map(|(part, _)| *part);
+    let Some(part) = node.credentials.as_ref().map(|_| "credentials").or(named) else {
+        return Ok(has_login(opener).then(|| new_cache(settings, name, None)));
+    };
+    if !has_login(opener) {
+        return wrong(
+            part,
+            match opener {
+                _ if opener.backend() == DbBackend::Sqlite => "a SQLite file has no login; leave it out",
+                _ => {
+                    "a connection that is given open has the login of its pool; call sqlx's `set_connect_options` on the \
+                     pool when the login changes, or give a URL"
+                }
+            },
+        );
+    }
+    if let (Some(_), Some(part)) = (&node.credentials, named) {
+        return wrong(part, "the node has a hook for its credentials; leave one of the two out");
+    }
+    if let Some((part, _)) =
+        files.iter().find(|(_, path)| path.as_ref().is_some_and(|path| path.as_os_str().is_empty()))
+    {
+        return wrong(part, "it is blank; give the path of a file");
+    }
+    let source = match &node.credentials {
+        Some(hook) => CredentialsSource::Hook(Arc::clone(hook)),
+        None => CredentialsSource::Files { user: own.user_file.clone(), password: own.password_file.clone() },
+    };
+    Ok(Some(new_cache(settings, name, Some(source))))
+}
+
+/// Whether the resolver logs in at the node.
+fn has_login(opener: &Opener) -> bool {
+    matches!(opener, Opener::Url(_) | Opener::Options(..)) && opener.backend() != DbBackend::Sqlite
+}
+
+fn new_cache(settings: &Settings, name: &str, source: Option<CredentialsSource>) -> Arc<CredentialsCache> {
+    // The rest of the time is for the connection.
+    CredentialsCache::new(name.into(), source, settings.connect_timeout * 3 / 4)
 }
 
 /// The proxy in front of the node, or the error that names a setting which its sessions could not keep.

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Error,
     config::{Consistency, NodeConfig, weight},
+    driver::Credentials,
     monitor::{MembershipChange, SwapOptions, SwapReport},
     routing::{Intent, ReadPlan, RouteDecision, StatementClass, TriedNodes},
     topology::{Lane, Topology},
@@ -419,6 +420,28 @@ impl DatabaseConnection {
     /// No member has this name, or the weight is 0.
     pub fn set_weight(&self, name: impl AsRef<str>, value: u32) -> Result<(), Error> {
         self.shared.monitor.set_weight(name.as_ref(), weight("weight", value)?)
+    }
+
+    /// Gives a member other credentials for its next connections: of both pools, the probes and SeaORM's own handles. Open
+    /// connections go on. The server is not asked; a part that the credentials lack is that of the URL.
+    ///
+    /// The credentials stay with the node over changes of the members that keep the node. On a node with a hook or a file
+    /// ([`NodeConfig::credentials`]) they hold until they expire or the server refuses a login; then the hook is asked again.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn f(db: &sea_orm_resolver::DatabaseConnection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sea_orm_resolver::Credentials;
+    ///
+    /// db.set_credentials("db-2", Credentials::new("shop", "another secret"))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// No member has this name; the connection is closed; the member is a SQLite file, a mock, or a connection that was given
+    /// open, whose pool has its own login.
+    pub fn set_credentials(&self, name: impl AsRef<str>, credentials: Credentials) -> Result<(), Error> {
+        self.shared.monitor.set_credentials(name.as_ref(), credentials)
     }
 
     /// Keeps a replica out of rotation until [`resume`](Self::resume), and waits until its running operations have

@@ -5,6 +5,7 @@
 //! a stream. SeaORM's own proxy can do none of that.
 
 mod connect_probe;
+mod credentials;
 mod disconnected;
 mod fault;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
@@ -39,6 +40,8 @@ use futures_util::stream::BoxStream;
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 
 pub use connect_probe::{ConnectProbe, ConnectProbeCallback};
+pub use credentials::Credentials;
+pub(crate) use credentials::{CredentialsCache, CredentialsEvent, CredentialsHook, CredentialsSource, HookError};
 pub(crate) use disconnected::Disconnected;
 pub(crate) use fault::{Fault, Ran};
 pub use metric::Metric;
@@ -162,6 +165,13 @@ pub trait Driver: Debug + Send + Sync {
     /// The knowledge about the settings of the node's sessions; `None` for a driver that adds none.
     fn sessions(&self) -> Option<&Sessions> {
         None
+    }
+
+    /// Has the next connections of the node, of all its pools, opened with these credentials; `false` for a driver that
+    /// opens none with a login of its own.
+    fn set_credentials(&self, credentials: Credentials) -> bool {
+        let _ = credentials;
+        false
     }
 
     /// Asks a session of the pool a question of the resolver, of which the application's log and metric callback hear

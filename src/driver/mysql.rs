@@ -9,15 +9,17 @@ use sea_orm::{
 };
 
 use super::{
-    ConnectProbe, Driver, LaneOptions,
+    ConnectProbe, Credentials, Driver, LaneOptions,
     connect_probe::ask_server,
     open::{resize, run_hooks},
-    recipe::Recipe,
+    recipe::{Compose, Recipe},
     sessions::Settings,
     warm::opened,
 };
 
 const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
+
+const COMPOSE: Compose<MySql> = Compose { log_in: with_login, set: with_settings };
 
 /// Makes a lane of a handle that SeaORM opened lazily.
 pub(super) fn lane(
@@ -27,8 +29,12 @@ pub(super) fn lane(
     connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
     let pool = connection.get_mysql_connection_pool().clone();
-    let recipe = Recipe::fixed(pool.connect_options(), settings, with_settings);
-    if !recipe.adds_settings() && lane.on_connect.is_empty() && connect_probe.is_none() {
+    let recipe = Recipe::fixed(pool.connect_options(), settings, COMPOSE);
+    if !recipe.adds_settings()
+        && !recipe.settings().await_credentials()
+        && lane.on_connect.is_empty()
+        && connect_probe.is_none()
+    {
         return opened(connection, pool, lane, recipe);
     }
     from_template(&pool, lane, recipe, connect_probe)
@@ -41,7 +47,7 @@ pub(super) fn sibling(
     settings: Settings,
     connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
-    from_template(given, lane, Recipe::of_pool(given, settings, with_settings), connect_probe)
+    from_template(given, lane, Recipe::of_pool(given, settings, COMPOSE), connect_probe)
 }
 
 /// A pool with the options of another, whose every connection is opened as the recipe says.
@@ -79,8 +85,7 @@ fn from_template(
 /// The last part of that statement is `NAMES`, for which sqlx writes the name of the character set, and of a collation if
 /// there is one, as they are. Where the user's options leave that part out, and where another sqlx quotes the name, the
 /// session is not read-only, and the check of the first session says so.
-fn with_settings(base: &MySqlConnectOptions, settings: &Settings) -> MySqlConnectOptions {
-    let connect = base.clone();
+fn with_settings(connect: MySqlConnectOptions, settings: &Settings) -> MySqlConnectOptions {
     if !settings.sessions.keep_settings() {
         return connect;
     }
@@ -114,4 +119,15 @@ fn limit_of_statements(timeout: Duration) -> String {
 /// One assignment in a `SET` statement for MySQL, and one for MariaDB: each server reads the other's as a comment.
 fn assigned(mysql: &str, mariadb: &str) -> String {
     format!("/*!50720 , @@session.{mysql} *//*M!100000 , @@session.{mariadb} */")
+}
+
+/// The user's options with other credentials. A part that the credentials lack stays.
+fn with_login(mut connect: MySqlConnectOptions, credentials: &Credentials) -> MySqlConnectOptions {
+    if let Some(user) = credentials.user() {
+        connect = connect.username(user);
+    }
+    if let Some(password) = credentials.password() {
+        connect = connect.password(password);
+    }
+    connect
 }

@@ -5,7 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{ConnectProbe, Driver, SeaOrmDriver, SecretUrl, Sessions, quiet::quietly, sessions::Settings};
+use super::{
+    ConnectProbe, CredentialsCache, Driver, SeaOrmDriver, SecretUrl, Sessions, quiet::quietly, sessions::Settings,
+};
 use sea_orm::{
     ConnectOptions, DatabaseConnection, DbBackend, DbErr,
     sqlx::{self, pool::PoolOptions},
@@ -97,11 +99,16 @@ impl Opener {
         lane: &LaneOptions,
         access: Access,
         sessions: &Arc<Sessions>,
+        credentials: Option<&Arc<CredentialsCache>>,
         connect_probe: Option<&ConnectProbe>,
     ) -> Result<Arc<dyn Driver>, DbErr> {
         let is_hook_ours = matches!(self, Self::Url(_)) || !lane.on_connect.is_empty();
         let connect_probe = connect_probe.filter(|_| is_hook_ours || matches!(self, Self::Scripted(_)));
-        let settings = Settings::new(lane, access, sessions);
+        let settings = Settings::new(lane, access, sessions, credentials);
+        if let Some(credentials) = credentials.filter(|_| lane.min_connections.is_some_and(|least| least > 0)) {
+            // sqlx opens these connections by itself, at once. A failure is met again by the first operation.
+            drop(credentials.ready().await);
+        }
         match self {
             Self::Scripted(driver) => {
                 if let Some(connect_probe) = connect_probe {
@@ -114,11 +121,11 @@ impl Opener {
             }
             Self::Adopted(connection) => Ok(adopted(connection)),
             Self::Url(url) => {
-                connect(connect_options(url, lane, access, connect_probe), lane, settings, connect_probe).await
+                connect(connect_options(url, lane, &settings, connect_probe), lane, settings, connect_probe).await
             }
             Self::Options(options, url) => {
                 let mut options = options.as_ref().clone();
-                apply(&mut options, url.backend, lane, access, connect_probe);
+                apply(&mut options, url.backend, lane, &settings, connect_probe);
                 // The `ConnectOptions` hold the URL with its password, and SeaORM's connector
                 // records them on a TRACE span.
                 quietly(connect(options, lane, settings, connect_probe)).await
@@ -131,7 +138,7 @@ impl Opener {
 fn connect_options(
     url: &SecretUrl,
     lane: &LaneOptions,
-    access: Access,
+    settings: &Settings,
     connect_probe: Option<&ConnectProbe>,
 ) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.shown());
@@ -149,7 +156,7 @@ fn connect_options(
             _ => drop(password),
         }
     }
-    apply(&mut options, url.backend, lane, access, connect_probe);
+    apply(&mut options, url.backend, lane, settings, connect_probe);
     options
 }
 
@@ -159,7 +166,7 @@ fn apply(
     options: &mut ConnectOptions,
     backend: DbBackend,
     lane: &LaneOptions,
-    access: Access,
+    settings: &Settings,
     connect_probe: Option<&ConnectProbe>,
 ) {
     options.connect_lazy(true);
@@ -170,7 +177,10 @@ fn apply(
     // `resize` gives the number back.
     let is_server = backend != DbBackend::Sqlite;
     let is_asked_or_timed = is_server && (connect_probe.is_some() || lane.statement_timeout.is_some());
-    let is_template = access.is_read_only() || !lane.on_connect.is_empty() || is_asked_or_timed;
+    let is_template = settings.access.is_read_only()
+        || !lane.on_connect.is_empty()
+        || is_asked_or_timed
+        || settings.await_credentials();
     if is_template {
         options.min_connections(0);
     } else if let Some(min) = lane.min_connections {
@@ -383,7 +393,7 @@ mod tests {
         let adopted = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
         let lane = LaneOptions { ping, ..plain_lane() };
         let sessions = Sessions::new(DbBackend::Sqlite, crate::driver::Pooling::None);
-        let settings = Settings::new(&lane, Access::ReadOnly, &sessions);
+        let settings = Settings::new(&lane, Access::ReadOnly, &sessions, None);
         let driver = read_only_sibling(&adopted, &lane, settings, None).expect("no connection is opened");
         let sibling = driver.seaorm().expect("it is a pool").get_sqlite_connection_pool();
         assert_eq!(adopted.get_sqlite_connection_pool().options().get_test_before_acquire(), pool_pings);

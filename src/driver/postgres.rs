@@ -10,15 +10,17 @@ use sea_orm::{
 };
 
 use super::{
-    ConnectProbe, Driver, LaneOptions, Pooling,
+    ConnectProbe, Credentials, Driver, LaneOptions, Pooling,
     connect_probe::ask_server,
     open::{resize, run_hooks, run_one},
-    recipe::Recipe,
+    recipe::{Compose, Recipe},
     sessions::Settings,
     warm::opened,
 };
 
 const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
+
+const COMPOSE: Compose<Postgres> = Compose { log_in: with_login, set: with_settings };
 
 /// Makes a lane of a handle that SeaORM opened lazily.
 pub(super) fn lane(
@@ -28,8 +30,12 @@ pub(super) fn lane(
     connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
     let pool = connection.get_postgres_connection_pool().clone();
-    let recipe = Recipe::fixed(pool.connect_options(), settings, with_settings);
-    if !recipe.adds_settings() && lane.on_connect.is_empty() && connect_probe.is_none() {
+    let recipe = Recipe::fixed(pool.connect_options(), settings, COMPOSE);
+    if !recipe.adds_settings()
+        && !recipe.settings().await_credentials()
+        && lane.on_connect.is_empty()
+        && connect_probe.is_none()
+    {
         return opened(connection, pool, lane, recipe);
     }
     from_template(&pool, lane, recipe, connect_probe)
@@ -42,7 +48,7 @@ pub(super) fn sibling(
     settings: Settings,
     connect_probe: Option<&ConnectProbe>,
 ) -> Arc<dyn Driver> {
-    from_template(given, lane, Recipe::of_pool(given, settings, with_settings), connect_probe)
+    from_template(given, lane, Recipe::of_pool(given, settings, COMPOSE), connect_probe)
 }
 
 /// A pool with the options of another, whose every connection is opened as the recipe says.
@@ -93,8 +99,7 @@ fn with_hook(
 }
 
 /// Adds the start-up options of a lane.
-fn with_settings(base: &PgConnectOptions, settings: &Settings) -> PgConnectOptions {
-    let connect = base.clone();
+fn with_settings(connect: PgConnectOptions, settings: &Settings) -> PgConnectOptions {
     if settings.sessions.take_options() { with_options(connect, settings) } else { connect }
 }
 
@@ -116,4 +121,15 @@ fn with_options(mut connect: PgConnectOptions, settings: &Settings) -> PgConnect
 /// isolation that a standby has is closer.
 fn with_standbys_isolation(connect: PgConnectOptions) -> PgConnectOptions {
     connect.options([("default_transaction_isolation", "repeatable read")])
+}
+
+/// The user's options with other credentials. A part that the credentials lack stays.
+fn with_login(mut connect: PgConnectOptions, credentials: &Credentials) -> PgConnectOptions {
+    if let Some(user) = credentials.user() {
+        connect = connect.username(user);
+    }
+    if let Some(password) = credentials.password() {
+        connect = connect.password(password);
+    }
+    connect
 }

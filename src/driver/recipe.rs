@@ -7,31 +7,43 @@ use std::sync::{
 
 use sea_orm::sqlx::{Connection, Database, Pool};
 
-use super::{Sessions, seaorm::count_idle, sessions::Settings};
+use super::{Credentials, CredentialsCache, Sessions, seaorm::count_idle, sessions::Settings};
 
 /// The connect options of a database.
 pub(super) type OptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 
-/// Adds the settings of a lane to the options of the user.
-pub(super) type Compose<DB> = fn(&OptionsOf<DB>, &Settings) -> OptionsOf<DB>;
+/// How the options of a database are changed.
+pub(super) struct Compose<DB: Database> {
+    /// Puts other credentials into the options of the user.
+    pub(super) log_in: fn(OptionsOf<DB>, &Credentials) -> OptionsOf<DB>,
+    /// Adds the settings of a lane.
+    pub(super) set: fn(OptionsOf<DB>, &Settings) -> OptionsOf<DB>,
+}
 
-/// Makes the connect options of one pool: those of the user, as they are now, and the settings of the lane.
+impl<DB: Database> Clone for Compose<DB> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<DB: Database> Copy for Compose<DB> {}
+
+/// Makes the connect options of one pool: those of the user, as they are now, with the present credentials of the node and
+/// the settings of the lane.
 ///
 /// The user's options change while the service runs: a pool that was given to the resolver is told a new password by
 /// sqlx's `set_connect_options`. So the options are compared before a connection may be opened.
-#[derive(Debug)]
 pub(super) struct Recipe<DB: Database> {
     base: Base<DB>,
     settings: Settings,
     compose: Compose<DB>,
     /// The user's options that the pool has now.
     used: Mutex<Arc<OptionsOf<DB>>>,
-    /// The version of the sessions' settings that the pool has now.
+    /// The version of the settings and the credentials that the pool has now.
     version: AtomicU64,
 }
 
 /// The source of the user's options.
-#[derive(Debug)]
 enum Base<DB: Database> {
     /// Options that nobody changes.
     Fixed,
@@ -77,14 +89,25 @@ impl<DB: Database> Recipe<DB> {
         &self.settings.sessions
     }
 
-    /// The options for the next connection.
-    pub(super) fn options(&self) -> OptionsOf<DB> {
-        (self.compose)(&self.used(), &self.settings)
+    pub(super) fn credentials(&self) -> Option<&Arc<CredentialsCache>> {
+        self.settings.credentials.as_ref()
     }
 
-    /// The user's options, without any setting of the resolver.
+    /// The options for the next connection.
+    pub(super) fn options(&self) -> OptionsOf<DB> {
+        (self.compose.set)(self.plain(), &self.settings)
+    }
+
+    /// The user's options with the present credentials, without any setting of the resolver.
     pub(super) fn plain(&self) -> OptionsOf<DB> {
-        self.used().as_ref().clone()
+        self.logged_in(&self.used())
+    }
+
+    fn logged_in(&self, base: &OptionsOf<DB>) -> OptionsOf<DB> {
+        match self.credentials().and_then(|credentials| credentials.held()) {
+            Some(held) => (self.compose.log_in)(base.clone(), &held),
+            None => base.clone(),
+        }
     }
 
     /// Whether the resolver adds a setting to the options.
@@ -95,22 +118,27 @@ impl<DB: Database> Recipe<DB> {
 
     /// Gives the pool the options of now, if they are others than before.
     pub(super) fn refresh(&self, pool: &Pool<DB>) {
-        let version = self.settings.sessions.version();
-        let is_newer = self.version.load(Ordering::Acquire) != version;
+        let is_older = || self.version.load(Ordering::Acquire) != self.settings.version();
         // The user's options matter only to a connection that is opened.
-        let is_other = count_idle(pool) == 0 && self.take_base();
-        if is_newer || is_other {
+        let may_open = || matches!(self.base, Base::Pool(_)) && count_idle(pool) == 0;
+        if !is_older() && !may_open() {
+            return;
+        }
+        // Of two that refresh at the same time, the later one must not be undone.
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = may_open() && self.take_base(&mut used);
+        if is_other || is_older() {
+            let version = self.settings.version();
+            pool.set_connect_options((self.compose.set)(self.logged_in(&used), &self.settings));
             self.version.store(version, Ordering::Release);
-            pool.set_connect_options(self.options());
         }
     }
 
     /// Takes the user's present options; `false` when they are those of before.
-    fn take_base(&self) -> bool {
+    fn take_base(&self, used: &mut Arc<OptionsOf<DB>>) -> bool {
         let Base::Pool(source) = &self.base else { return false };
         let now = source.connect_options();
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&used, &now) {
+        if Arc::ptr_eq(used, &now) {
             return false;
         }
         *used = now;

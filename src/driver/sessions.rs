@@ -17,7 +17,7 @@ use std::{
 use sea_orm::DbBackend;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Access, LaneOptions};
+use super::{Access, CredentialsCache, LaneOptions};
 
 /// The thing between the resolver and the server, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,11 +69,34 @@ pub(super) struct Settings {
     pub(super) access: Access,
     pub(super) statement_timeout: Option<Duration>,
     pub(super) sessions: Arc<Sessions>,
+    /// `None` where the user's own options have the login, and nothing of the resolver's may replace it.
+    pub(super) credentials: Option<Arc<CredentialsCache>>,
 }
 
 impl Settings {
-    pub(super) fn new(lane: &LaneOptions, access: Access, sessions: &Arc<Sessions>) -> Self {
-        Self { access, statement_timeout: lane.statement_timeout, sessions: Arc::clone(sessions) }
+    pub(super) fn new(
+        lane: &LaneOptions,
+        access: Access,
+        sessions: &Arc<Sessions>,
+        credentials: Option<&Arc<CredentialsCache>>,
+    ) -> Self {
+        Self {
+            access,
+            statement_timeout: lane.statement_timeout,
+            sessions: Arc::clone(sessions),
+            credentials: credentials.cloned(),
+        }
+    }
+
+    /// Rises when the next connection is to be opened in another way.
+    pub(super) fn version(&self) -> u64 {
+        // Both only rise, so the sum is another one after each change.
+        self.sessions.version() + self.credentials.as_ref().map_or(0, |credentials| credentials.version())
+    }
+
+    /// Whether the login of each connection comes from a source, before which none may be opened.
+    pub(super) fn await_credentials(&self) -> bool {
+        self.credentials.as_ref().is_some_and(|credentials| credentials.has_source())
     }
 }
 

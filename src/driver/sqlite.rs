@@ -11,15 +11,18 @@ use sea_orm::{
 use super::{
     Access, Driver, LaneOptions,
     open::{resize, run_hooks},
-    recipe::Recipe,
+    recipe::{Compose, Recipe},
     sessions::Settings,
     warm::opened,
 };
 
+/// A file has no login.
+const COMPOSE: Compose<Sqlite> = Compose { log_in: |connect, _| connect, set: with_settings };
+
 /// Makes a lane of a handle that SeaORM opened.
 pub(super) async fn lane(connection: DatabaseConnection, lane: &LaneOptions, settings: Settings) -> Arc<dyn Driver> {
     let pool = connection.get_sqlite_connection_pool().clone();
-    let recipe = Recipe::fixed(pool.connect_options(), settings, with_settings);
+    let recipe = Recipe::fixed(pool.connect_options(), settings, COMPOSE);
     if recipe.settings().access == Access::Full && lane.on_connect.is_empty() {
         return opened(connection, pool, lane, recipe);
     }
@@ -31,7 +34,7 @@ pub(super) async fn lane(connection: DatabaseConnection, lane: &LaneOptions, set
 
 /// A pool for reads with the options of one that was given to the resolver.
 pub(super) fn sibling(given: &SqlitePool, lane: &LaneOptions, settings: Settings) -> Arc<dyn Driver> {
-    from_template(given, lane, Recipe::of_pool(given, settings, with_settings))
+    from_template(given, lane, Recipe::of_pool(given, settings, COMPOSE))
 }
 
 /// A pool with the options of another, whose every connection is opened as the lane says.
@@ -52,7 +55,6 @@ fn from_template(template: &SqlitePool, lane: &LaneOptions, recipe: Recipe<Sqlit
     opened(pool.clone().into(), pool, lane, recipe)
 }
 
-fn with_settings(base: &SqliteConnectOptions, settings: &Settings) -> SqliteConnectOptions {
-    let connect = base.clone();
+fn with_settings(connect: SqliteConnectOptions, settings: &Settings) -> SqliteConnectOptions {
     if settings.access.is_read_only() { connect.pragma("query_only", "ON") } else { connect }
 }

@@ -114,6 +114,7 @@ async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, cloc
             let error = match unanswered {
                 Unanswered::Failed(why) => Error::unreachable(&*name, why),
                 Unanswered::NotReadOnly => Error::new(Kind::NotReadOnly { node: name.to_string() }),
+                Unanswered::WithoutCredentials(error) => error,
             };
             member.health = Health::Down;
             member.failed_probes = 1;
@@ -152,6 +153,7 @@ pub(super) async fn ask_present(
         Ok(observed) => return Ok(observed),
         Err(Unanswered::Failed(why)) => why,
         Err(Unanswered::NotReadOnly) => return Err(Error::new(Kind::NotReadOnly { node: node.name().to_owned() })),
+        Err(Unanswered::WithoutCredentials(error)) => return Err(error),
     };
     Err(Error::unreachable(node.name(), why))
 }
@@ -163,19 +165,32 @@ async fn open_lanes(plan: &NodePlan) -> Result<Arc<Node>, DbErr> {
     let sessions = Sessions::new(backend, plan.pooling);
     let name = Arc::clone(&plan.name);
     sessions.on_loss(move |how| telemetry::settings_lost(&name, how));
-    let write = plan.opener.open(&plan.write, Access::Full, &sessions, connect_probe.as_ref()).await?;
+    let credentials = plan.credentials.as_ref();
+    if let Some(credentials) = credentials {
+        let name = Arc::clone(&plan.name);
+        credentials.on_event(move |event| telemetry::credentials(&name, event));
+    }
+    let open =
+        async |lane, access| plan.opener.open(lane, access, &sessions, credentials, connect_probe.as_ref()).await;
+    let write = open(&plan.write, Access::Full).await?;
     // A database in the memory of one connection has no second pool.
-    let read = if plan.in_memory {
-        Arc::clone(&write)
-    } else {
-        plan.opener.open(&plan.read, Access::ReadOnly, &sessions, connect_probe.as_ref()).await?
-    };
+    let read = if plan.in_memory { Arc::clone(&write) } else { open(&plan.read, Access::ReadOnly).await? };
     Ok(Arc::new(Node::new(Arc::clone(&plan.name), plan.identity.clone(), Lanes { write, read }, connect_probe)))
 }
 
 enum Unanswered {
     Failed(String),
     NotReadOnly,
+    WithoutCredentials(Error),
+}
+
+impl From<DbErr> for Unanswered {
+    fn from(error: DbErr) -> Self {
+        match Error::from_db_err(&error) {
+            Some(ours) if ours.is_credentials() => Self::WithoutCredentials(ours.clone()),
+            _ => Self::Failed(Error::shown(&error)),
+        }
+    }
 }
 
 /// Whether a proxy in front of the node refused or ignored a setting.
@@ -190,7 +205,7 @@ async fn ask(
     deadline: Deadline,
 ) -> Result<Option<Observed>, Unanswered> {
     if first == FirstAnswer::Alone {
-        return ask_alone(&*node.driver(Lane::Write), deadline).await.map(|()| None).map_err(Unanswered::Failed);
+        return ask_alone(&*node.driver(Lane::Write), deadline).await.map(|()| None);
     }
     let driver = node.driver(Lane::Read);
     let asked = deadline.clock.stamp();
@@ -203,14 +218,14 @@ async fn ask(
     };
     let answer = match time::timeout(deadline.left(), asking).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(Unanswered::Failed(Error::shown(&error))),
+        Ok(Err(error)) => return Err(error.into()),
         Err(_) => return Err(Unanswered::Failed(deadline.missed("no answer"))),
     };
     if driver.is_read_only() {
         match time::timeout(deadline.left(), probe::is_read_only(&*driver)).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return Err(Unanswered::NotReadOnly),
-            Ok(Err(error)) => return Err(Unanswered::Failed(Error::shown(&error))),
+            Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(Unanswered::Failed(deadline.missed("no read connection"))),
         }
     }
@@ -225,11 +240,11 @@ async fn ask(
 
 /// Pings the pool. The pool silently keeps trying a server that refuses connections, so in the last part of the time
 /// one separate connection is opened, only to learn the reason.
-async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String> {
+async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), Unanswered> {
     let mut ping = driver.ping();
     let alone = deadline.left().saturating_sub(deadline.timeout / REASON_PART);
     if let Ok(answered) = time::timeout(alone, &mut ping).await {
-        return answered.map_err(|error| Error::shown(&error));
+        return Ok(answered?);
     }
     let mut reason = None;
     let telling = async {
@@ -245,8 +260,8 @@ async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), String
         Err(_) => None,
     };
     match (answered, reason) {
-        (Some(answered), _) => answered.map_err(|error| Error::shown(&error)),
-        (None, Some(reason)) => Err(Error::shown(&reason)),
-        (None, None) => Err(deadline.missed("no answer")),
+        (Some(answered), _) => Ok(answered?),
+        (None, Some(reason)) => Err(reason.into()),
+        (None, None) => Err(Unanswered::Failed(deadline.missed("no answer"))),
     }
 }

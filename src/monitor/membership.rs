@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Error,
     config::{NodeConfig, NodePlan, check_together, plan_nodes, share},
+    driver::Credentials,
     error::Kind,
     telemetry,
     topology::{
@@ -305,6 +306,21 @@ impl Monitor {
 
     pub(crate) fn set_weight(&self, name: &str, weight: NonZeroU32) -> Result<(), Error> {
         self.change_member(name, |member| member.settings.weight = weight).map(drop)
+    }
+
+    /// Has the next connections of a member opened with these credentials.
+    pub(crate) fn set_credentials(&self, name: &str, credentials: Credentials) -> Result<(), Error> {
+        self.check_open()?;
+        let topology = self.writer.cell().load_full();
+        let member = topology.member(name).ok_or_else(|| unknown(&topology, name))?;
+        if member.node.driver(Lane::Write).set_credentials(credentials) {
+            return Ok(());
+        }
+        let problem = format!(
+            "`{name}` has no login of the resolver's: it is a SQLite file, a mock, or a connection that was given open \
+             (call sqlx's `set_connect_options` on its pool)"
+        );
+        Err(Error::config("name", problem))
     }
 
     pub(crate) fn set_primary_read_share(&self, value: f64) -> Result<(), Error> {

@@ -458,7 +458,12 @@ impl Failure {
     pub(super) fn of(error: &DbErr) -> Self {
         let fault = Fault::of(error);
         let conclusive = fault == Fault::Unreachable { refused: true };
-        Self { conclusive, is_refusal: fault == Fault::ConnectionRefused, is_silence: false, why: error.to_string() }
+        Self {
+            conclusive,
+            is_refusal: fault == Fault::ConnectionRefused,
+            is_silence: false,
+            why: crate::Error::shown(error),
+        }
     }
 
     /// A failure that leaves room for doubt.

@@ -15,7 +15,7 @@ use std::{
 #[rustfmt::skip]
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
-    ("driver", &[]),
+    ("driver", &["error"]),
     ("token_bucket", &[]),
     // Handles only: what a node holds on to.
     ("topology", &["driver::Driver", "driver::DriverTransaction", "driver::ProbeLink", "driver::Rows", "driver::Alarm",
@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &["topology"]),
     ("routing", &["topology"]),
     ("config", &["driver", "topology", "error"]),
-    ("telemetry", &["routing::RouteDecision", "topology"]),
+    ("telemetry", &["driver::CredentialsEvent", "routing::RouteDecision", "topology"]),
     ("monitor", &["topology", "driver", "config", "routing::Draw", "routing::StatementRouter", "telemetry", "clock", "token_bucket", "error"]),
     ("connection", &["monitor", "routing", "topology", "driver", "config", "telemetry", "clock", "token_bucket",
         "error"]),

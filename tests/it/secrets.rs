@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use futures_util::TryStreamExt;
 use sea_orm::{ActiveModelTrait, ConnectOptions, EntityTrait, StreamTrait, TransactionTrait};
-use sea_orm_resolver::{Config, Database, DatabaseConnection, Error, Health, NodeConfig};
+use sea_orm_resolver::{Config, Credentials, Database, DatabaseConnection, Error, Health, NodeConfig};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -216,6 +216,90 @@ async fn a_life_from_connect_options_shows_no_password(servers: Servers) -> Resu
 }
 
 on_each_database!(a_life_from_connect_options_shows_no_password, [postgres, mariadb]);
+
+/// The URL without its password, and the password.
+fn apart(url: &str) -> (String, String) {
+    let is_wrong = url.contains(&format!("{PASSWORD}-wrong"));
+    let password = if is_wrong { format!("{PASSWORD}-wrong") } else { PASSWORD.to_owned() };
+    (url.replacen(&format!(":{password}@"), "@", 1), password)
+}
+
+async fn a_life_with_a_hook_shows_no_password(servers: Servers) -> Result<()> {
+    a_life_shows_no_password(servers, &|url| {
+        let (url, password) = apart(url);
+        NodeConfig::new(url).credentials(move || {
+            let given = Credentials::password_only(&password).expires_in(Duration::from_secs(5));
+            async move { Ok::<_, std::io::Error>(given) }
+        })
+    })
+    .await
+}
+
+on_each_database!(a_life_with_a_hook_shows_no_password, [postgres, mariadb]);
+
+async fn a_life_with_a_file_shows_no_password(servers: Servers) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    a_life_shows_no_password(servers, &|url| {
+        let (url, password) = apart(url);
+        let path = folder.path().join(if password == PASSWORD { "right" } else { "bad" });
+        std::fs::write(&path, password).expect("written");
+        NodeConfig::new(url).password_file(path)
+    })
+    .await
+}
+
+on_each_database!(a_life_with_a_file_shows_no_password, [postgres, mariadb]);
+
+/// The setter, hooks that fail with a secret in their error, and files with secrets on too many lines.
+async fn credentials_that_change_show_no_secret(servers: Servers) -> Result<()> {
+    let (recorded, guard) = record();
+    let mut said = Vec::new();
+    let url = apart(&servers.primary().url()).0;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("file");
+    std::fs::write(&file, format!("{SECRET}\n{SECRET}\n"))?;
+    let failing = async || Err::<Credentials, _>(std::io::Error::other(SECRET));
+    let refused = async || Ok::<_, std::io::Error>(Credentials::password_only(SECRET));
+    let panicking = || -> std::future::Ready<Result<Credentials, std::io::Error>> { panic!("{SECRET}") };
+    for node in [
+        NodeConfig::new(&url).credentials(failing),
+        NodeConfig::new(&url).credentials(panicking),
+        NodeConfig::new(&url).password_file(&file),
+        NodeConfig::new(&url).credentials(refused),
+    ] {
+        let config = Config::new(node.clone());
+        said.push(format!("{node:?} {config:#?}"));
+        said.push(serde_json::to_string(&config)? + &toml::to_string(&config)?);
+        let error = Database::connect(config).await.map(drop).expect_err("no login");
+        said.push(format!("{error} {error:?} {:?}", Error::from_db_err(&error)));
+        let lazy = DatabaseConnection::builder()
+            .primary(servers.primary_node())
+            .replica(node.name("replica"))
+            .probe_interval(Duration::from_millis(50))
+            .connect()
+            .await?;
+        said.push(format!("{lazy:?} {:?}", lazy.topology().member("replica").map(|member| member.name().to_owned())));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let db = DatabaseConnection::builder().primary(servers.primary_node()).connect().await?;
+    let secret = Credentials::new("shop", SECRET).expires_in(Duration::from_secs(60));
+    said.push(format!("{secret:?} {secret:#?}"));
+    let error = db.set_credentials("nobody", secret.clone()).expect_err("no such member");
+    said.push(format!("{error} {error:?}"));
+    db.set_credentials("primary", secret)?;
+    said.push(format!("{db:?} {:#?} {}", db.topology(), db.topology()));
+    drop(guard);
+    let logged = recorded.take();
+    assert!(logged.contains("the source of the credentials gave none"), "{logged}");
+    said.push(logged);
+    for said in said {
+        let place = said.lines().find(|line| line.contains(SECRET));
+        assert!(place.is_none(), "{place:?}");
+    }
+    Ok(())
+}
+
+on_each_database!(credentials_that_change_show_no_secret, [postgres, mariadb]);
 
 #[tokio::test]
 async fn an_adopted_connection_shows_no_password() -> Result<()> {

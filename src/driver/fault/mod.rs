@@ -28,8 +28,8 @@ pub(crate) enum Fault {
         /// No process listens at the address: hard evidence, one refusal is enough.
         refused: bool,
     },
-    /// The server answered, and refused the new connection: too many connections, a locked account, a missing database.
-    /// Not executed.
+    /// The server answered, and refused the new connection: too many connections, a locked account, a missing database. Or
+    /// the source of the node's credentials gave none. Not executed.
     ConnectionRefused,
     /// The connection broke, or the server is going away. Perhaps executed.
     Broken,
@@ -80,6 +80,10 @@ impl Fault {
                 Self::Unreachable { refused: false }
             }
             sqlx::Error::Database(_) => Self::ConnectionRefused,
+            // Without credentials nothing is opened at this node.
+            sqlx::Error::AnyDriverError(ours) if ours.downcast_ref().is_some_and(crate::Error::is_credentials) => {
+                Self::ConnectionRefused
+            }
             other => Self::of_pool(other),
         }
     }
@@ -196,6 +200,18 @@ impl Fault {
             return !matches!(mysql.number(), 1040 | 1044 | 1045 | 1049 | 1053 | 1129 | 1130 | 1203 | 1226 | 1698);
         }
         error.code().is_none_or(|code| !["28", "3D", "53", "57"].iter().any(|class| code.starts_with(class)))
+    }
+
+    /// Whether the server refused the user or the password of a new connection: other credentials may be accepted.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn is_refused_login(error: &sqlx::Error) -> bool {
+        let Some(error) = error.as_database_error() else { return false };
+        #[cfg(feature = "mysql")]
+        if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            return mysql::REFUSED_LOGINS.iter().any(|(number, _)| *number == mysql.number());
+        }
+        // invalid_authorization_specification (no such role, a role without LOGIN, no rule of access), invalid_password
+        matches!(error.code().as_deref(), Some("28000" | "28P01"))
     }
 
     /// Whether a hot standby refused a statement because of the default isolation, `serializable`, which a standby lacks.

@@ -3,6 +3,15 @@
 
 use super::Fault;
 
+/// The numbers of a refused user or password.
+pub(super) const REFUSED_LOGINS: &[(u16, &str)] = &[
+    (1045, "ER_ACCESS_DENIED_ERROR: the user or the password"),
+    (1698, "ER_ACCESS_DENIED_NO_PASSWORD_ERROR: the user has another way to log in"),
+    (1862, "ER_MUST_CHANGE_PASSWORD_LOGIN: the password has expired"),
+    (3118, "ER_ACCOUNT_HAS_BEEN_LOCKED (MySQL)"),
+    (4151, "ER_ACCOUNT_HAS_BEEN_LOCKED (MariaDB)"),
+];
+
 pub(super) const NUMBERS: &[(u16, Fault, &str)] = &[
     (1016, Fault::Unsettled, "ER_CANT_OPEN_FILE: a file of this server"),
     (1017, Fault::Unsettled, "ER_FILE_NOT_FOUND: a file of this server"),

@@ -33,6 +33,12 @@ impl From<sqlx::Error> for NotAcquired {
     }
 }
 
+impl From<crate::Error> for NotAcquired {
+    fn from(error: crate::Error) -> Self {
+        error.into_sqlx().into()
+    }
+}
+
 /// The end of one direct connection: the error, or none when the server took it.
 type Trial = Shared<BoxFuture<'static, Option<NotAcquired>>>;
 

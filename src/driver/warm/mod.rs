@@ -13,20 +13,21 @@
 //! connections go back when the node is suspected.
 
 mod connect_trial;
+mod login;
 mod permits;
 mod settings;
 mod warm_pool;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, SystemTime},
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
 use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
-    Statement, TransactionOptions, TransactionTrait, Values,
+    Statement, TransactionOptions, Values,
     metric::Info,
     sqlx::{
         self, AssertSqlSafe, Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache,
@@ -41,11 +42,8 @@ use self::{
     warm_pool::{Checkout, PoolRules, WarmPool},
 };
 use super::{
-    Access, Driver, DriverTransaction, Fault, LaneOptions, Metric, PingRule, ProbeLink, RunToEnd, SEAORM_SPEAKS,
-    SeaOrmDriver, Sessions, WriteProgress,
-    quiet::quietly,
-    recipe::Recipe,
-    seaorm::{self, SeaOrmTransaction},
+    Access, Credentials, Driver, DriverTransaction, Fault, LaneOptions, Metric, PingRule, ProbeLink, RunToEnd,
+    SEAORM_SPEAKS, SeaOrmDriver, Sessions, WriteProgress, quiet::quietly, recipe::Recipe, seaorm,
 };
 #[cfg(feature = "stream")]
 use super::{Rows, rows};
@@ -103,7 +101,7 @@ where
     };
     let runner = if SEAORM_SPEAKS && keep.is_zero() { Runner::SeaOrm } else { Runner::Driver };
     let access = recipe.settings().access;
-    Arc::new(PoolDriver::new(SeaOrmDriver::opened(connection, access), pool, rules, access, runner, Some(recipe)))
+    PoolDriver::new(SeaOrmDriver::opened(connection, access), pool, rules, access, runner, Some(recipe))
 }
 
 /// A pool that was given to the resolver open. None of its connections stays warm, and its owner closes it.
@@ -120,7 +118,7 @@ where
     let rules = PoolRules { keep: Duration::ZERO, ping_after: None, elsewhere: None };
     let driver = PoolDriver::new(handle, pool.clone(), rules, Access::Full, Runner::GivenHandle, None);
     driver.warm_pool.expect_untracked_users();
-    Arc::new(driver)
+    driver
 }
 
 impl<DB> PoolDriver<DB>
@@ -137,8 +135,15 @@ where
         access: Access,
         runner: Runner,
         recipe: Option<Recipe<DB>>,
-    ) -> Self {
-        Self { pool: handle, warm_pool: WarmPool::new(pool, rules), access, metric: OnceLock::new(), runner, recipe }
+    ) -> Arc<Self> {
+        let credentials = recipe.as_ref().and_then(Recipe::credentials).cloned();
+        let warm_pool = WarmPool::new(pool, rules, credentials.clone());
+        let driver = Arc::new(Self { pool: handle, warm_pool, access, metric: OnceLock::new(), runner, recipe });
+        if let Some(credentials) = credentials {
+            let pool: Weak<Self> = Arc::downgrade(&driver);
+            credentials.tell(pool);
+        }
+        driver
     }
 
     /// Whether a statement needs no connection that the driver takes: a read on a given handle.
@@ -404,14 +409,7 @@ where
 
     fn begin(&self, options: TransactionOptions) -> BoxFuture<'_, Result<Box<dyn DriverTransaction>, DbErr>> {
         Box::pin(async move {
-            let reservation = self.reserve().await?;
-            let connection = self.pool.connection().clone();
-            let (restore, options) = self.settings_of_transaction(options);
-            let begun: Result<_, DbErr> = RunToEnd::new(async move {
-                let transaction = connection.begin_with_options(options).await?;
-                Ok(SeaOrmTransaction::on_reserved(transaction, reservation.into_permit(), restore))
-            })
-            .await;
+            let begun = self.begin_logged_in(options).await;
             Ok(Box::new(begun?) as Box<dyn DriverTransaction>)
         })
     }
@@ -433,6 +431,9 @@ where
         // ping ends.
         let closed = self.warm_pool.pool().close();
         self.warm_pool.close();
+        if let Some(credentials) = self.credentials() {
+            credentials.close();
+        }
         Box::pin(async move {
             closed.await;
             Ok(())
@@ -444,7 +445,7 @@ where
         (self.backend() != DbBackend::Sqlite).then(|| {
             let opened = self.open_link().map(|opened| match opened {
                 Ok(link) => Ok(Box::new(link) as Box<dyn ProbeLink>),
-                Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
+                Err(NotAcquired(error)) => Err(DbErr::Conn(RuntimeErr::SqlxError(error))),
             });
             opened.boxed()
         })
@@ -457,6 +458,10 @@ where
     fn sessions(&self) -> Option<&Sessions> {
         let recipe = self.recipe.as_ref().filter(|_| self.backend() != DbBackend::Sqlite)?;
         Some(recipe.sessions())
+    }
+
+    fn set_credentials(&self, new: Credentials) -> bool {
+        self.credentials().inspect(|credentials| credentials.set(new)).is_some()
     }
 
     fn check_idle(&self) {
@@ -479,7 +484,7 @@ where
             let handle = SeaOrmDriver::opened(pool.clone().into(), self.access);
             let recipe = self.recipe.as_ref().map(Recipe::again);
             let rules = self.warm_pool.rules();
-            Arc::new(Self::new(handle, pool, rules, self.access, self.runner, recipe)) as Arc<dyn Driver>
+            Self::new(handle, pool, rules, self.access, self.runner, recipe) as Arc<dyn Driver>
         })
     }
 

@@ -1,7 +1,5 @@
 //! The settings of a pool's sessions: new ones before a connection is opened, and none behind a pooling proxy.
 
-use std::sync::Arc;
-
 use sea_orm::{
     DatabaseConnection, DbBackend, DbErr, IsolationLevel, QueryResult, RuntimeErr, TransactionOptions,
     sqlx::{self, Database, Executor, IntoArguments, Pool, database::HasStatementCache},
@@ -10,11 +8,7 @@ use sea_query_sqlx::SqlxValues;
 use tokio::time::timeout;
 
 use super::{Checkout, PoolDriver, not_acquired, rested, warm_pool::Reservation};
-use crate::driver::{
-    Driver, Fault, Lost, Protection,
-    link::{QuestionLink, try_options},
-    seaorm::RestoreReadOnly,
-};
+use crate::driver::{Driver, Fault, Lost, Protection, link::try_options, seaorm::RestoreReadOnly};
 
 impl<DB> PoolDriver<DB>
 where
@@ -97,7 +91,7 @@ where
 
     /// Whether a connection was refused for the settings that it was opened with, so that the next one is opened without:
     /// the same connection without them is not refused, and with them it is refused again.
-    async fn is_refused_for_settings(&self, error: &sqlx::Error) -> bool {
+    pub(super) async fn is_refused_for_settings(&self, error: &sqlx::Error) -> bool {
         let Some(recipe) = self.recipe.as_ref().filter(|recipe| recipe.adds_settings()) else { return false };
         if !Fault::may_be_refused_setting(error) {
             return false;
@@ -130,22 +124,6 @@ where
         self.warm_pool.close_held();
         self.pool.close_idle();
         true
-    }
-
-    /// Opens a connection beside the pool.
-    pub(super) async fn open_link(&self) -> Result<QuestionLink<DB>, sqlx::Error> {
-        match self.link_once().await {
-            Err(error) if self.is_refused_for_settings(&error).await => self.link_once().await,
-            opened => opened,
-        }
-    }
-
-    async fn link_once(&self) -> Result<QuestionLink<DB>, sqlx::Error> {
-        self.refresh();
-        match &self.recipe {
-            Some(recipe) => QuestionLink::open(recipe.options(), Some(Arc::clone(recipe.sessions()))).await,
-            None => QuestionLink::open(self.warm_pool.pool().connect_options().as_ref().clone(), None).await,
-        }
     }
 
     /// Asks a session of the pool, past SeaORM. A standby without the default isolation is asked once more.

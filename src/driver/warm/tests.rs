@@ -71,7 +71,7 @@ impl<C: Deref<Target = Cluster>> Slow<C> {
         let url = SecretUrl::parse(&self.proxy.url(self.cluster.primary())).expect("a URL");
         let lane = LaneOptions { max_connections: Some(1), keep_warm, ..plain_lane() };
         let sessions = Sessions::new(self.backend, Pooling::None);
-        Opener::Url(url).open(&lane, Access::Full, &sessions, None).await.expect("a pool")
+        Opener::Url(url).open(&lane, Access::Full, &sessions, None, None).await.expect("a pool")
     }
 
     fn statement(&self) -> Statement {

@@ -19,7 +19,7 @@ use super::{
     permits::{Closed, Permit, Permits},
 };
 use crate::driver::{
-    Elsewhere, WriteProgress,
+    CredentialsCache, Elsewhere, Fault, WriteProgress,
     quiet::quietly,
     seaorm::{count_idle, count_in_use},
 };
@@ -47,6 +47,7 @@ const LOOK_FOR_UNTRACKED: Duration = Duration::from_millis(20);
 pub(super) struct WarmPool<DB: Database> {
     pool: Pool<DB>,
     rules: PoolRules,
+    credentials: Option<Arc<CredentialsCache>>,
     connect_trial: ConnectTrial,
     permits: Arc<Permits>,
     idle_list: Mutex<IdleList<DB>>,
@@ -153,9 +154,11 @@ impl<DB: Database> Reservation<DB> {
 }
 
 impl<DB: Database> WarmPool<DB> {
-    pub(super) fn new(pool: Pool<DB>, rules: PoolRules) -> Arc<Self> {
+    /// `credentials` are those that connections of the pool are opened with, where they may change.
+    pub(super) fn new(pool: Pool<DB>, rules: PoolRules, credentials: Option<Arc<CredentialsCache>>) -> Arc<Self> {
         Arc::new(Self {
             rules,
+            credentials,
             connect_trial: ConnectTrial::default(),
             permits: Permits::new(pool.options().get_max_connections()),
             idle_list: Mutex::new(IdleList {
@@ -251,9 +254,24 @@ impl<DB: Database> WarmPool<DB> {
         }
     }
 
-    /// A connection of the pool, opened if the pool has none. Where another node can run the operation, a server that
-    /// refuses new connections ends the wait.
+    /// A connection of the pool, opened if the pool has none. When the login is refused, the source of the credentials is
+    /// asked, and others are tried once.
     async fn open(&self, waiting: &Waiting<DB>) -> Result<WarmConnection<DB>, NotAcquired> {
+        let Some(credentials) = &self.credentials else { return self.open_once(waiting).await };
+        if count_idle(&self.pool) == 0 {
+            Box::pin(credentials.ready()).await?;
+        }
+        let used = credentials.version();
+        match self.open_once(waiting).await {
+            Err(refused) if Box::pin(may_log_in_again(credentials, used, &refused.0)).await => {
+                Box::pin(self.open_once(waiting)).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Where another node can run the operation, a server that refuses new connections ends the wait.
+    async fn open_once(&self, waiting: &Waiting<DB>) -> Result<WarmConnection<DB>, NotAcquired> {
         let connection = match self.rules.elsewhere {
             Some(limits) if count_idle(&self.pool) == 0 => {
                 // Boxed, so that the future of a read is as small as where nothing has to be opened.
@@ -555,6 +573,11 @@ impl<DB: Database> Drop for Checkout<DB> {
             drop((write, permit));
         });
     }
+}
+
+/// Whether a login with the credentials of version `used` was refused, and there are others now.
+pub(super) async fn may_log_in_again(credentials: &Arc<CredentialsCache>, used: u64, error: &sqlx::Error) -> bool {
+    Fault::is_refused_login(error) && credentials.renewed_since(used).await
 }
 
 impl From<Closed> for NotAcquired {

@@ -1,4 +1,4 @@
-//! Passwords that change while a service runs.
+//! Passwords of pools that were given open.
 
 use std::time::Duration;
 
