@@ -265,8 +265,7 @@ impl Unread {
                 if self.shared.leaves(&self.again.journey, loss) {
                     return Poll::Ready(Err(Failed::NodeLost(loss)));
                 }
-                self.lease.stays();
-                self.loss = loss_of(&self.lease, Some(self.lease.silences()));
+                self.loss = loss_of(&self.lease, Some(self.lease.node().losses().silences()));
             },
         }
     }

@@ -96,11 +96,6 @@ impl Lease {
         self.silences
     }
 
-    /// The operation goes on although connections of its time are silent.
-    pub(crate) fn stays(&mut self) {
-        self.silences = self.node.losses().silences();
-    }
-
     /// Counts the operation as answered.
     pub(crate) fn served(&self) {
         self.node.count_served(self.lane);
