@@ -161,17 +161,22 @@ impl Shared {
         lease: &Lease,
         mut run: BoxFuture<'_, Result<T, DbErr>>,
     ) -> Result<T, Failed> {
+        let losses = lease.node().losses();
         let mut silences = lease.silences();
         loop {
-            let loss = tokio::select! {
+            // Written out, because the future of every read holds this one.
+            let raised = losses.raised();
+            if let Some(loss) = losses.seen(lease.lane(), Some(silences)) {
+                if self.leaves(journey, loss) {
+                    return Err(Failed::NodeLost(loss));
+                }
+                silences = losses.silences();
+            }
+            tokio::select! {
                 biased;
                 result = &mut run => return result.map_err(Failed::Itself),
-                loss = lease.node().losses().wait(lease.lane(), Some(silences)) => loss,
-            };
-            if self.leaves(journey, loss) {
-                return Err(Failed::NodeLost(loss));
+                () = raised => {}
             }
-            silences = lease.node().losses().silences();
         }
     }
 

@@ -81,7 +81,13 @@ impl Losses {
         self.signal.until(move || self.seen(lane, began))
     }
 
-    fn seen(&self, lane: Lane, began: Option<Silences>) -> Option<Loss> {
+    /// A wait for the next sign, armed when it is created: look at the signs after that.
+    pub(crate) fn raised(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.signal.wait()
+    }
+
+    /// The sign that ends an operation on a lane now.
+    pub(crate) fn seen(&self, lane: Lane, began: Option<Silences>) -> Option<Loss> {
         match lane {
             Lane::Read if self.is_down.load(Ordering::SeqCst) => Some(Loss::Down),
             Lane::Read if began.is_some_and(|began| began != self.silences()) => Some(Loss::SilentConnections),

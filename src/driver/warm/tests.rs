@@ -38,7 +38,7 @@ impl Slow<PostgresCluster> {
             PostgresCluster::start(0).await.expect("a server"),
             DbBackend::Postgres,
             "UPDATE slow SET a = 1 WHERE pg_sleep(0.5) IS NOT NULL",
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE slow%' AND state = 'active'",
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE slow%' AND wait_event = 'PgSleep'",
         )
         .await
     }

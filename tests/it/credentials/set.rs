@@ -61,7 +61,8 @@ async fn a_hook_goes_on_when_the_credentials_of_a_hand_are_refused(servers: Serv
         db.set_credentials(name, wrong.credentials())?;
     }
     operate_often(&db).await?;
-    ensure!(vault.calls() <= 6, "{} calls", vault.calls());
+    // On a busy machine a login that was begun before the answer is refused after it, and the hook is asked once more.
+    ensure!(vault.calls() <= 9, "{} calls", vault.calls());
 
     // Nodes with a hook join, and keep their pools as long as the configuration is a clone.
     let node = vault.node(servers.replica(1)).name("another").max_lifetime(SHORT_LIVED);
