@@ -198,7 +198,11 @@ impl CredentialsCache {
     pub(in crate::driver) async fn renewed_since(self: &Arc<Self>, used: u64) -> bool {
         loop {
             match self.after_refusal(used) {
-                AfterRefusal::Changed => return true,
+                AfterRefusal::Changed => {
+                    // The task that brought the change may not have told the pools yet.
+                    self.tell_pools();
+                    return true;
+                }
                 AfterRefusal::Paused => return false,
                 AfterRefusal::AskedBefore(fetch) => drop(fetch.await),
                 AfterRefusal::Asked(fetch) => {
@@ -323,11 +327,16 @@ impl CredentialsCache {
         state.timer = Some(timer.abort_handle());
     }
 
+    /// Gives the pools the present credentials.
+    fn tell_pools(&self) {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.take_credentials());
+    }
+
     /// Tells the pools and the log.
     fn publish(&self, is_new: bool, event: Option<CredentialsEvent<'_>>) {
         if is_new {
-            let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.take_credentials());
+            self.tell_pools();
         }
         let Some(listener) = self.listener.get() else { return };
         event.into_iter().chain(is_new.then_some(CredentialsEvent::Changed)).for_each(listener);

@@ -5,6 +5,7 @@
 //! run the operation, one direct connection at a time supplies the server's own error.
 
 use std::{
+    any::Any,
     io::{self, ErrorKind},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -49,7 +50,16 @@ pub(super) struct ConnectTrial(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     running: Option<Trial>,
+    /// The options that the direct connection was opened with.
+    options: Option<Arc<dyn Any + Send + Sync>>,
     began: Option<Instant>,
+}
+
+impl State {
+    /// Whether the direct connection was opened with these options. With another login it tells nothing.
+    fn is_of<T: Any + Send + Sync>(&self, options: &Arc<T>) -> bool {
+        self.options.as_ref().is_some_and(|known| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(options)))
+    }
 }
 
 impl ConnectTrial {
@@ -83,13 +93,15 @@ impl ConnectTrial {
     /// The direct connection that is on its way, or another one.
     fn trial<DB: Database>(&self, pool: &Pool<DB>, within: Duration) -> Trial {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = pool.connect_options();
         let is_recent = state.began.is_some_and(|began| began.elapsed() < BELIEVED_FOR);
         if let Some(running) = &state.running
+            && state.is_of(&options)
             && (running.peek().is_none() || is_recent && running.peek().is_some_and(Option::is_none))
         {
             return running.clone();
         }
-        let options = pool.connect_options();
+        state.options = Some(Arc::clone(&options) as Arc<dyn Any + Send + Sync>);
         // A task, so that the trial ends when every operation that waits for it was dropped.
         let trial = tokio::spawn(async move {
             match timeout(within, options.connect()).await {

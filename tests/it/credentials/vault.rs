@@ -42,7 +42,7 @@ impl Vault {
         *self.present.lock().unwrap_or_else(PoisonError::into_inner) = login.credentials();
     }
 
-    /// What is handed out from now on expires after this time.
+    /// The credentials that the vault hands out from now on expire after this time.
     pub(super) fn expires_in(&self, life: Duration) {
         *self.life.lock().unwrap_or_else(PoisonError::into_inner) = Some(life);
     }
@@ -69,8 +69,13 @@ impl Vault {
 
     /// A node that asks the vault.
     pub(super) fn node(self: &Arc<Self>, server: &Server) -> NodeConfig {
+        self.node_at(&server.url())
+    }
+
+    /// A node at this URL that asks the vault.
+    pub(super) fn node_at(self: &Arc<Self>, url: &str) -> NodeConfig {
         let vault = Arc::clone(self);
-        NodeConfig::new(without_password(&server.url())).credentials(move || {
+        NodeConfig::new(without_password(url)).credentials(move || {
             let vault = Arc::clone(&vault);
             async move { vault.present().await }
         })
