@@ -31,9 +31,7 @@ pub(super) async fn check(
         return Ok(());
     };
     let node = || new.name().to_owned();
-    // Our positions are of one cluster. Those of MariaDB replicas lack the history, so one that shares a transaction
-    // with the new primary is enough.
-    if let Some(ours) = must_have.first().filter(|_| must_have.iter().all(|ours| position.is_foreign_to(ours))) {
+    if let Some(ours) = of_another_cluster(position, must_have) {
         if options.accept_other_cluster {
             return Ok(());
         }
@@ -54,6 +52,12 @@ pub(super) async fn check(
         telemetry::primary_not_compared(new.name());
     }
     Ok(())
+}
+
+/// One of our positions, if the new primary at `position` belongs to another cluster. Our positions are of one cluster, and
+/// those of MariaDB replicas lack the history, so one that shares a transaction with the new primary is enough.
+fn of_another_cluster<'a>(position: &Position, ours: &'a [Arc<Position>]) -> Option<&'a Arc<Position>> {
+    ours.first().filter(|_| ours.iter().all(|ours| position.is_foreign_to(ours)))
 }
 
 /// The end of a promoted server's last recovery: until that position the server has the log of the earlier primary.
@@ -79,5 +83,28 @@ fn missing(at: &Position, target: &Position, recovered_to: Option<Lsn>) -> Strin
             target.lsn.0.saturating_sub(at.lsn.0)
         ),
         _ => format!("it is at {has}, and the primary was at {target_shown}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::DomainPositions;
+
+    fn domains(last: &str, history: &str) -> Arc<Position> {
+        let last: DomainPositions = last.parse().expect("a list");
+        Arc::new(Position::Domains(last.with_history(history).expect("a history")))
+    }
+
+    #[test]
+    fn a_replica_without_its_history_makes_no_server_foreign() {
+        // After a failover from server 1 to server 2; the new primary has nothing of server 2 yet.
+        let behind = domains("0-1-1", "0-1-1");
+        let (primary, replica) = (domains("0-2-10", "0-1-7,0-2-10"), domains("0-2-10", ""));
+        let foreign = |ours: &[Arc<Position>]| of_another_cluster(&behind, ours).is_some();
+        assert!(!foreign(&[Arc::clone(&primary), Arc::clone(&replica)]));
+        assert!(!foreign(&[]));
+        let other = domains("0-9-10", "0-9-10");
+        assert!(foreign(&[Arc::clone(&other), other]));
     }
 }
