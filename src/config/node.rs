@@ -266,9 +266,9 @@ impl NodeConfig {
     /// `ConnectOptions` carry (on PostgreSQL that includes their schema search path).
     ///
     /// The statement may hold a secret (`PRAGMA key = '…'`), so `Debug` and serde write its first two words only, and a
-    /// configuration that was read back from them is refused. The statement is not logged; on SQLite sqlx can log all
-    /// statements of a connection or none, so a node with such a statement logs none unless
-    /// [`sqlx_logging(true)`](Self::sqlx_logging) says so.
+    /// configuration that was read back from them is refused. The statement is not logged. On SQLite, and in a program that
+    /// has a logger of the crate `log` and no subscriber of `tracing`, sqlx can log all statements of a connection or none:
+    /// a node with such a statement then logs none unless [`sqlx_logging(true)`](Self::sqlx_logging) says so.
     #[must_use]
     pub fn on_connect(self, sql: impl Into<String>) -> Self {
         self.with(|settings| settings.on_connect.0.push(sql.into()))

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
-    DatabaseConnection,
+    DatabaseConnection, DbBackend,
     sqlx::{MySql, MySqlPool, mysql::MySqlConnectOptions},
 };
 
@@ -86,6 +86,7 @@ fn from_template(
 /// there is one, as they are. Where the user's options leave that part out, and where another sqlx quotes the name, the
 /// session is not read-only, and the check of the first session says so.
 fn with_settings(connect: MySqlConnectOptions, settings: &Settings) -> MySqlConnectOptions {
+    let connect = settings.hide_hooks(connect, DbBackend::MySql);
     if !settings.sessions.keep_settings() {
         return connect;
     }

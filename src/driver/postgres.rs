@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    DatabaseConnection,
+    DatabaseConnection, DbBackend,
     sqlx::{PgPool, Postgres, pool::PoolOptions, postgres::PgConnectOptions},
 };
 
@@ -100,6 +100,7 @@ fn with_hook(
 
 /// Adds the start-up options of a lane.
 fn with_settings(connect: PgConnectOptions, settings: &Settings) -> PgConnectOptions {
+    let connect = settings.hide_hooks(connect, DbBackend::Postgres);
     if settings.sessions.take_options() { with_options(connect, settings) } else { connect }
 }
 

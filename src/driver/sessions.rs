@@ -14,8 +14,9 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::DbBackend;
+use sea_orm::{DbBackend, sqlx::ConnectOptions};
 use tokio::{sync::Mutex, time::Instant};
+use tracing::dispatcher::has_been_set;
 
 use super::{Access, CredentialsCache, LaneOptions};
 
@@ -71,6 +72,8 @@ pub(super) struct Settings {
     pub(super) sessions: Arc<Sessions>,
     /// `None` where the user's own options have the login, and nothing of the resolver's may replace it.
     pub(super) credentials: Option<Arc<CredentialsCache>>,
+    /// Whether no log may have the statements of `on_connect`, which may hold a secret.
+    hides_hooks: bool,
 }
 
 impl Settings {
@@ -85,7 +88,15 @@ impl Settings {
             statement_timeout: lane.statement_timeout,
             sessions: Arc::clone(sessions),
             credentials: credentials.cloned(),
+            hides_hooks: !lane.on_connect.is_empty() && lane.logging != Some(true),
         }
+    }
+
+    /// Keeps the statements of `on_connect` out of the log where only the log of all statements can be switched off: on
+    /// SQLite, whose statements sqlx logs in a thread of its own, and in a program that has only a logger of the crate `log`.
+    pub(super) fn hide_hooks<O: ConnectOptions>(&self, connect: O, backend: DbBackend) -> O {
+        let is_all_or_none = backend == DbBackend::Sqlite || !has_been_set();
+        if self.hides_hooks && is_all_or_none { connect.disable_statement_logging() } else { connect }
     }
 
     /// Rises when the next connection is to be opened in another way.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    DatabaseConnection,
-    sqlx::{ConnectOptions, Sqlite, SqlitePool, sqlite::SqliteConnectOptions},
+    DatabaseConnection, DbBackend,
+    sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions},
 };
 
 use super::{
@@ -48,13 +48,11 @@ fn from_template(template: &SqlitePool, lane: &LaneOptions, recipe: Recipe<Sqlit
             Box::pin(async move { run_hooks::<Sqlite>(connection, &statements, last).await })
         });
     }
-    let connect = recipe.options();
-    // sqlx runs and logs statements in a thread of its own, which cannot be told to leave out some.
-    let hides = !lane.on_connect.is_empty() && lane.logging != Some(true);
-    let pool = options.connect_lazy_with(if hides { connect.disable_statement_logging() } else { connect });
+    let pool = options.connect_lazy_with(recipe.options());
     opened(pool.clone().into(), pool, lane, recipe)
 }
 
 fn with_settings(connect: SqliteConnectOptions, settings: &Settings) -> SqliteConnectOptions {
+    let connect = settings.hide_hooks(connect, DbBackend::Sqlite);
     if settings.access.is_read_only() { connect.pragma("query_only", "ON") } else { connect }
 }

@@ -15,6 +15,7 @@ mod freshness;
 mod hostile;
 mod item;
 mod listen;
+mod log_only;
 mod lost_nodes;
 mod mysql;
 mod node_settings;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use futures_util::TryStreamExt;
-use sea_orm::{ActiveModelTrait, ConnectOptions, EntityTrait, StreamTrait, TransactionTrait};
+use sea_orm::{ActiveModelTrait, ConnectOptions, DbBackend, EntityTrait, StreamTrait, TransactionTrait};
 use sea_orm_resolver::{Config, Credentials, Database, DatabaseConnection, Error, Health, NodeConfig};
 use tracing::{
     Event, Metadata, Subscriber,
@@ -292,10 +292,7 @@ async fn credentials_that_change_show_no_secret(servers: Servers) -> Result<()> 
     let logged = recorded.take();
     assert!(logged.contains("the source of the credentials gave none"), "{logged}");
     said.push(logged);
-    for said in said {
-        let place = said.lines().find(|line| line.contains(SECRET));
-        assert!(place.is_none(), "{place:?}");
-    }
+    said.iter().for_each(|said| assert_no_secret(said));
     Ok(())
 }
 
@@ -323,6 +320,11 @@ async fn an_adopted_connection_shows_no_password() -> Result<()> {
 
 /// In no text, number or name of these tests but in the place of a secret.
 const SECRET: &str = "hunter2";
+
+fn assert_no_secret(said: &str) {
+    let place = said.lines().find(|line| line.contains(SECRET));
+    assert!(place.is_none(), "{place:?}");
+}
 
 /// Everything that is said about a configuration: by the format that reads it, when it is printed, and when it is used.
 async fn said_of(text: &str) -> Vec<String> {
@@ -506,12 +508,32 @@ async fn a_hook_shows_no_secret() -> Result<()> {
     }
     drop(guard);
     said.push(recorded.take());
-    for said in said {
-        let place = said.lines().find(|line| line.contains(SECRET));
-        assert!(place.is_none(), "{place:?}");
-    }
+    said.iter().for_each(|said| assert_no_secret(said));
     Ok(())
 }
+
+/// sqlx logs a statement when its future is dropped, too.
+async fn a_hook_that_is_cut_off_shows_no_secret(servers: Servers) -> Result<()> {
+    let (asleep, processes) = match servers.backend() {
+        DbBackend::Postgres => ("SELECT pg_sleep(60), 'hunter2'", "pg_stat_activity WHERE query"),
+        _ => ("SELECT SLEEP(60), 'hunter2'", "information_schema.processlist WHERE info"),
+    };
+    let running = format!("SELECT CAST(COUNT(*) AS CHAR(9)) FROM {processes} LIKE '{}%'", &asleep[..16]);
+    let (recorded, guard) = record();
+    let node = NodeConfig::new(servers.primary().url()).name("primary").on_connect(asleep);
+    let connecting = tokio::spawn(DatabaseConnection::builder().primary(node).connect());
+    wait_until("the statement runs", Duration::from_secs(10), async || {
+        Ok(servers.primary().query_scalar(&running).await?.trim() == "1")
+    })
+    .await?;
+    connecting.abort();
+    assert!(connecting.await.is_err_and(|error| error.is_cancelled()));
+    drop(guard);
+    assert_no_secret(&recorded.take());
+    Ok(())
+}
+
+on_each_database!(a_hook_that_is_cut_off_shows_no_secret, [postgres, mariadb, mysql]);
 
 /// A document for clients has no host, user or error text of a driver; that of operators does.
 async fn a_topology_for_clients_names_no_host(servers: Servers) -> Result<()> {
