@@ -137,6 +137,8 @@ struct Prober {
     /// The server life that answered over the link.
     answered_by: Option<Arc<str>>,
     turn: Arc<ProbeCall>,
+    /// Whether the last question had no answer in time. The next one goes over a new connection.
+    was_silent: bool,
     failures: u32,
     /// The operations that the node had answered at the last probe.
     served: u64,
@@ -185,6 +187,7 @@ impl Prober {
             link: None,
             answered_by: None,
             turn,
+            was_silent: false,
             failures: 0,
             served: 0,
             asked_at: Stamp::default(),
@@ -308,14 +311,10 @@ impl Prober {
         let had_link = self.link.is_some();
         match self.ask_once(writer).await {
             // The server may have been restarted since, so the old connection says nothing about now.
-            Err(failure) if had_link && self.link.is_none() => {
+            Err(_) if had_link && self.link.is_none() => {
                 writer.invalidate(&self.node);
                 let generation = self.begin_question(writer);
-                let answer = self.ask_once(writer).await;
-                if failure.is_silence && answer.is_ok() {
-                    self.node.losses().connections_are_silent();
-                }
-                (generation, answer)
+                (generation, self.ask_once(writer).await)
             }
             answer => (generation, answer),
         }
@@ -366,6 +365,9 @@ impl Prober {
                     telemetry::positions_not_told(self.node.name(), why);
                     self.identity_until = writer.clock.now().after(ASK_AGAIN_FOR_POSITION);
                 }
+                if std::mem::take(&mut self.was_silent) {
+                    self.node.losses().connections_are_silent();
+                }
                 Ok(answer)
             }
             Ok(Err(error)) => {
@@ -375,8 +377,8 @@ impl Prober {
             Err(_) => {
                 // The answer may still come, as the answer to a later question: this connection is not used again.
                 self.link = None;
-                let why = format!("no answer within {:?}", writer.settings.probe_timeout);
-                Err(Failure { is_silence: true, ..Failure::doubtful(why) })
+                self.was_silent = true;
+                Err(Failure::doubtful(format!("no answer within {:?}", writer.settings.probe_timeout)))
             }
         }
     }
@@ -434,7 +436,6 @@ pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<()
         Ok(Ok(false)) => Err(Failure {
             conclusive: true,
             is_refusal: false,
-            is_silence: false,
             why: crate::Error::new(crate::error::Kind::NotReadOnly { node: node.name().to_owned() }).to_string(),
         }),
         Ok(Err(error)) => Err(Failure::of(&error)),
@@ -449,8 +450,6 @@ pub(super) struct Failure {
     pub(super) conclusive: bool,
     /// Whether the server answered, and refused another connection.
     is_refusal: bool,
-    /// Whether the server gave no sign in time.
-    is_silence: bool,
     pub(super) why: String,
 }
 
@@ -458,17 +457,12 @@ impl Failure {
     pub(super) fn of(error: &DbErr) -> Self {
         let fault = Fault::of(error);
         let conclusive = fault == Fault::Unreachable { refused: true };
-        Self {
-            conclusive,
-            is_refusal: fault == Fault::ConnectionRefused,
-            is_silence: false,
-            why: crate::Error::shown(error),
-        }
+        Self { conclusive, is_refusal: fault == Fault::ConnectionRefused, why: crate::Error::shown(error) }
     }
 
     /// A failure that leaves room for doubt.
     fn doubtful(why: String) -> Self {
-        Self { conclusive: false, is_refusal: false, is_silence: false, why }
+        Self { conclusive: false, is_refusal: false, why }
     }
 
     /// Whether operations that the node answered prove that its server lives: since the question went out or, when the

@@ -8,12 +8,13 @@ use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, Statement, StreamTrait,
     TransactionTrait,
 };
-use sea_orm_resolver::{Builder, Error};
+use sea_orm_resolver::{Builder, Error, NodeConfig};
+use testkit::ChaosProxy;
 use tokio::time::timeout;
 
 use crate::{
     item,
-    servers::{Servers, on_each_database},
+    servers::{Servers, in_flight, on_each_database},
     wait::wait_until,
 };
 
@@ -128,6 +129,36 @@ on_each_database!(
     [postgres, mariadb],
     worker_threads = 2
 );
+
+/// The replica stays up: its new connections answer. Only the connections that were open are swallowed.
+async fn reads_on_connections_that_a_network_swallows_move(servers: Servers) -> Result<()> {
+    let proxy = ChaosProxy::start(servers.replica(0).port()).await?;
+    let replica = NodeConfig::new(proxy.url(servers.replica(0))).name("behind a firewall");
+    let db = servers.open(watchful(&servers)).await?;
+    db.swap_replicas([replica]).await?;
+    let asleep = match servers.backend() {
+        DbBackend::Postgres => "SELECT pg_sleep(1)",
+        _ => "SELECT SLEEP(1)",
+    };
+    let statement = Statement::from_string(servers.backend(), asleep);
+    let (plain, session, opened) = (db.clone(), db.session(), db.session());
+    let mut rows = opened.stream_raw(statement.clone()).await?;
+    let swallowed = async {
+        wait_until("the reads run", PATIENCE, async || Ok(in_flight(&db)["behind a firewall"] == 3)).await?;
+        proxy.abandon();
+        anyhow::Ok(())
+    };
+    let reads = async {
+        tokio::try_join!(plain.query_one_raw(statement.clone()), session.query_one_raw(statement), rows.try_next())
+    };
+    let (reads, swallowed) = tokio::join!(timeout(PATIENCE, reads), swallowed);
+    swallowed?;
+    let (plain, session, streamed) = reads.context("a read hangs")??;
+    ensure!(plain.is_some() && session.is_some() && streamed.is_some());
+    Ok(())
+}
+
+on_each_database!(reads_on_connections_that_a_network_swallows_move, [postgres, mariadb], worker_threads = 2);
 
 async fn a_long_write_on_a_primary_that_answers_is_not_ended(servers: Servers) -> Result<()> {
     let db = servers.open(watchful(&servers)).await?;
