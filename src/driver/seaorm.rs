@@ -537,8 +537,8 @@ fn check_idle<DB: Database>(pool: &Pool<DB>) {
 }
 
 /// Takes every idle connection out and closes it.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-fn close_idle<DB: Database>(pool: &Pool<DB>) {
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) fn close_idle<DB: Database>(pool: &Pool<DB>) {
     if tokio::runtime::Handle::try_current().is_err() {
         return;
     }
@@ -548,7 +548,7 @@ fn close_idle<DB: Database>(pool: &Pool<DB>) {
 }
 
 /// The connections that are idle now, taken out.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 fn idle<DB: Database>(pool: &Pool<DB>) -> Vec<PoolConnection<DB>> {
     (0..count_idle(pool)).map_while(|_| pool.try_acquire()).collect()
 }

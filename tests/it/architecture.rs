@@ -55,7 +55,7 @@ const TELEMETRY: &str = "telemetry.rs";
 /// The items of `tracing` that are no event and no span, and may be used elsewhere.
 const TRACING_PLUMBING: &[&str] = &[
     "tracing::Instrument",
-    "tracing::instrument::WithSubscriber",
+    "tracing::dispatcher::with_default",
     "tracing::dispatcher::has_been_set",
     "tracing::Dispatch",
 ];

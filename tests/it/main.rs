@@ -25,6 +25,7 @@ mod pooling_proxy;
 mod read_only;
 mod refused_options;
 mod restored;
+mod runtimes;
 mod scripted;
 mod secrets;
 mod servers;

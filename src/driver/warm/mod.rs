@@ -15,6 +15,7 @@
 mod connect_trial;
 mod login;
 mod permits;
+mod runtimes;
 mod settings;
 mod warm_pool;
 

@@ -17,11 +17,12 @@ use tokio::{
 use super::{
     connect_trial::{ConnectTrial, NotAcquired},
     permits::{Closed, Permit, Permits},
+    runtimes::Runtimes,
 };
 use crate::driver::{
     CredentialsCache, Elsewhere, Fault, WriteProgress,
     quiet::quietly,
-    seaorm::{count_idle, count_in_use},
+    seaorm::{close_idle, count_idle, count_in_use},
 };
 
 /// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
@@ -51,6 +52,7 @@ pub(super) struct WarmPool<DB: Database> {
     connect_trial: ConnectTrial,
     permits: Arc<Permits>,
     idle_list: Mutex<IdleList<DB>>,
+    runtimes: Arc<Runtimes>,
 }
 
 /// The rules by which connections of a pool are kept, checked and waited for.
@@ -73,6 +75,8 @@ struct IdleList<DB: Database> {
     closed_before: u64,
     /// How many statements wait in the pool.
     waiting: usize,
+    /// How many runtimes had ended when the idle connections of the pool were closed for that reason.
+    closed_after: u64,
     /// Whether untracked users may wait in the pool.
     has_untracked_users: bool,
     /// Gives connections back that have been warm for long; runs only while the list has some.
@@ -95,19 +99,23 @@ impl<DB: Database> IdleList<DB> {
 }
 
 /// A connection of the pool. Dropping the value gives the connection back by sqlx's own way: with a ping, which also
-/// reads the rest of an answer that its statement left unread.
+/// reads the rest of an answer that its statement left unread. After the end of a runtime the value closes it.
 struct WarmConnection<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,
     /// When the last statement on the connection ended.
     rests_since: Instant,
     epoch: u64,
+    runtimes: Arc<Runtimes>,
+    /// How many runtimes had ended when the connection came from the pool.
+    runtimes_ended: u64,
 }
 
 impl<DB: Database> WarmConnection<DB> {
-    fn new(connection: PoolConnection<DB>, epoch: u64) -> Self {
-        let now = Instant::now();
-        Self { connection, since: now, rests_since: now, epoch }
+    /// Whether no runtime has ended since the connection came from the pool. A ping is no proof: the answer of a server
+    /// that is fast enough arrives without the runtime of the connection.
+    fn is_of_living_runtime(&self) -> bool {
+        self.runtimes_ended == self.runtimes.ended()
     }
 
     /// Whether the server still answers on the connection.
@@ -117,7 +125,17 @@ impl<DB: Database> WarmConnection<DB> {
 
     /// Gives the connection back to the pool, or closes it when that takes too long.
     async fn go_back(mut self) {
-        let _ = timeout(GIVEN_BACK_WITHIN, self.connection.return_to_pool()).await;
+        if self.is_of_living_runtime() {
+            let _ = timeout(GIVEN_BACK_WITHIN, self.connection.return_to_pool()).await;
+        }
+    }
+}
+
+impl<DB: Database> Drop for WarmConnection<DB> {
+    fn drop(&mut self) {
+        if !self.is_of_living_runtime() {
+            self.connection.close_on_drop();
+        }
     }
 }
 
@@ -167,10 +185,12 @@ impl<DB: Database> WarmPool<DB> {
                 epoch: 0,
                 closed_before: 0,
                 waiting: 0,
+                closed_after: 0,
                 has_untracked_users: false,
                 sweeper: None,
                 runtime: None,
             }),
+            runtimes: Arc::default(),
             pool,
         })
     }
@@ -232,7 +252,7 @@ impl<DB: Database> WarmPool<DB> {
     }
 
     fn is_known_to_answer(&self, held: &WarmConnection<DB>) -> bool {
-        self.rules.ping_after.is_none_or(|longest| held.rests_since.elapsed() < longest)
+        held.is_of_living_runtime() && self.rules.ping_after.is_none_or(|longest| held.rests_since.elapsed() < longest)
     }
 
     /// A connection that rested may have been ended by its server or a firewall in between, so a ping comes
@@ -242,7 +262,7 @@ impl<DB: Database> WarmPool<DB> {
         mut rested: WarmConnection<DB>,
     ) -> Result<WarmConnection<DB>, NotAcquired> {
         loop {
-            if rested.answers().await {
+            if rested.is_of_living_runtime() && rested.answers().await {
                 return Ok(rested);
             }
             rested.connection.close_on_drop();
@@ -272,6 +292,11 @@ impl<DB: Database> WarmPool<DB> {
 
     /// Where another node can run the operation, a server that refuses new connections ends the wait.
     async fn open_once(&self, waiting: &Waiting<DB>) -> Result<WarmConnection<DB>, NotAcquired> {
+        // A file has no socket, and a database in memory lives as long as its connection.
+        if DB::NAME != "SQLite" {
+            self.runtimes.watch();
+        }
+        let runtimes_ended = self.runtimes.ended();
         let connection = match self.rules.elsewhere {
             Some(limits) if count_idle(&self.pool) == 0 => {
                 // Boxed, so that the future of a read is as small as where nothing has to be opened.
@@ -279,7 +304,9 @@ impl<DB: Database> WarmPool<DB> {
             }
             _ => self.pool.acquire().await?,
         };
-        Ok(WarmConnection::new(connection, waiting.epoch))
+        let now = Instant::now();
+        let (epoch, runtimes) = (waiting.epoch, Arc::clone(&self.runtimes));
+        Ok(WarmConnection { connection, since: now, rests_since: now, epoch, runtimes, runtimes_ended })
     }
 
     /// A warm connection, or a place among the statements that wait in the pool.
@@ -293,8 +320,22 @@ impl<DB: Database> WarmPool<DB> {
             }
             too_old.push(held);
         }
+        Err(self.wait_in_pool(&mut idle_list))
+    }
+
+    /// A place among the statements that wait in the pool.
+    fn wait_in_pool(self: &Arc<Self>, idle_list: &mut IdleList<DB>) -> Waiting<DB> {
+        self.close_of_ended_runtimes(idle_list);
         idle_list.waiting += 1;
-        Err(Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch })
+        Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch }
+    }
+
+    /// Closes the idle connections of the pool after the end of a runtime, on which some of them may have been opened.
+    fn close_of_ended_runtimes(&self, idle_list: &mut IdleList<DB>) {
+        let ended = self.runtimes.ended();
+        if mem::replace(&mut idle_list.closed_after, ended) != ended {
+            close_idle(&self.pool);
+        }
     }
 
     /// Reserves a connection that SeaORM takes out of the pool next. All waiting is done here, within the pool's
@@ -335,12 +376,12 @@ impl<DB: Database> WarmPool<DB> {
     /// mixes statements with transactions would pay it for each of them.
     fn wait(self: &Arc<Self>) -> (Option<WarmConnection<DB>>, Waiting<DB>) {
         let mut idle_list = self.idle_list();
-        idle_list.waiting += 1;
+        let waiting = self.wait_in_pool(&mut idle_list);
         // Users with permits are counted exactly, the others as the pool counts them.
         let has_one =
             idle_list.connections.len() <= self.permits.available() && self.has_for(idle_list.users_in_pool());
         let needed = if has_one { None } else { idle_list.connections.pop() };
-        (needed, Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch })
+        (needed, waiting)
     }
 
     /// Whether the pool has, or may open, a connection for each of so many users.
@@ -387,6 +428,7 @@ impl<DB: Database> WarmPool<DB> {
     pub(super) fn give_back(&self) {
         let (all, runtime) = {
             let mut idle_list = self.idle_list();
+            self.close_of_ended_runtimes(&mut idle_list);
             idle_list.epoch += 1;
             (mem::take(&mut idle_list.connections), idle_list.runtime.clone())
         };
@@ -569,8 +611,10 @@ impl<DB: Database> Drop for Checkout<DB> {
             return;
         }
         runtime.spawn(async move {
-            held.connection.return_to_pool().await;
-            drop((write, permit));
+            if held.is_of_living_runtime() {
+                held.connection.return_to_pool().await;
+            }
+            drop((held, write, permit));
         });
     }
 }
