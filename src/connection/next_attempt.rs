@@ -3,7 +3,10 @@
 //! The phase and the code of an error say whether the statement ran, and whose fault the failure is (`driver/fault/`).
 //! Each rule of retrying, each bound and each budget stands here once.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
 
 use sea_orm::DbErr;
 
@@ -27,6 +30,10 @@ const MOST_MOVES: u8 = 2;
 /// How often a read is sent again because the plan of a prepared statement does not fit any more: the connections of a
 /// pool learn it one by one.
 pub(super) const MOST_STALE_PLANS: u8 = 16;
+
+/// A read that its server ended at a limit of time is run on another node only within this time: that finds the limit
+/// which one server has by mistake, and lets no caller wait twice for a long limit that all servers have.
+const SHORT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The step that follows the end of an attempt at a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +167,11 @@ impl Shared {
         let (Some(code), Some(sql)) = (Fault::code(failure.error), (failure.sql)()) else { return Next::Fail };
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&*code);
         let now = self.now();
+        if failure.fault == Fault::TimeLimit
+            && (lease.driver().limits_statements() || now.since(journey.began) > SHORT_LIMIT)
+        {
+            return Next::Fail;
+        }
         if let Some(first) = journey.unsettled {
             if first.code == hash {
                 self.router().remember_own_error(&sql, &code, now);
@@ -199,6 +211,8 @@ impl Shared {
                     &sql().map(|sql| self.router().shown(&sql)).unwrap_or_default(),
                 );
             }
+            // A statement that is close to the limit of all servers fails on the busier one.
+            Fault::TimeLimit => {}
             _ => self.failed_alone(&member.node, EjectionCause::FailsAlone),
         }
     }

@@ -190,6 +190,11 @@ pub trait Driver: Debug + Send + Sync {
         None
     }
 
+    /// Whether the resolver's configuration limits the time of each statement.
+    fn limits_statements(&self) -> bool {
+        false
+    }
+
     /// How long an operation waits for a connection of the pool in all, if the driver knows it.
     fn acquire_timeout(&self) -> Option<Duration> {
         None

@@ -46,6 +46,20 @@ async fn the_statement_timeout_holds_on_both_lanes(servers: Servers) -> Result<(
 
 on_each_database!(the_statement_timeout_holds_on_both_lanes, [postgres, mariadb]);
 
+/// The limit is what the user wants: the primary, which has none, does not run the statement.
+async fn a_statement_timeout_that_was_configured_moves_no_read(servers: Servers) -> Result<()> {
+    let db = DatabaseConnection::builder()
+        .primary(servers.primary_node())
+        .replica(servers.replica_node(0).statement_timeout(Duration::from_millis(100)))
+        .primary_read_share(0.0)
+        .connect()
+        .await?;
+    is_cut_off(&db).await?;
+    is_cut_off(&db.read()).await
+}
+
+on_each_database!(a_statement_timeout_that_was_configured_moves_no_read, [postgres, mariadb]);
+
 async fn the_acquire_timeout_ends_a_read_that_finds_no_connection(servers: Servers) -> Result<()> {
     // A new connection is opened within this time, on a busy machine too.
     let acquire_timeout = Duration::from_secs(2);

@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     BehindInSchema,
     /// The failure is the node's or the statement's: another node settles whose.
     Unsettled,
+    /// The server ended the statement at a limit of time, or an operator did. The limit may be this server's own.
+    TimeLimit,
     /// The session's prepared statement does not fit any more. Not executed.
     StalePlan,
 }
@@ -241,7 +243,8 @@ impl Fault {
             | Self::ReadOnlySession
             | Self::NotSupportedHere
             | Self::BehindInSchema
-            | Self::Unsettled => Ran::Yes,
+            | Self::Unsettled
+            | Self::TimeLimit => Ran::Yes,
         }
     }
 
@@ -258,7 +261,7 @@ impl Fault {
 
     /// Whether another node has to say whose fault the failure is.
     pub(crate) fn needs_second_opinion(self) -> bool {
-        matches!(self, Self::BehindInSchema | Self::Unsettled)
+        matches!(self, Self::BehindInSchema | Self::Unsettled | Self::TimeLimit)
     }
 }
 
@@ -321,7 +324,7 @@ mod tests {
             ("42P01", Fault::BehindInSchema),
             ("42601", Fault::Statement),
             ("22012", Fault::Statement),
-            ("57014", Fault::Statement),
+            ("57014", Fault::TimeLimit),
         ] {
             assert_eq!(Fault::of_sqlstate(code), fault, "{code}");
         }

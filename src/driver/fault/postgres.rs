@@ -28,6 +28,7 @@ pub(super) const CODES: &[(&str, Fault, &str)] = &[
     ("54001", Fault::Unsettled, "statement_too_complex: by the stack that this server has"),
     ("55000", Fault::NotSupportedHere, "object_not_in_prerequisite_state: \"recovery is in progress\""),
     ("55P03", Fault::ReplayConflict, "lock_not_available: on a standby, only replay holds a lock that stops a read"),
+    ("57014", Fault::TimeLimit, "query_canceled: at `statement_timeout`, or by an operator"),
     ("57P01", Fault::Broken, "admin_shutdown"),
     ("57P02", Fault::Broken, "crash_shutdown"),
     ("57P03", Fault::Broken, "cannot_connect_now: the server starts or stops"),

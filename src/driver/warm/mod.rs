@@ -514,6 +514,10 @@ where
         Some(self.warm_pool.pool().options().get_max_connections())
     }
 
+    fn limits_statements(&self) -> bool {
+        self.recipe.as_ref().is_some_and(|recipe| recipe.settings().statement_timeout.is_some())
+    }
+
     fn acquire_timeout(&self) -> Option<Duration> {
         Some(self.warm_pool.pool().options().get_acquire_timeout())
     }

@@ -29,9 +29,6 @@ pub(super) const NOT_YET: &[(&str, Seen)] = &[
     ("mariadb / full (primary) / one URL", Sometimes("1040 reaches the caller more often than alone")),
     ("mariadb / full (primary) / primary + 1", Sometimes("37 of 138 reads fail, alone 26")),
     ("mariadb / full (primary) / primary + 2", Sometimes("more reads fail than alone")),
-    // A statement that its server ended is not run again: the time-out of all servers would cost twice the time.
-    ("postgres / a short statement time-out (replica) / primary + 1", Always("27 of 84 reads fail")),
-    ("postgres / a short statement time-out (replica) / primary + 2", Always("16 of 84 reads fail")),
     ("mariadb / made read-only (primary) / primary + 1", Sometimes("after the mend a node is held to be a replica until a probe")),
     ("mariadb / made read-only (primary) / primary + 2", Sometimes("after the mend a node is held to be a replica until a probe")),
     // B14

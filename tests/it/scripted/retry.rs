@@ -76,12 +76,46 @@ async fn when_three_nodes_fail_the_error_comes_back() -> Result<(), DbErr> {
 async fn a_statement_that_the_server_answered_is_not_run_again() -> Result<(), DbErr> {
     let nodes = Nodes::postgres(2);
     let db = nodes.connect().await?;
-    for code in ["42601", "23505", "57014"] {
+    for code in ["42601", "23505"] {
         nodes.each(testkit::scripted::ScriptedNode::forget);
         nodes.on_each(Step::QueryOne, &Behaviour::Fail(fault::server(code)));
         who(&db).await.expect_err("the server said no");
         assert_eq!(nodes.count(Step::QueryOne), 1, "{code}");
         assert_eq!(nodes.count(Step::ProbeAsk), 0, "nobody is suspected");
+    }
+    Ok(())
+}
+
+/// A limit of time that one server has by mistake costs no read. One that all servers have is met twice, and remembered.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_its_server_ended_soon_is_run_on_one_other_node() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    nodes.replicas[0].on(Step::QueryOne, Behaviour::Fail(fault::server("57014")));
+    for _ in 0..100 {
+        who(&db).await?;
+    }
+    assert!(nodes.replicas[0].count(Step::QueryOne) > 20, "the node is not ejected for a limit of time");
+    nodes.on_each(Step::QueryOne, &Behaviour::Fail(fault::server("57014")));
+    for runs in [2, 1, 1] {
+        nodes.each(testkit::scripted::ScriptedNode::forget);
+        who(&db).await.expect_err("all of them have the limit");
+        assert_eq!(nodes.count(Step::QueryOne), runs);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_its_server_ended_late_is_not_run_again() -> Result<(), DbErr> {
+    let nodes = Nodes::postgres(2);
+    let db = nodes.connect().await?;
+    for (seconds, runs) in [(4, 2), (6, 1)] {
+        nodes.each(testkit::scripted::ScriptedNode::forget);
+        nodes.on_each(Step::QueryOne, &Behaviour::SlowFail(Duration::from_secs(seconds), fault::server("57014")));
+        let sql = format!("SELECT {seconds} FROM t{seconds}");
+        let statement = Statement::from_string(db.get_database_backend(), sql);
+        db.query_one_raw(statement).await.expect_err("all of them have the limit");
+        assert_eq!(nodes.count(Step::QueryOne), runs, "after {seconds} s");
     }
     Ok(())
 }
