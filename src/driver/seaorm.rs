@@ -19,10 +19,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::StreamExt;
 #[cfg(feature = "stream")]
 use sea_orm::StreamTrait;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use sea_orm::sqlx::pool::PoolConnection;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-use sea_orm::sqlx::{Database, Pool};
+use sea_orm::sqlx::{Database, Pool, pool::PoolConnection};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbBackend, DbErr, ExecResult,
     QueryResult, Statement, TransactionOptions, TransactionTrait,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures_util::{TryStreamExt, future::join_all};
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, StreamTrait, TransactionTrait,
+    ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, PaginatorTrait, Statement, StreamTrait,
+    TransactionTrait,
     sea_query::{Expr, Query, SelectStatement},
 };
 use sea_orm_resolver::{DatabaseConnection, Error, NodeConfig, Ping, ReadConn};
@@ -180,6 +181,59 @@ async fn no_read_gets_the_answer_of_a_dropped_one(servers: Servers) -> Result<()
 
 on_each_database!(no_read_gets_the_answer_of_a_dropped_one, [postgres, mariadb], worker_threads = 2);
 
+/// Each statement is a new one for its connection, so the server prepares it first.
+async fn no_read_gets_the_answer_of_one_that_was_dropped_while_it_was_prepared(servers: Servers) -> Result<()> {
+    let proxy = ChaosProxy::start(servers.primary().port()).await?;
+    // No other node can give the right answer.
+    let alone = NodeConfig::new(proxy.url(servers.primary())).max_connections(1).acquire_timeout(PATIENCE);
+    let db = DatabaseConnection::builder().primary(alone).connect().await?;
+    echoes(&db, 0).await?;
+    proxy.set_latency(Duration::from_millis(10));
+    for number in 1..=12 {
+        let values = [number.into()];
+        let (cast, mark) = if servers.backend() == DbBackend::Postgres { ("text", "$1") } else { ("char(9)", "?") };
+        let sql = format!("SELECT CAST({mark} AS {cast}) AS dropped_{number}, 1 AS one");
+        let dropped = db.query_one_raw(Statement::from_sql_and_values(servers.backend(), sql, values));
+        drop(timeout(Duration::from_millis(u64::try_from(number)? * 4), dropped).await);
+        for again in [number, -number] {
+            echoes(&db, again).await?;
+        }
+    }
+    Ok(())
+}
+
+on_each_database!(
+    no_read_gets_the_answer_of_one_that_was_dropped_while_it_was_prepared,
+    [postgres, mariadb, mysql],
+    worker_threads = 2
+);
+
+/// sqlx does not know that the answer to a dropped ping of MySQL is still to come, and takes it for that of the next one.
+async fn no_read_gets_the_answer_of_a_dropped_ping(servers: Servers) -> Result<()> {
+    let proxy = ChaosProxy::start(servers.primary().port()).await?;
+    let alone = NodeConfig::new(proxy.url(servers.primary())).max_connections(1).acquire_timeout(PATIENCE);
+    let builder = DatabaseConnection::builder().primary(alone).ping_after_idle(Duration::from_millis(1));
+    let db = builder.connect().await?;
+    for number in 1..=12 {
+        proxy.set_latency(Duration::ZERO);
+        echoes(&db, number).await?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        proxy.set_latency(Duration::from_millis(50));
+        let patience = Duration::from_millis(20);
+        if number % 2 == 0 {
+            drop(timeout(patience, db.ping()).await);
+        } else {
+            drop(timeout(patience, echoes(&db, number)).await); // after the ping of a connection that rested
+        }
+        for again in [number, -number] {
+            echoes(&db, again).await?;
+        }
+    }
+    Ok(())
+}
+
+on_each_database!(no_read_gets_the_answer_of_a_dropped_ping, [postgres, mariadb, mysql], worker_threads = 2);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_no_read_gets_the_answer_of_a_dropped_one() -> Result<()> {
     let file = SharedFile::new().await?;
@@ -351,7 +405,7 @@ async fn mariadb_rows_that_no_task_waits_for_delay_no_other_read() -> Result<()>
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
                 SELECT i, REPEAT('x', 200) FROM n";
     for turn in 0..20 {
-        let statement = sea_orm::Statement::from_string(servers.backend(), many);
+        let statement = Statement::from_string(servers.backend(), many);
         let row = read.query_one_raw(statement).await?.context("there is a row")?;
         assert_eq!(row.try_get_by_index::<i64>(0)?, 1);
         echoes(&read, turn).await?;

@@ -17,6 +17,7 @@ mod login;
 mod permits;
 mod runtimes;
 mod settings;
+mod warm_connection;
 mod warm_pool;
 
 use std::{
@@ -30,10 +31,7 @@ use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
     Statement, TransactionOptions, Values,
     metric::Info,
-    sqlx::{
-        self, AssertSqlSafe, Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache,
-        query::Query,
-    },
+    sqlx::{self, AssertSqlSafe, Database, Executor, IntoArguments, Pool, database::HasStatementCache, query::Query},
 };
 use sea_query_sqlx::SqlxValues;
 
@@ -418,7 +416,7 @@ where
     fn ping(&self) -> BoxFuture<'_, Result<(), DbErr>> {
         Box::pin(async move {
             let mut checkout = self.take().await?;
-            checkout.connection(None).ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
+            checkout.ping().await.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
             rested(checkout, Checkout::rest).await;
             Ok(())
         })

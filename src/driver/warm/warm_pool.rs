@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use sea_orm::sqlx::{self, Connection, Database, Executor, Pool, database::HasStatementCache, pool::PoolConnection};
+use sea_orm::sqlx::{self, Connection, Database, Executor, Pool, database::HasStatementCache};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
@@ -18,18 +18,13 @@ use super::{
     connect_trial::{ConnectTrial, NotAcquired},
     permits::{Closed, Permit, Permits},
     runtimes::Runtimes,
+    warm_connection::{GIVEN_BACK_WITHIN, WarmConnection},
 };
 use crate::driver::{
     CredentialsCache, Elsewhere, Fault, WriteProgress,
     quiet::quietly,
     seaorm::{close_idle, count_idle, count_in_use},
 };
-
-/// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
-const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long the ping of a rested connection may take.
-const PINGED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the sweeper looks whether an untracked user of the pool may wait for a warm connection.
 const LOOK_FOR_UNTRACKED: Duration = Duration::from_millis(20);
@@ -95,47 +90,6 @@ impl<DB: Database> IdleList<DB> {
     /// When the sweeper looks again, given the time at which the next connection is too old.
     fn next_look(&self, too_old: Instant) -> Instant {
         if self.has_untracked_users { too_old.min(Instant::now() + LOOK_FOR_UNTRACKED) } else { too_old }
-    }
-}
-
-/// A connection of the pool. Dropping the value gives the connection back by sqlx's own way: with a ping, which also
-/// reads the rest of an answer that its statement left unread. After the end of a runtime the value closes it.
-struct WarmConnection<DB: Database> {
-    connection: PoolConnection<DB>,
-    since: Instant,
-    /// When the last statement on the connection ended.
-    rests_since: Instant,
-    epoch: u64,
-    runtimes: Arc<Runtimes>,
-    /// How many runtimes had ended when the connection came from the pool.
-    runtimes_ended: u64,
-}
-
-impl<DB: Database> WarmConnection<DB> {
-    /// Whether no runtime has ended since the connection came from the pool. A ping is no proof: the answer of a server
-    /// that is fast enough arrives without the runtime of the connection.
-    fn is_of_living_runtime(&self) -> bool {
-        self.runtimes_ended == self.runtimes.ended()
-    }
-
-    /// Whether the server still answers on the connection.
-    async fn answers(&mut self) -> bool {
-        matches!(timeout(PINGED_WITHIN, self.connection.ping()).await, Ok(Ok(())))
-    }
-
-    /// Gives the connection back to the pool, or closes it when that takes too long.
-    async fn go_back(mut self) {
-        if self.is_of_living_runtime() {
-            let _ = timeout(GIVEN_BACK_WITHIN, self.connection.return_to_pool()).await;
-        }
-    }
-}
-
-impl<DB: Database> Drop for WarmConnection<DB> {
-    fn drop(&mut self) {
-        if !self.is_of_living_runtime() {
-            self.connection.close_on_drop();
-        }
     }
 }
 
@@ -306,7 +260,15 @@ impl<DB: Database> WarmPool<DB> {
         };
         let now = Instant::now();
         let (epoch, runtimes) = (waiting.epoch, Arc::clone(&self.runtimes));
-        Ok(WarmConnection { connection, since: now, rests_since: now, epoch, runtimes, runtimes_ended })
+        Ok(WarmConnection {
+            connection,
+            since: now,
+            rests_since: now,
+            epoch,
+            is_pinged: false,
+            runtimes,
+            runtimes_ended,
+        })
     }
 
     /// A warm connection, or a place among the statements that wait in the pool.
@@ -519,6 +481,11 @@ impl<DB: Database> Checkout<DB> {
         &mut self.held.as_mut().expect("a checkout holds its connection until it ends").connection
     }
 
+    /// Pings the server. As [`WarmConnection::ping`], cancelling included.
+    pub(super) async fn ping(&mut self) -> Result<(), sqlx::Error> {
+        self.held.as_mut().expect("a checkout holds its connection until it ends").ping().await
+    }
+
     /// Begins a READ ONLY transaction for the statement that follows. A connection that is dropped before
     /// [`end_read_only`](Self::end_read_only) is closed.
     pub(super) async fn begin_read_only(&mut self, begin: &'static str) -> Result<(), sqlx::Error>
@@ -611,7 +578,7 @@ impl<DB: Database> Drop for Checkout<DB> {
             return;
         }
         runtime.spawn(async move {
-            if held.is_of_living_runtime() {
+            if held.is_sound() {
                 held.connection.return_to_pool().await;
             }
             drop((held, write, permit));
