@@ -20,7 +20,7 @@ pub(crate) enum Loss {
     Down,
     /// No connection to the node has answered for `silent_after`: for all other operations, whose outcome stays unknown.
     Silent,
-    /// A question of the prober had no answer, and a new connection had one: other connections of that time may be dead, too.
+    /// A probe had no answer, and the next one, over a new connection, had one: other connections of that time may be dead, too.
     SilentConnections,
 }
 

@@ -1,4 +1,4 @@
-//! A connection of a pool, outside of it.
+//! A connection that was taken out of its pool.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ pub(super) const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 const PINGED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connection of the pool. Dropping the value gives the connection back by sqlx's own way: with a ping, which also
-/// reads the rest of an answer that its statement left unread. The value closes a connection that is not sound.
+/// reads the rest of an answer that its statement left unread. A connection that is not sound is closed instead.
 pub(super) struct WarmConnection<DB: Database> {
     pub(super) connection: PoolConnection<DB>,
     pub(super) since: Instant,
