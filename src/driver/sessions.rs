@@ -6,9 +6,9 @@
 //! reads are then kept from writing by the standby's recovery, or by READ ONLY transactions.
 
 use std::{
-    fmt,
+    fmt, ptr,
     sync::{
-        Arc, OnceLock,
+        Arc, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -111,6 +111,12 @@ impl Settings {
     }
 }
 
+/// A pool of the node, which shares with the others the sessions that the server grants.
+pub(super) trait SharesSessions: Send + Sync {
+    /// Closes one idle connection; `false` when there is none.
+    fn spare_one(&self) -> bool;
+}
+
 /// Called once, when the node's settings are lost.
 type Listener = Box<dyn Fn(Lost) + Send + Sync>;
 
@@ -129,6 +135,7 @@ pub struct Sessions {
     listener: OnceLock<Listener>,
     /// When a refused connection was compared last.
     compared: Mutex<Option<Instant>>,
+    pools: std::sync::Mutex<Vec<Weak<dyn SharesSessions>>>,
 }
 
 impl Pooling {
@@ -160,6 +167,7 @@ impl Sessions {
             version: AtomicU64::new(0),
             listener: OnceLock::new(),
             compared: Mutex::default(),
+            pools: std::sync::Mutex::default(),
         })
     }
 
@@ -233,6 +241,27 @@ impl Sessions {
 
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Adds a pool of the node.
+    pub(super) fn join(&self, pool: Weak<dyn SharesSessions>) {
+        let mut pools = self.pools();
+        pools.retain(|known| known.strong_count() > 0);
+        pools.push(pool);
+    }
+
+    /// Has a pool other than `starved` close an idle connection: the server grants the node no further session.
+    pub(super) fn spare_one<P>(&self, starved: &P) {
+        let pools: Vec<_> = self.pools().iter().filter_map(Weak::upgrade).collect();
+        for pool in pools.iter().filter(|pool| !ptr::addr_eq(Arc::as_ptr(pool), starved)) {
+            if pool.spare_one() {
+                return;
+            }
+        }
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Vec<Weak<dyn SharesSessions>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The turn to compare a refused connection with one that has no settings; `None` where that was done a moment ago.

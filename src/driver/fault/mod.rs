@@ -204,6 +204,17 @@ impl Fault {
         error.code().is_none_or(|code| !["28", "3D", "53", "57"].iter().any(|class| code.starts_with(class)))
     }
 
+    /// Whether a new connection was refused because the server, the account or the database has as many sessions as it may.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn is_session_limit(error: &sqlx::Error) -> bool {
+        let Some(error) = error.as_database_error() else { return false };
+        #[cfg(feature = "mysql")]
+        if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            return mysql::SESSION_LIMITS.iter().any(|(number, _)| *number == mysql.number());
+        }
+        error.code().is_some_and(|code| code == "53300") // too_many_connections
+    }
+
     /// Whether the server refused the user or the password of a new connection: other credentials may be accepted.
     #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
     pub(crate) fn is_refused_login(error: &sqlx::Error) -> bool {

@@ -12,6 +12,13 @@ pub(super) const REFUSED_LOGINS: &[(u16, &str)] = &[
     (4151, "ER_ACCOUNT_HAS_BEEN_LOCKED (MariaDB)"),
 ];
 
+/// The numbers of a new connection for which there is no session.
+pub(super) const SESSION_LIMITS: &[(u16, &str)] = &[
+    (1040, "ER_CON_COUNT_ERROR: max_connections of the server"),
+    (1203, "ER_TOO_MANY_USER_CONNECTIONS: max_user_connections of the server"),
+    (1226, "ER_USER_LIMIT_REACHED: a limit of the account"),
+];
+
 pub(super) const NUMBERS: &[(u16, Fault, &str)] = &[
     (1016, Fault::Unsettled, "ER_CANT_OPEN_FILE: a file of this server"),
     (1017, Fault::Unsettled, "ER_FILE_NOT_FOUND: a file of this server"),

@@ -1,8 +1,8 @@
 //! Why a pool cannot open a connection.
 //!
 //! sqlx tries a connection again until its acquire time-out when the server refuses it, when the server has no free
-//! slot (53300) and when it starts (57P03), and then says no more than that the time is over. Where another node can
-//! run the operation, one direct connection at a time supplies the server's own error.
+//! slot (53300) and when it starts (57P03), and then says no more than that the time is over. One direct connection at a
+//! time supplies the server's own error.
 
 use std::{
     any::Any,
@@ -19,8 +19,12 @@ use futures_util::{
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Database, Pool, pool::PoolConnection};
 use tokio::time::{Instant, timeout};
 
+use crate::driver::seaorm::count_idle;
+
 /// A server on the same network answers sooner than this, so an acquire that takes longer is worth a question.
 const TRIED_AFTER: Duration = Duration::from_millis(25);
+/// The same for an acquire that finds an idle connection, which sqlx may ping first.
+const TRIED_AFTER_PING: Duration = Duration::from_millis(250);
 /// For so long a server that took a direct connection is believed to take the pool's, too.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 
@@ -63,18 +67,20 @@ impl State {
 }
 
 impl ConnectTrial {
-    /// Takes a connection of the pool, which has to be opened. Ends early with the server's error when a direct
-    /// connection is refused, or is not there `within` the time.
+    /// Waits for a connection of the pool, which may have to be opened. Ends early with the server's error when a direct
+    /// connection is refused, or is not there `within` the time, and `ends` says so of the error.
     ///
     /// # Cancel safety
     /// Dropping the future takes no connection.
     pub(super) async fn watch<DB: Database>(
         &self,
         pool: &Pool<DB>,
+        acquiring: impl Future<Output = Result<PoolConnection<DB>, sqlx::Error>>,
         within: Duration,
+        ends: fn(&sqlx::Error) -> bool,
     ) -> Result<PoolConnection<DB>, NotAcquired> {
-        let mut acquiring = pin!(pool.acquire());
-        let mut pause = TRIED_AFTER;
+        let mut acquiring = pin!(acquiring);
+        let mut pause = if count_idle(pool) == 0 { TRIED_AFTER } else { TRIED_AFTER_PING };
         loop {
             if let Ok(acquired) = timeout(pause, &mut acquiring).await {
                 return Ok(acquired?);
@@ -82,16 +88,20 @@ impl ConnectTrial {
             tokio::select! {
                 biased;
                 acquired = &mut acquiring => return Ok(acquired?),
-                refused = self.trial(pool, within) => match refused {
-                    Some(refused) => return Err(refused),
-                    None => pause = BELIEVED_FOR,
+                refused = self.refusal(pool, within) => match refused {
+                    Some(refused) if ends(&refused.0) => return Err(refused),
+                    _ => pause = BELIEVED_FOR,
                 },
             }
         }
     }
 
-    /// The direct connection that is on its way, or another one.
-    fn trial<DB: Database>(&self, pool: &Pool<DB>, within: Duration) -> Trial {
+    /// The error of the direct connection that is on its way, or of another one; `None` when the server took it.
+    pub(super) fn refusal<DB: Database>(
+        &self,
+        pool: &Pool<DB>,
+        within: Duration,
+    ) -> impl Future<Output = Option<NotAcquired>> + use<DB> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let options = pool.connect_options();
         let is_recent = state.began.is_some_and(|began| began.elapsed() < BELIEVED_FOR);

@@ -7,10 +7,11 @@ use sea_orm::{
     sqlx::{self, Database, Executor, IntoArguments, Pool, database::HasStatementCache},
 };
 use sea_query_sqlx::SqlxValues;
+use tokio::time::Instant;
 
-use super::{PoolDriver, connect_trial::NotAcquired, warm_pool::may_log_in_again};
+use super::{PoolDriver, connect_trial::NotAcquired, opening::may_log_in_again};
 use crate::driver::{
-    CredentialsCache, RunToEnd, credentials::LoginPool, link::QuestionLink, seaorm::SeaOrmTransaction,
+    CredentialsCache, Fault, RunToEnd, credentials::LoginPool, link::QuestionLink, seaorm::SeaOrmTransaction,
 };
 
 impl<DB: Database> LoginPool for PoolDriver<DB> {
@@ -74,13 +75,21 @@ where
     }
 
     async fn begin_once(&self, options: TransactionOptions) -> Result<SeaOrmTransaction, DbErr> {
-        let reservation = self.reserve().await?;
-        let connection = self.pool.connection().clone();
-        let (restore, options) = self.settings_of_transaction(options);
-        RunToEnd::new(async move {
-            let transaction = connection.begin_with_options(options).await?;
-            Ok(SeaOrmTransaction::on_reserved(transaction, reservation.into_permit(), restore))
-        })
-        .await
+        let deadline = Instant::now() + self.warm_pool.pool().options().get_acquire_timeout();
+        loop {
+            let reservation = self.reserve().await?;
+            let connection = self.pool.connection().clone();
+            let (restore, options) = self.settings_of_transaction(options);
+            let begun = RunToEnd::new(async move {
+                let transaction = connection.begin_with_options(options).await?;
+                Ok(SeaOrmTransaction::on_reserved(transaction, reservation.into_permit(), restore))
+            });
+            match self.warm_pool.make_room_for(begun).await {
+                // Another user was faster than SeaORM, and took the connection that was reserved.
+                Err(DbErr::Conn(RuntimeErr::SqlxError(refused)))
+                    if Fault::is_session_limit(&refused) && Instant::now() < deadline => {}
+                begun => return begun,
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@
 
 mod connect_trial;
 mod login;
+mod opening;
 mod permits;
 mod runtimes;
 mod settings;
@@ -136,7 +137,8 @@ where
         recipe: Option<Recipe<DB>>,
     ) -> Arc<Self> {
         let credentials = recipe.as_ref().and_then(Recipe::credentials).cloned();
-        let warm_pool = WarmPool::new(pool, rules, credentials.clone());
+        let sessions = recipe.as_ref().map(|recipe| Arc::clone(recipe.sessions()));
+        let warm_pool = WarmPool::new(pool, rules, credentials.clone(), sessions);
         let driver = Arc::new(Self { pool: handle, warm_pool, access, metric: OnceLock::new(), runner, recipe });
         if let Some(credentials) = credentials {
             let pool: Weak<Self> = Arc::downgrade(&driver);

@@ -7,27 +7,30 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use sea_orm::sqlx::{self, Connection, Database, Executor, Pool, database::HasStatementCache};
+use sea_orm::sqlx::{self, Connection, Database, Executor, Pool, database::HasStatementCache, pool::PoolConnection};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     connect_trial::{ConnectTrial, NotAcquired},
+    opening::Heirs,
     permits::{Closed, Permit, Permits},
     runtimes::Runtimes,
     warm_connection::{GIVEN_BACK_WITHIN, WarmConnection},
 };
 use crate::driver::{
-    CredentialsCache, Elsewhere, Fault, WriteProgress,
+    CredentialsCache, Elsewhere, Sessions, WriteProgress,
     quiet::quietly,
     seaorm::{close_idle, count_idle, count_in_use},
 };
 
 /// How often the sweeper looks whether an untracked user of the pool may wait for a warm connection.
 const LOOK_FOR_UNTRACKED: Duration = Duration::from_millis(20);
+/// SeaORM takes the connection that is promised to it at once. A promise whose BEGIN hangs keeps no other user waiting.
+const PROMISED_FOR: Duration = Duration::from_millis(25);
 
 /// Takes connections out of an sqlx pool, and keeps each warm for a while after its statement.
 ///
@@ -41,13 +44,15 @@ const LOOK_FOR_UNTRACKED: Duration = Duration::from_millis(20);
 ///
 /// A pool that keeps nothing warm (`keep` is zero) gives each connection back to sqlx after its statement.
 pub(super) struct WarmPool<DB: Database> {
-    pool: Pool<DB>,
-    rules: PoolRules,
-    credentials: Option<Arc<CredentialsCache>>,
-    connect_trial: ConnectTrial,
+    pub(super) pool: Pool<DB>,
+    pub(super) rules: PoolRules,
+    pub(super) credentials: Option<Arc<CredentialsCache>>,
+    pub(super) connect_trial: ConnectTrial,
     permits: Arc<Permits>,
     idle_list: Mutex<IdleList<DB>>,
-    runtimes: Arc<Runtimes>,
+    pub(super) runtimes: Arc<Runtimes>,
+    /// The other pools of the node, with which this one shares the sessions that the server grants.
+    pub(super) sessions: Option<Arc<Sessions>>,
 }
 
 /// The rules by which connections of a pool are kept, checked and waited for.
@@ -61,15 +66,19 @@ pub(super) struct PoolRules {
     pub(super) elsewhere: Option<Elsewhere>,
 }
 
-struct IdleList<DB: Database> {
-    connections: Vec<WarmConnection<DB>>,
+pub(super) struct IdleList<DB: Database> {
+    pub(super) connections: Vec<WarmConnection<DB>>,
     is_open: bool,
     /// A connection that was taken in an earlier epoch is not kept: it may be broken.
     epoch: u64,
     /// A connection that was taken before this epoch is closed after its statement.
     closed_before: u64,
-    /// How many statements wait in the pool.
+    /// How many users wait in the pool.
     waiting: usize,
+    /// To how many of them an idle connection of the pool is promised.
+    promised: usize,
+    /// Those of them that wait for a connection of another user, because the server grants no further session.
+    pub(super) heirs: Heirs<DB>,
     /// How many runtimes had ended when the idle connections of the pool were closed for that reason.
     closed_after: u64,
     /// Whether untracked users may wait in the pool.
@@ -127,8 +136,13 @@ impl<DB: Database> Reservation<DB> {
 
 impl<DB: Database> WarmPool<DB> {
     /// `credentials` are those that connections of the pool are opened with, where they may change.
-    pub(super) fn new(pool: Pool<DB>, rules: PoolRules, credentials: Option<Arc<CredentialsCache>>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(
+        pool: Pool<DB>,
+        rules: PoolRules,
+        credentials: Option<Arc<CredentialsCache>>,
+        sessions: Option<Arc<Sessions>>,
+    ) -> Arc<Self> {
+        let warm_pool = Arc::new(Self {
             rules,
             credentials,
             connect_trial: ConnectTrial::default(),
@@ -139,14 +153,22 @@ impl<DB: Database> WarmPool<DB> {
                 epoch: 0,
                 closed_before: 0,
                 waiting: 0,
+                promised: 0,
+                heirs: Heirs::default(),
                 closed_after: 0,
                 has_untracked_users: false,
                 sweeper: None,
                 runtime: None,
             }),
             runtimes: Arc::default(),
+            sessions,
             pool,
-        })
+        });
+        if let Some(sessions) = &warm_pool.sessions {
+            let pool: Weak<Self> = Arc::downgrade(&warm_pool);
+            sessions.join(pool);
+        }
+        warm_pool
     }
 
     pub(super) fn pool(&self) -> &Pool<DB> {
@@ -228,49 +250,6 @@ impl<DB: Database> WarmPool<DB> {
         }
     }
 
-    /// A connection of the pool, opened if the pool has none. When the login is refused, the source of the credentials is
-    /// asked, and others are tried once.
-    async fn open(&self, waiting: &Waiting<DB>) -> Result<WarmConnection<DB>, NotAcquired> {
-        let Some(credentials) = &self.credentials else { return self.open_once(waiting).await };
-        if count_idle(&self.pool) == 0 {
-            Box::pin(credentials.ready()).await?;
-        }
-        let used = credentials.version();
-        match self.open_once(waiting).await {
-            Err(refused) if Box::pin(may_log_in_again(credentials, used, &refused.0)).await => {
-                Box::pin(self.open_once(waiting)).await
-            }
-            opened => opened,
-        }
-    }
-
-    /// Where another node can run the operation, a server that refuses new connections ends the wait.
-    async fn open_once(&self, waiting: &Waiting<DB>) -> Result<WarmConnection<DB>, NotAcquired> {
-        // A file has no socket, and a database in memory lives as long as its connection.
-        if DB::NAME != "SQLite" {
-            self.runtimes.watch();
-        }
-        let runtimes_ended = self.runtimes.ended();
-        let connection = match self.rules.elsewhere {
-            Some(limits) if count_idle(&self.pool) == 0 => {
-                // Boxed, so that the future of a read is as small as where nothing has to be opened.
-                Box::pin(self.connect_trial.watch(&self.pool, limits.connect_within)).await?
-            }
-            _ => self.pool.acquire().await?,
-        };
-        let now = Instant::now();
-        let (epoch, runtimes) = (waiting.epoch, Arc::clone(&self.runtimes));
-        Ok(WarmConnection {
-            connection,
-            since: now,
-            rests_since: now,
-            epoch,
-            is_pinged: false,
-            runtimes,
-            runtimes_ended,
-        })
-    }
-
     /// A warm connection, or a place among the statements that wait in the pool.
     fn take_warm(self: &Arc<Self>) -> Result<WarmConnection<DB>, Waiting<DB>> {
         let mut too_old = Vec::new(); // given back when the lock is open again
@@ -289,7 +268,7 @@ impl<DB: Database> WarmPool<DB> {
     fn wait_in_pool(self: &Arc<Self>, idle_list: &mut IdleList<DB>) -> Waiting<DB> {
         self.close_of_ended_runtimes(idle_list);
         idle_list.waiting += 1;
-        Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch }
+        Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch, is_promised: false }
     }
 
     /// Closes the idle connections of the pool after the end of a runtime, on which some of them may have been opened.
@@ -310,13 +289,14 @@ impl<DB: Database> WarmPool<DB> {
     pub(super) async fn reserve(self: &Arc<Self>) -> Result<Reservation<DB>, NotAcquired> {
         self.in_time(async {
             let permit = self.permit().await?;
-            let (needed, waiting) = self.wait();
+            let (needed, mut waiting) = self.wait();
             let returned = match needed {
                 Some(held) => Some(held),
-                None if self.makes_seaorm_wait(&waiting) => Some(self.open(&waiting).await?),
-                None => None,
+                None if waiting.promise_without_wait() => None,
+                None => Some(self.open(&waiting).await?),
             };
             if let Some(held) = returned {
+                waiting.promise();
                 // In a task of its own: sqlx closes a connection whose way back is dropped, and with it a SQLite
                 // database in memory.
                 let _ = tokio::spawn(held.go_back()).await;
@@ -326,11 +306,39 @@ impl<DB: Database> WarmPool<DB> {
         .await
     }
 
+    /// How many idle connections of the pool are promised to SeaORM.
+    pub(super) fn promised(&self) -> usize {
+        self.idle_list().promised
+    }
+
     /// Whether SeaORM would open a connection, or wait for one of an untracked user: neither wait could be cancelled.
-    /// A connection that is in use by a statement of ours is not waited for: the permit proves that it is on its way back.
-    fn makes_seaorm_wait(&self, waiting: &Waiting<DB>) -> bool {
+    /// A connection that is in use by a statement of ours is not waited for: the permit proves that it is on its way back, if
+    /// no other user opens one.
+    fn makes_seaorm_wait(&self, idle_list: &IdleList<DB>) -> bool {
         let may_open = self.pool.size() < self.pool.options().get_max_connections();
-        count_idle(&self.pool) == 0 && (may_open || waiting.warm_pool.idle_list().has_untracked_users)
+        let others_open = idle_list.waiting > idle_list.promised + 1;
+        count_idle(&self.pool) <= idle_list.promised && (may_open || others_open || idle_list.has_untracked_users)
+    }
+
+    /// Takes a connection of the pool, and leaves those that are promised to SeaORM.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<DB>, sqlx::Error> {
+        if self.promises_all_idle() {
+            // Boxed, so that the future of a read is the smaller one.
+            Box::pin(self.leave_promised()).await;
+        }
+        self.pool.acquire().await
+    }
+
+    async fn leave_promised(&self) {
+        let began = Instant::now();
+        while self.promises_all_idle() && began.elapsed() < PROMISED_FOR {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) fn promises_all_idle(&self) -> bool {
+        let idle = count_idle(&self.pool);
+        idle > 0 && idle <= self.promised()
     }
 
     /// A place among the users that wait in the pool, and the warm connection that the pool needs for this one. The
@@ -415,14 +423,15 @@ impl<DB: Database> WarmPool<DB> {
         if held.epoch < idle_list.closed_before {
             held.connection.close_on_drop();
         }
-        if held.rests_since.duration_since(held.since) >= self.rules.keep {
+        // Asked under the lock: a connection that is kept after `close` or `give_back` would be kept too long.
+        if !idle_list.is_open || self.pool.is_closed() || idle_list.epoch != held.epoch || self.rules.keep.is_zero() {
             drop(idle_list);
             return;
         }
-        // Asked under the lock: a connection that is kept after `close` or `give_back` would be kept too long.
+        let Some(held) = idle_list.heirs.pass_on(held) else { return };
+        let is_too_old = held.rests_since.duration_since(held.since) >= self.rules.keep;
         let users = idle_list.users_in_pool();
-        let is_wanted_by_the_pool = users > 0 && !self.has_for(users);
-        if !idle_list.is_open || self.pool.is_closed() || idle_list.epoch != held.epoch || is_wanted_by_the_pool {
+        if is_too_old || users > 0 && !self.has_for(users) {
             drop(idle_list);
             return;
         }
@@ -451,7 +460,7 @@ impl<DB: Database> WarmPool<DB> {
         (old, next)
     }
 
-    fn idle_list(&self) -> MutexGuard<'_, IdleList<DB>> {
+    pub(super) fn idle_list(&self) -> MutexGuard<'_, IdleList<DB>> {
         self.idle_list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -586,11 +595,6 @@ impl<DB: Database> Drop for Checkout<DB> {
     }
 }
 
-/// Whether a login with the credentials of version `used` was refused, and there are others now.
-pub(super) async fn may_log_in_again(credentials: &Arc<CredentialsCache>, used: u64, error: &sqlx::Error) -> bool {
-    Fault::is_refused_login(error) && credentials.renewed_since(used).await
-}
-
 impl From<Closed> for NotAcquired {
     fn from(_: Closed) -> Self {
         sqlx::Error::PoolClosed.into()
@@ -613,14 +617,38 @@ async fn sweep<DB: Database>(warm_pool: Weak<WarmPool<DB>>, mut next: Instant) {
 }
 
 /// A user that waits in the pool.
-struct Waiting<DB: Database> {
+pub(super) struct Waiting<DB: Database> {
     warm_pool: Arc<WarmPool<DB>>,
     epoch: u64,
+    is_promised: bool,
+}
+
+impl<DB: Database> Waiting<DB> {
+    /// The epoch in which the user began to wait.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Promises an idle connection to the user.
+    fn promise(&mut self) {
+        self.is_promised = true;
+        self.warm_pool.idle_list().promised += 1;
+    }
+
+    /// Promises an idle connection to the user, or one that is on its way back; `false` if SeaORM would wait otherwise.
+    fn promise_without_wait(&mut self) -> bool {
+        let mut idle_list = self.warm_pool.idle_list();
+        self.is_promised = !self.warm_pool.makes_seaorm_wait(&idle_list);
+        idle_list.promised += usize::from(self.is_promised);
+        self.is_promised
+    }
 }
 
 impl<DB: Database> Drop for Waiting<DB> {
     fn drop(&mut self) {
-        self.warm_pool.idle_list().waiting -= 1;
+        let mut idle_list = self.warm_pool.idle_list();
+        idle_list.waiting -= 1;
+        idle_list.promised -= usize::from(self.is_promised);
     }
 }
 

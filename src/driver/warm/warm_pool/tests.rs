@@ -35,7 +35,7 @@ async fn take_and_rest(warm_pool: &Arc<WarmPool<Sqlite>>) {
 
 #[tokio::test]
 async fn a_connection_that_was_used_is_taken_again() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     take_and_rest(&warm_pool).await;
     assert_eq!((warm_connections(&warm_pool), warm_pool.pool.num_idle()), (1, 0));
     take_and_rest(&warm_pool).await;
@@ -44,7 +44,7 @@ async fn a_connection_that_was_used_is_taken_again() {
 
 #[tokio::test]
 async fn a_connection_in_use_while_all_are_given_back_goes_back_too() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     let checkout = warm_pool.take().await.expect("there is one");
     warm_pool.give_back();
     checkout.rest();
@@ -55,7 +55,7 @@ async fn a_connection_in_use_while_all_are_given_back_goes_back_too() {
 
 #[tokio::test]
 async fn connections_to_a_former_server_are_closed_when_warm_and_after_their_use() {
-    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None, None);
     let checkout = warm_pool.take().await.expect("there is one");
     take_and_rest(&warm_pool).await;
     assert_eq!((warm_connections(&warm_pool), warm_pool.pool.size()), (1, 2));
@@ -73,7 +73,7 @@ async fn connections_to_a_former_server_are_closed_when_warm_and_after_their_use
 
 #[tokio::test]
 async fn a_connection_that_is_too_old_is_not_taken_and_is_swept_out() {
-    let warm_pool = WarmPool::new(pool(), keeping(Duration::from_millis(20)), None);
+    let warm_pool = WarmPool::new(pool(), keeping(Duration::from_millis(20)), None, None);
     take_and_rest(&warm_pool).await;
     std::thread::sleep(Duration::from_millis(30)); // and the sweeper had no chance to run
     assert!(warm_pool.take_warm().is_err());
@@ -87,7 +87,7 @@ async fn a_connection_that_is_too_old_is_not_taken_and_is_swept_out() {
 
 #[tokio::test]
 async fn a_reserved_connection_goes_back_to_the_pool_first() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     take_and_rest(&warm_pool).await;
     let reserved = tokio::time::timeout(LONG / 12, warm_pool.reserve()).await;
     let reserved = reserved.expect("no statement waits while a warm connection lies idle").expect("one");
@@ -98,7 +98,7 @@ async fn a_reserved_connection_goes_back_to_the_pool_first() {
 
 #[tokio::test]
 async fn a_reservation_opens_the_connection_that_seaorm_would_have_to_wait_for() {
-    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None, None);
     let reserved = warm_pool.reserve().await.expect("the pool opens one");
     assert_eq!((warm_pool.pool.size(), warm_pool.pool.num_idle()), (1, 1));
     drop(reserved);
@@ -106,7 +106,7 @@ async fn a_reservation_opens_the_connection_that_seaorm_would_have_to_wait_for()
 
 #[tokio::test]
 async fn a_reservation_that_waits_for_an_untracked_user_is_cancelled_without_a_trace() {
-    let warm_pool = WarmPool::new(pool(), keeping(Duration::ZERO), None);
+    let warm_pool = WarmPool::new(pool(), keeping(Duration::ZERO), None, None);
     warm_pool.expect_untracked_users();
     let untracked = warm_pool.pool.acquire().await.expect("the only one");
     let mut reserving = Box::pin(warm_pool.reserve());
@@ -121,7 +121,7 @@ async fn a_reservation_that_waits_for_an_untracked_user_is_cancelled_without_a_t
 async fn a_reservation_ends_with_the_acquire_time_out() {
     let options = PoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
     let hangs = options.after_release(|_, _| Box::pin(std::future::pending()));
-    let warm_pool = WarmPool::new(hangs.connect_lazy("sqlite::memory:").expect("a URL"), keeping(LONG), None);
+    let warm_pool = WarmPool::new(hangs.connect_lazy("sqlite::memory:").expect("a URL"), keeping(LONG), None, None);
     take_and_rest(&warm_pool).await;
     let reserved = tokio::time::timeout(super::GIVEN_BACK_WITHIN / 2, warm_pool.reserve()).await;
     let refused =
@@ -131,7 +131,7 @@ async fn a_reservation_ends_with_the_acquire_time_out() {
 
 #[tokio::test]
 async fn a_limit_holds_until_it_rises() {
-    let warm_pool = WarmPool::new(pool_of(3), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool_of(3), keeping(LONG), None, None);
     warm_pool.limit(1);
     let first = warm_pool.take().await.expect("one");
     let mut waiting = Box::pin(warm_pool.take());
@@ -148,7 +148,7 @@ async fn a_limit_holds_until_it_rises() {
 
 #[tokio::test]
 async fn a_cancelled_write_is_over_when_its_connection_has_gone_back() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     let (write, over) = (WriteProgress::queued(), Arc::new(AtomicBool::new(false)));
     let mut checkout = warm_pool.take().await.expect("there is one");
     checkout.connection(Some(write.clone()));
@@ -163,7 +163,7 @@ async fn a_cancelled_write_is_over_when_its_connection_has_gone_back() {
 
 #[tokio::test]
 async fn an_answered_write_is_over_at_once() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     for end in [Checkout::<Sqlite>::rest, Checkout::answered, Checkout::close] {
         let (write, over) = (WriteProgress::queued(), Arc::new(AtomicBool::new(false)));
         let mut checkout = warm_pool.take().await.expect("there is one");
@@ -177,7 +177,7 @@ async fn an_answered_write_is_over_at_once() {
 
 #[tokio::test]
 async fn a_user_that_waits_in_the_pool_gets_the_connection_that_would_rest() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     let checkout = warm_pool.take().await.expect("there is one");
     let untracked = tokio::spawn({
         let warm_pool = Arc::clone(&warm_pool);
@@ -195,7 +195,7 @@ async fn a_user_that_waits_in_the_pool_gets_the_connection_that_would_rest() {
 
 #[tokio::test]
 async fn a_warm_connection_stays_while_the_pool_may_open_another() {
-    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None, None);
     take_and_rest(&warm_pool).await;
     let reserved = warm_pool.reserve().await.expect("the pool opens one");
     assert_eq!((warm_connections(&warm_pool), warm_pool.pool.size()), (1, 2));
@@ -204,7 +204,7 @@ async fn a_warm_connection_stays_while_the_pool_may_open_another() {
 
 #[tokio::test]
 async fn an_untracked_user_finds_a_connection_in_the_pool() {
-    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None, None);
     take_and_rest(&warm_pool).await;
     warm_pool.expect_untracked_users();
     assert_eq!(warm_connections(&warm_pool), 0, "an untracked user may wait already");
@@ -220,7 +220,7 @@ async fn an_untracked_user_finds_a_connection_in_the_pool() {
 
 #[tokio::test]
 async fn a_warm_connection_goes_back_when_untracked_users_have_all_the_others() {
-    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None, None);
     warm_pool.expect_untracked_users();
     take_and_rest(&warm_pool).await;
     assert_eq!(warm_connections(&warm_pool), 1, "the pool may open another");
@@ -231,7 +231,7 @@ async fn a_warm_connection_goes_back_when_untracked_users_have_all_the_others() 
 
 #[tokio::test]
 async fn a_reservation_that_is_dropped_on_its_way_closes_no_connection() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     let mut checkout = warm_pool.take().await.expect("there is one");
     sqlx::raw_sql("CREATE TABLE kept (a)")
         .execute(checkout.connection(None))
@@ -248,7 +248,7 @@ async fn a_reservation_that_is_dropped_on_its_way_closes_no_connection() {
 
 #[tokio::test]
 async fn no_statement_is_served_of_a_pool_that_its_owner_closed() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     take_and_rest(&warm_pool).await;
     let closed = warm_pool.pool.close();
     assert!(warm_pool.take().await.is_err());
@@ -257,7 +257,7 @@ async fn no_statement_is_served_of_a_pool_that_its_owner_closed() {
 
 #[tokio::test]
 async fn no_connection_stays_warm_in_a_closed_pool() {
-    let warm_pool = WarmPool::new(pool(), keeping(LONG), None);
+    let warm_pool = WarmPool::new(pool(), keeping(LONG), None, None);
     let checkout = warm_pool.take().await.expect("there is one");
     let waits = tokio::spawn({
         let warm_pool = Arc::clone(&warm_pool);
