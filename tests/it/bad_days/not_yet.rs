@@ -22,13 +22,6 @@ impl Seen {
 /// The name of a cell, and what was seen in it.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[(&str, Seen)] = &[
-    // B1
-    ("postgres / full (primary) / one URL", Sometimes("`db.read()` opens a session of its own")),
-    ("postgres / full (primary) / primary + 1", Sometimes("19 of 72 reads, 4 of 35 writes fail")),
-    ("postgres / full (primary) / primary + 2", Sometimes("21 of 72 reads, 5 of 35 writes fail")),
-    ("mariadb / full (primary) / one URL", Sometimes("1040 reaches the caller more often than alone")),
-    ("mariadb / full (primary) / primary + 1", Sometimes("37 of 138 reads fail, alone 26")),
-    ("mariadb / full (primary) / primary + 2", Sometimes("more reads fail than alone")),
     ("mariadb / made read-only (primary) / primary + 1", Sometimes("after the mend a node is held to be a replica until a probe")),
     ("mariadb / made read-only (primary) / primary + 2", Sometimes("after the mend a node is held to be a replica until a probe")),
     // B14
