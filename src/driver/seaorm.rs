@@ -205,22 +205,6 @@ impl Driver for SeaOrmDriver {
         }
     }
 
-    fn close_idle(&self) {
-        match (&self.connection().inner, self.ownership) {
-            // The owner of an adopted pool closes its connections.
-            (_, Ownership::Adopted) => {}
-            #[cfg(feature = "postgres")]
-            (DatabaseConnectionType::SqlxPostgresPoolConnection(_), Ownership::Ours) => {
-                close_idle(self.connection().get_postgres_connection_pool());
-            }
-            #[cfg(feature = "mysql")]
-            (DatabaseConnectionType::SqlxMySqlPoolConnection(_), Ownership::Ours) => {
-                close_idle(self.connection().get_mysql_connection_pool());
-            }
-            _ => {}
-        }
-    }
-
     fn is_read_only(&self) -> bool {
         self.read_only
     }

@@ -69,8 +69,7 @@ async fn no_operation_fails_when_the_runtime_that_connected_ends(servers: Server
 
 on_each_database!(no_operation_fails_when_the_runtime_that_connected_ends, [postgres, mariadb, mysql]);
 
-async fn no_operation_fails_when_another_runtime_ends(servers: Servers) -> Result<()> {
-    let db = servers.open(servers.builder().probe_interval(SELDOM)).await?;
+async fn check_end_of_another_runtime(db: DatabaseConnection) -> Result<()> {
     for _ in 0..ROUNDS {
         let shared = db.clone();
         on_another_runtime(async move { open_some(&shared).await }).await?;
@@ -81,18 +80,15 @@ async fn no_operation_fails_when_another_runtime_ends(servers: Servers) -> Resul
     Ok(())
 }
 
+async fn no_operation_fails_when_another_runtime_ends(servers: Servers) -> Result<()> {
+    check_end_of_another_runtime(servers.open(servers.builder().probe_interval(SELDOM)).await?).await
+}
+
 on_each_database!(no_operation_fails_when_another_runtime_ends, [postgres, mariadb, mysql]);
 
 async fn no_operation_fails_on_one_node_when_another_runtime_ends(servers: Servers) -> Result<()> {
-    let db = servers.open(DatabaseConnection::builder().primary(servers.primary_node())).await?;
-    for _ in 0..ROUNDS {
-        let shared = db.clone();
-        on_another_runtime(async move { open_some(&shared).await }).await?;
-        for _ in 0..CONNECTIONS {
-            use_all(&db).await?;
-        }
-    }
-    Ok(())
+    let builder = DatabaseConnection::builder().primary(servers.primary_node());
+    check_end_of_another_runtime(servers.open(builder).await?).await
 }
 
 on_each_database!(no_operation_fails_on_one_node_when_another_runtime_ends, [postgres, mariadb, mysql]);

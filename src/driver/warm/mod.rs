@@ -13,10 +13,10 @@
 //! connections go back when the node is suspected.
 
 mod connect_trial;
+mod cutoffs;
 mod login;
 mod opening;
 mod permits;
-mod runtimes;
 mod settings;
 mod warm_connection;
 mod warm_pool;
@@ -98,6 +98,7 @@ where
             _ => None,
         },
         elsewhere: lane.elsewhere.filter(|_| !is_embedded),
+        depends_on_runtime: !is_embedded,
     };
     let runner = if SEAORM_SPEAKS && keep.is_zero() { Runner::SeaOrm } else { Runner::Driver };
     let access = recipe.settings().access;
@@ -115,7 +116,7 @@ where
     DatabaseConnection: From<Pool<DB>>,
 {
     let handle = SeaOrmDriver::adopted(connection.clone());
-    let rules = PoolRules { keep: Duration::ZERO, ping_after: None, elsewhere: None };
+    let rules = PoolRules { keep: Duration::ZERO, ping_after: None, elsewhere: None, depends_on_runtime: false };
     let driver = PoolDriver::new(handle, pool.clone(), rules, Access::Full, Runner::GivenHandle, None);
     driver.warm_pool.expect_untracked_users();
     driver
@@ -472,8 +473,7 @@ where
 
     fn close_idle(&self) {
         if !self.pool.is_adopted() {
-            self.warm_pool.close_held();
-            self.pool.close_idle();
+            self.warm_pool.close_all();
         }
     }
 

@@ -79,13 +79,11 @@ impl<DB: Database> WarmPool<DB> {
     }
 
     async fn open_once(&self, waiting: &Waiting<DB>) -> Result<WarmConnection<DB>, NotAcquired> {
-        let is_embedded = DB::NAME == "SQLite";
-        // A file has no socket, and a database in memory lives as long as its connection.
-        if !is_embedded {
-            self.runtimes.watch();
+        if self.rules.depends_on_runtime {
+            self.cutoffs.watch_runtime();
         }
-        let runtimes_ended = self.runtimes.ended();
-        let connection = if is_embedded {
+        let taken_after = self.cutoffs.count();
+        let connection = if DB::NAME == "SQLite" {
             self.acquire().await?
         } else {
             // Boxed, so that the future of a read that finds a warm connection is the smaller one.
@@ -101,8 +99,8 @@ impl<DB: Database> WarmPool<DB> {
             rests_since: now,
             epoch: waiting.epoch(),
             is_pinged: false,
-            runtimes: Arc::clone(&self.runtimes),
-            runtimes_ended,
+            cutoffs: Arc::clone(&self.cutoffs),
+            taken_after,
         })
     }
 

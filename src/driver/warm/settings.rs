@@ -121,8 +121,7 @@ where
         }
         recipe.sessions().override_isolation();
         self.refresh();
-        self.warm_pool.close_held();
-        self.pool.close_idle();
+        self.warm_pool.close_all();
         true
     }
 

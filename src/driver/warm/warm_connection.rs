@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::sqlx::{self, Connection, Database, pool::PoolConnection};
 use tokio::time::{Instant, timeout};
 
-use super::runtimes::Runtimes;
+use super::cutoffs::Cutoffs;
 
 /// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
 pub(super) const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -23,16 +23,16 @@ pub(super) struct WarmConnection<DB: Database> {
     pub(super) epoch: u64,
     /// Whether the answer to a ping of ours is still to come.
     pub(super) is_pinged: bool,
-    pub(super) runtimes: Arc<Runtimes>,
-    /// How many runtimes had ended when the connection came from the pool.
-    pub(super) runtimes_ended: u64,
+    pub(super) cutoffs: Arc<Cutoffs>,
+    /// How many cutoffs there were when the connection came from the pool.
+    pub(super) taken_after: u64,
 }
 
 impl<DB: Database> WarmConnection<DB> {
-    /// Whether no runtime has ended since the connection came from the pool. A ping is no proof: the answer of a server
-    /// that is fast enough arrives without the runtime of the connection.
-    pub(super) fn is_of_living_runtime(&self) -> bool {
-        self.runtimes_ended == self.runtimes.ended()
+    /// Whether no cutoff came since the connection was taken out of the pool. A ping is no proof: a former server answers, and the
+    /// answer of a server that is fast enough arrives without the runtime of the connection.
+    pub(super) fn is_current(&self) -> bool {
+        self.taken_after == self.cutoffs.count()
     }
 
     /// Pings the server.
@@ -54,7 +54,7 @@ impl<DB: Database> WarmConnection<DB> {
 
     /// Whether the connection may go back to the pool.
     pub(super) fn is_sound(&self) -> bool {
-        !self.is_pinged && self.is_of_living_runtime()
+        !self.is_pinged && self.is_current()
     }
 
     /// Gives the connection back to the pool, or closes it when that takes too long.

@@ -16,9 +16,9 @@ use tokio::{
 
 use super::{
     connect_trial::{ConnectTrial, NotAcquired},
+    cutoffs::Cutoffs,
     opening::Heirs,
     permits::{Closed, Permit, Permits},
-    runtimes::Runtimes,
     warm_connection::{GIVEN_BACK_WITHIN, WarmConnection},
 };
 use crate::driver::{
@@ -50,7 +50,7 @@ pub(super) struct WarmPool<DB: Database> {
     pub(super) connect_trial: ConnectTrial,
     permits: Arc<Permits>,
     idle_list: Mutex<IdleList<DB>>,
-    pub(super) runtimes: Arc<Runtimes>,
+    pub(super) cutoffs: Arc<Cutoffs>,
     /// The other pools of the node, with which this one shares the sessions that the server grants.
     pub(super) sessions: Option<Arc<Sessions>>,
 }
@@ -64,6 +64,9 @@ pub(super) struct PoolRules {
     pub(super) ping_after: Option<Duration>,
     /// The limits of waiting, where another node can run the operation.
     pub(super) elsewhere: Option<Elsewhere>,
+    /// Whether the connections end with the runtime on which they were opened. A file has no socket, a database in memory lives as long
+    /// as its connection, and a pool that was given to the resolver is its owner's.
+    pub(super) depends_on_runtime: bool,
 }
 
 pub(super) struct IdleList<DB: Database> {
@@ -71,15 +74,13 @@ pub(super) struct IdleList<DB: Database> {
     is_open: bool,
     /// A connection that was taken in an earlier epoch is not kept: it may be broken.
     epoch: u64,
-    /// A connection that was taken before this epoch is closed after its statement.
-    closed_before: u64,
     /// How many users wait in the pool.
     waiting: usize,
     /// To how many of them an idle connection of the pool is promised.
     promised: usize,
     /// Those of them that wait for a connection of another user, because the server grants no further session.
     pub(super) heirs: Heirs<DB>,
-    /// How many runtimes had ended when the idle connections of the pool were closed for that reason.
+    /// How many cutoffs there were when the idle connections of the pool were closed last.
     closed_after: u64,
     /// Whether untracked users may wait in the pool.
     has_untracked_users: bool,
@@ -151,7 +152,6 @@ impl<DB: Database> WarmPool<DB> {
                 connections: Vec::new(),
                 is_open: true,
                 epoch: 0,
-                closed_before: 0,
                 waiting: 0,
                 promised: 0,
                 heirs: Heirs::default(),
@@ -160,7 +160,7 @@ impl<DB: Database> WarmPool<DB> {
                 sweeper: None,
                 runtime: None,
             }),
-            runtimes: Arc::default(),
+            cutoffs: Arc::default(),
             sessions,
             pool,
         });
@@ -228,7 +228,7 @@ impl<DB: Database> WarmPool<DB> {
     }
 
     fn is_known_to_answer(&self, held: &WarmConnection<DB>) -> bool {
-        held.is_of_living_runtime() && self.rules.ping_after.is_none_or(|longest| held.rests_since.elapsed() < longest)
+        held.is_current() && self.rules.ping_after.is_none_or(|longest| held.rests_since.elapsed() < longest)
     }
 
     /// A connection that rested may have been ended by its server or a firewall in between, so a ping comes
@@ -238,7 +238,7 @@ impl<DB: Database> WarmPool<DB> {
         mut rested: WarmConnection<DB>,
     ) -> Result<WarmConnection<DB>, NotAcquired> {
         loop {
-            if rested.is_of_living_runtime() && rested.answers().await {
+            if rested.is_current() && rested.answers().await {
                 return Ok(rested);
             }
             rested.connection.close_on_drop();
@@ -266,15 +266,15 @@ impl<DB: Database> WarmPool<DB> {
 
     /// A place among the statements that wait in the pool.
     fn wait_in_pool(self: &Arc<Self>, idle_list: &mut IdleList<DB>) -> Waiting<DB> {
-        self.close_of_ended_runtimes(idle_list);
+        self.close_idle_of_before(idle_list);
         idle_list.waiting += 1;
         Waiting { warm_pool: Arc::clone(self), epoch: idle_list.epoch, is_promised: false }
     }
 
-    /// Closes the idle connections of the pool after the end of a runtime, on which some of them may have been opened.
-    fn close_of_ended_runtimes(&self, idle_list: &mut IdleList<DB>) {
-        let ended = self.runtimes.ended();
-        if mem::replace(&mut idle_list.closed_after, ended) != ended {
+    /// Closes the idle connections of the pool after a cutoff.
+    fn close_idle_of_before(&self, idle_list: &mut IdleList<DB>) {
+        let cutoffs = self.cutoffs.count();
+        if mem::replace(&mut idle_list.closed_after, cutoffs) != cutoffs {
             close_idle(&self.pool);
         }
     }
@@ -383,13 +383,10 @@ impl<DB: Database> WarmPool<DB> {
         timeout(self.pool.options().get_acquire_timeout(), waited_for).await.unwrap_or_else(|_| timed_out())
     }
 
-    /// Closes the warm connections, and those in use when their statement has ended well: they lead to a server that
-    /// the node's address does not mean any more.
-    pub(super) fn close_held(&self) {
-        let mut idle_list = self.idle_list();
-        idle_list.connections.iter_mut().for_each(|held| held.connection.close_on_drop());
-        idle_list.closed_before = idle_list.epoch + 1;
-        drop(idle_list);
+    /// Closes all connections, those in use when their statement has ended: they lead to a server that the node's address does not
+    /// mean any more, or have settings that do not hold any more.
+    pub(super) fn close_all(&self) {
+        self.cutoffs.cut();
         self.give_back();
     }
 
@@ -398,7 +395,7 @@ impl<DB: Database> WarmPool<DB> {
     pub(super) fn give_back(&self) {
         let (all, runtime) = {
             let mut idle_list = self.idle_list();
-            self.close_of_ended_runtimes(&mut idle_list);
+            self.close_idle_of_before(&mut idle_list);
             idle_list.epoch += 1;
             (mem::take(&mut idle_list.connections), idle_list.runtime.clone())
         };
@@ -420,11 +417,9 @@ impl<DB: Database> WarmPool<DB> {
     fn put(self: &Arc<Self>, mut held: WarmConnection<DB>) {
         held.rests_since = Instant::now();
         let mut idle_list = self.idle_list();
-        if held.epoch < idle_list.closed_before {
-            held.connection.close_on_drop();
-        }
         // Asked under the lock: a connection that is kept after `close` or `give_back` would be kept too long.
-        if !idle_list.is_open || self.pool.is_closed() || idle_list.epoch != held.epoch || self.rules.keep.is_zero() {
+        let is_closing = !idle_list.is_open || self.pool.is_closed();
+        if is_closing || !held.is_sound() || idle_list.epoch != held.epoch || self.rules.keep.is_zero() {
             drop(idle_list);
             return;
         }

@@ -14,7 +14,7 @@ use crate::driver::WriteProgress;
 const LONG: Duration = Duration::from_secs(60);
 
 fn keeping(keep: Duration) -> PoolRules {
-    PoolRules { keep, ping_after: None, elsewhere: None }
+    PoolRules { keep, ping_after: None, elsewhere: None, depends_on_runtime: false }
 }
 
 fn pool() -> SqlitePool {
@@ -54,13 +54,23 @@ async fn a_connection_in_use_while_all_are_given_back_goes_back_too() {
 }
 
 #[tokio::test]
-async fn connections_to_a_former_server_are_closed_when_warm_and_after_their_use() {
-    let warm_pool = WarmPool::new(pool_of(2), keeping(LONG), None, None);
-    let checkout = warm_pool.take().await.expect("there is one");
-    take_and_rest(&warm_pool).await;
-    assert_eq!((warm_connections(&warm_pool), warm_pool.pool.size()), (1, 2));
-    warm_pool.close_held();
-    checkout.rest();
+async fn connections_of_before_a_cutoff_are_closed_however_their_use_ends() {
+    // One rests warm, one is idle in the pool, and the statements of three end well, with an error, and by being dropped.
+    let warm_pool = WarmPool::new(pool_of(5), keeping(LONG), None, None);
+    let mut checkouts = Vec::new();
+    for _ in 0..5 {
+        checkouts.push(warm_pool.take().await.expect("there is one"));
+    }
+    checkouts.pop().expect("five").rest();
+    checkouts.pop().expect("five").answered();
+    while warm_pool.pool.num_idle() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((warm_connections(&warm_pool), warm_pool.pool.size()), (1, 5));
+    warm_pool.close_all();
+    checkouts.pop().expect("three").rest();
+    checkouts.pop().expect("two").answered();
+    drop(checkouts);
     let all_closed = async {
         while warm_pool.pool.size() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
