@@ -39,10 +39,11 @@ pub(crate) struct NodePlan {
     pub(crate) credentials: Option<Arc<CredentialsCache>>,
 }
 
-/// sqlx's own default, which SeaORM leaves alone.
+/// sqlx's own defaults, which SeaORM leaves alone.
 const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_PRIMARY_READ_CONNECTIONS: u32 = 2;
-/// How long a read queues at one node whose read connections are all in use, before it asks another node.
+/// How long a read queues at one node whose read connections are all in use, and stay in use, before it asks another node.
 const QUEUE_FOR: Duration = Duration::from_secs(1);
 /// SeaORM opens one connection to SQLite, because writers exclude each other; readers do not.
 const SQLITE_READ_CONNECTIONS: u32 = 4;
@@ -254,8 +255,12 @@ fn plan(
         }
     }
     // So that a read can ask two other nodes within the time.
-    let third = own.acquire_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
-    let elsewhere = Elsewhere { queue_for: QUEUE_FOR.min(third), connect_within: settings.connect_timeout.min(third) };
+    let third = own.acquire_timeout.unwrap_or(DEFAULT_ACQUIRE_TIMEOUT) / 3;
+    let elsewhere = Elsewhere {
+        queue_for: QUEUE_FOR.min(third),
+        queue_at_most: third,
+        connect_within: settings.connect_timeout.min(third),
+    };
     let keep_warm = keep_warm(settings, field, own, &located.opener)?;
     let pooling = pooling(field, node, located.opener.backend())?;
     let credentials = credentials(settings, field, node, &located.opener, name)?;

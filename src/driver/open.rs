@@ -39,8 +39,10 @@ pub(crate) enum PingRule {
 /// The limits of waiting for a connection of one node, for operations that other nodes can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elsewhere {
-    /// How long an operation queues at a node whose connections are all in use.
+    /// How long an operation queues at a node whose connections are all in use, and stay in use.
     pub(crate) queue_for: Duration,
+    /// How long an operation queues at a node that serves those before it.
+    pub(crate) queue_at_most: Duration,
     /// How long the server may take for a new connection.
     pub(crate) connect_within: Duration,
 }

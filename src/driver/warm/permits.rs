@@ -1,11 +1,19 @@
 //! How many connections of one pool may be in use at a time.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::{
+    sync::{Semaphore, TryAcquireError},
+    time::{Instant, timeout_at},
+};
+
+use crate::driver::Elsewhere;
 
 /// The permits of one pool. Their number can change while statements run.
 ///
@@ -18,6 +26,8 @@ pub(super) struct Permits {
     limit: AtomicUsize,
     owed: AtomicUsize,
     most: usize,
+    /// How many users that had to wait got their permit.
+    served: AtomicU64,
 }
 
 /// The right to use one connection of a pool.
@@ -37,6 +47,7 @@ impl Permits {
             limit: AtomicUsize::new(most),
             owed: AtomicUsize::new(0),
             most,
+            served: AtomicU64::new(0),
         })
     }
 
@@ -58,7 +69,29 @@ impl Permits {
     /// Dropping the future takes no permit.
     pub(super) async fn acquire(self: &Arc<Self>) -> Result<Permit, Closed> {
         self.semaphore.acquire().await.map_err(|_| Closed)?.forget();
+        self.served.fetch_add(1, Ordering::Relaxed);
         Ok(Permit(Arc::clone(self)))
+    }
+
+    /// Waits for a permit where another node can run the operation. `None` when the queue stands still: nobody in it got a permit for
+    /// so long. A user that left a queue that moves would have to begin at the end of another one, and so might be served after all
+    /// that came later.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes no permit.
+    pub(super) async fn acquire_while_moving(self: &Arc<Self>, limits: Elsewhere) -> Result<Option<Permit>, Closed> {
+        let leaves_at = Instant::now() + limits.queue_at_most;
+        let mut permit = pin!(self.acquire());
+        loop {
+            let served = self.served.load(Ordering::Relaxed);
+            let look_at = leaves_at.min(Instant::now() + limits.queue_for);
+            if let Ok(permit) = timeout_at(look_at, &mut permit).await {
+                return permit.map(Some);
+            }
+            if self.served.load(Ordering::Relaxed) == served || look_at == leaves_at {
+                return Ok(None);
+            }
+        }
     }
 
     /// Lets at most `most` connections be in use from now on: at least one, at most as many as the pool opens.
@@ -125,6 +158,10 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
     use super::*;
 
     fn take(permits: &Arc<Permits>) -> Permit {
@@ -133,6 +170,46 @@ mod tests {
 
     fn is_free(permits: &Arc<Permits>) -> bool {
         permits.try_acquire().expect("it is open").is_some()
+    }
+
+    const LIMITS: Elsewhere = Elsewhere {
+        queue_for: Duration::from_secs(1),
+        queue_at_most: Duration::from_secs(10),
+        connect_within: Duration::ZERO,
+    };
+
+    /// Twenty wait for one permit, each of which is held for so long. Returns when each of them was served, or left.
+    async fn queue_of_twenty(held_for: Duration) -> Vec<(bool, Duration)> {
+        let permits = Permits::new(1);
+        let began = Instant::now();
+        let waits = (0..20).map(|_| async {
+            let permit = permits.acquire_while_moving(LIMITS).await.expect("it is open");
+            let waited = began.elapsed();
+            if permit.is_some() {
+                sleep(held_for).await;
+            }
+            (permit.is_some(), waited)
+        });
+        futures_util::future::join_all(waits).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_moves_is_served_in_the_order_of_arrival() {
+        let served = queue_of_twenty(Duration::from_millis(400)).await;
+        let expected: Vec<_> = (0..20).map(|n| (true, Duration::from_millis(400 * n))).collect();
+        assert!(
+            served.iter().zip(&expected).all(|(seen, (is, at))| seen.0 == *is && seen.1.abs_diff(*at).as_millis() < 20),
+            "{served:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_stands_still_is_left_and_so_is_a_long_one() {
+        let standing = queue_of_twenty(Duration::from_secs(60)).await;
+        assert!(standing[0].0 && standing[1..].iter().all(|(is_served, left)| !is_served && left.as_secs() == 1));
+        let long = queue_of_twenty(Duration::from_millis(900)).await;
+        assert_eq!(long.iter().filter(|(is_served, _)| *is_served).count(), 12, "as many as in ten seconds: {long:?}");
+        assert!(long[12..].iter().all(|(_, left)| left.as_secs() == 10));
     }
 
     #[test]

@@ -204,10 +204,9 @@ impl<DB: Database> WarmPool<DB> {
 
     /// Waits for a permit.
     async fn permit(&self) -> Result<Permit, NotAcquired> {
-        let permit = self.permits.acquire();
         match self.rules.elsewhere {
-            None => Ok(permit.await?),
-            Some(limits) => Ok(timeout(limits.queue_for, permit).await.map_err(|_| sqlx::Error::PoolTimedOut)??),
+            None => Ok(self.permits.acquire().await?),
+            Some(limits) => Ok(self.permits.acquire_while_moving(limits).await?.ok_or(sqlx::Error::PoolTimedOut)?),
         }
     }
 
