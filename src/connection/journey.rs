@@ -309,6 +309,7 @@ impl Shared {
                 return Err(self.no_eligible_node(journey, route, waited, now));
             }
             telemetry::read_waits(changes.seen());
+            self.cell().load().nodes().for_each(|node| node.miss());
             let for_replica = journey.patience.unwrap_or_default().saturating_sub(now.since(journey.began));
             // Floors pass with time, not with a publication, so look again now and then.
             let pause = if for_replica.is_zero() { timeout - waited } else { for_replica.min(timeout - waited) };
@@ -370,6 +371,7 @@ impl Shared {
         if topology.is_single() || !primary.contradicts(Role::Primary, self.now(), topology.believed_for) {
             return None;
         }
+        primary.node.miss();
         Some(Error::new(Kind::NotPrimary { node: primary.name().to_owned() }).into())
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     telemetry,
     topology::{
         FAILURES_TO_EJECT, Generation, Lane, Lives, Node, NodeId, Observation, Observed, Reply, Reported, Role, Stamp,
-        Tick, Topology,
+        Tick, Topology, Unfit,
     },
 };
 
@@ -142,6 +142,8 @@ struct Prober {
     failures: u32,
     /// The operations that the node had answered at the last probe.
     served: u64,
+    /// Since when the node is down, or in another role.
+    unfit_since: Option<Tick>,
     asked_at: Stamp,
     /// Until then the server is not asked for its position, because the server does not know it.
     identity_until: Tick,
@@ -179,6 +181,10 @@ fn jitter_seed(node: &Node, writer: &Writer) -> u64 {
 /// How soon a node that failed a probe, and is not down yet, is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// A node that operations miss is asked again after this part of the time that it was away: an outage costs operations hardly more
+/// than its own length, and a server that is away for long is not asked often.
+const WHILE_MISSED: u32 = 8;
+
 impl Prober {
     fn new(node: Arc<Node>, turn: Arc<ProbeCall>, writer: &Writer) -> Self {
         Self {
@@ -190,6 +196,7 @@ impl Prober {
             was_silent: false,
             failures: 0,
             served: 0,
+            unfit_since: None,
             asked_at: Stamp::default(),
             identity_until: Tick::default(),
             read_only: ReadOnlyCheck::Due,
@@ -281,11 +288,13 @@ impl Prober {
             // ± 20 %, so that a fleet does not ask in step.
             interval.mul_f64(0.8 + 0.4 * self.jitter.unit())
         };
+        let while_missed = self.pause_while_missed(writer);
         let is_broken = || !is_new && wants_question(&writer.cell().load(), self.node.id());
         if !self.turn.has_ended() && !is_broken() {
             tokio::select! {
                 biased;
                 () = self.turn.called.notified() => {}
+                () = missed(&self.node, while_missed) => {}
                 () = time::sleep(pause) => {}
             }
         }
@@ -295,6 +304,18 @@ impl Prober {
             time::sleep(SUSPICION_PAUSE.saturating_sub(since)).await;
         }
         !self.turn.has_ended()
+    }
+
+    /// How soon the node is asked again for operations that miss it; `None` while operations are given to it.
+    fn pause_while_missed(&mut self, writer: &Writer) -> Option<Duration> {
+        let now = writer.clock.now();
+        if !is_unfit(&writer.cell().load(), self.node.id(), now) {
+            self.unfit_since = None;
+            return None;
+        }
+        let unfit_for = now.since(*self.unfit_since.get_or_insert(self.asked_at.at));
+        let pause = (unfit_for / WHILE_MISSED).max(RETRY_AFTER);
+        Some(pause.mul_f64(0.8 + 0.4 * self.jitter.unit()))
     }
 
     /// Asks the node. A new connection is opened where the old one is broken or leads to a server that is not a
@@ -382,6 +403,23 @@ impl Prober {
             }
         }
     }
+}
+
+/// Returns when operations miss the node after the pause.
+async fn missed(node: &Node, pause: Option<Duration>) {
+    let Some(pause) = pause else { return pending().await };
+    time::sleep(pause).await;
+    while !node.was_missed() {
+        time::sleep(RETRY_AFTER).await;
+    }
+}
+
+/// Whether no operation is given to the node: it is down, or in another role.
+fn is_unfit(topology: &Topology, node: NodeId, now: Tick) -> bool {
+    topology.member_of(node).is_some_and(|member| {
+        let fitness = member.fitness(topology.configured_role(node), now, topology.believed_for);
+        matches!(fitness, Err(Unfit::Down | Unfit::RoleContradicts(_)))
+    })
 }
 
 /// Whether the belief in a member broke, and the member was not asked since.

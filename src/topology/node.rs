@@ -81,6 +81,8 @@ pub struct Node {
     probes: AtomicU64,
     /// Failures in a row that only this node gave; stays while the node is ejected.
     failures: AtomicU32,
+    /// Whether an operation wanted the node in vain since the prober looked.
+    missed: AtomicBool,
     connect_probe: Option<ConnectProbe>,
     file: Option<PathBuf>,
     retired: AtomicBool,
@@ -114,6 +116,7 @@ impl Node {
             latency: Latency::default(),
             probes: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            missed: AtomicBool::new(false),
             connect_probe,
             retired: AtomicBool::new(false),
             losses: Losses::default(),
@@ -195,6 +198,16 @@ impl Node {
     /// Counts a failure that only this node gave, and returns how many there were in a row.
     pub(crate) fn count_failure(&self) -> u32 {
         self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// An operation that this node could run finds it down, or in another role.
+    pub(crate) fn miss(&self) {
+        self.missed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an operation missed the node since the last call.
+    pub(crate) fn was_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the node failed by itself since it last served an operation.

@@ -213,6 +213,54 @@ async fn a_primary_that_says_it_is_a_replica_serves_no_routed_reads() -> Result<
     Ok(())
 }
 
+/// How long after the mend of an outage the operation that is tried all the time succeeds.
+async fn outage_after_the_mend(mend: impl FnOnce(), operation: impl AsyncFn() -> Result<(), DbErr>) -> Duration {
+    for _ in 0..20 {
+        operation().await.expect_err("the mend is still to come");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    mend();
+    let mended = Instant::now();
+    while operation().await.is_err() {
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    mended.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_operations_miss_is_asked_soon_after_its_mend() -> Result<(), DbErr> {
+    const INTERVAL: Duration = Duration::from_secs(20);
+    let nodes = Nodes::postgres(1);
+    let builder = nodes.builder().probe_interval(INTERVAL).read_selection_timeout(Duration::from_millis(20));
+    let db = nodes.connected(builder).await?;
+    let mends: [(fn(&ScriptedNode), fn(&ScriptedNode)); 2] = [
+        (|node| node.set_role(Role::Replica), |node| node.set_role(Role::Primary)),
+        (refuse_probes, ScriptedNode::recover),
+    ];
+    for (number, (break_it, mend)) in mends.into_iter().enumerate() {
+        nodes.each(ScriptedNode::forget);
+        break_it(&nodes.primary);
+        refuse_probes(&nodes.replicas[0]);
+        until_health(&db, "r1", Health::Down).await;
+        time::sleep(INTERVAL + INTERVAL / 2).await; // the primary was asked, too
+        let mend = || {
+            mend(&nodes.primary);
+            nodes.replicas[0].recover();
+        };
+        let outage = if number == 0 {
+            outage_after_the_mend(mend, async || write(&db).await).await
+        } else {
+            outage_after_the_mend(mend, async || who(&db).await.map(drop)).await
+        };
+        assert!(outage < INTERVAL / 5, "{outage:?}");
+        until_health(&db, "r1", Health::Up).await;
+        nodes.each(ScriptedNode::forget);
+        time::sleep(INTERVAL / 2).await;
+        assert!(nodes.primary.count(Step::ProbeAsk) <= 1, "nobody misses it now");
+    }
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connectivity_error_has_its_node_asked_at_once() -> Result<(), DbErr> {
     for error in [fault::reset(), fault::refused()] {
