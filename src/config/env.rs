@@ -29,6 +29,7 @@ impl Config {
     /// | `DATABASE_STICK_AFTER_WRITE` | such as `500ms` | 1 s |
     /// | `DATABASE_MAX_QUESTIONS_PER_SECOND` | to all servers together, about positions | 500 |
     /// | `DATABASE_CONNECT_TIMEOUT` | such as `2s` | 2 s |
+    /// | `DATABASE_SLOW_START` | how long the share of a node grows that came back, such as `30s`; `0s` for not at all | 10 s |
     /// | `DATABASE_STATEMENT_TIMEOUT` | of every node, such as `30s` | the server's own |
     ///
     /// # Errors
@@ -60,6 +61,7 @@ const VARIABLES: &[&str] = &[
     "STICK_AFTER_WRITE",
     "MAX_QUESTIONS_PER_SECOND",
     "CONNECT_TIMEOUT",
+    "SLOW_START",
     "STATEMENT_TIMEOUT",
     "ZONE",
 ];
@@ -169,6 +171,9 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     if let Some(timeout) = duration_of(lookup, "DATABASE_CONNECT_TIMEOUT")? {
         config.connect_timeout = timeout;
     }
+    if let Some(slow_start) = duration_of(lookup, "DATABASE_SLOW_START")? {
+        config.slow_start = slow_start;
+    }
     Ok(config)
 }
 
@@ -227,6 +232,7 @@ mod tests {
             ("DATABASE_STICK_AFTER_WRITE", "250ms"),
             ("DATABASE_MAX_QUESTIONS_PER_SECOND", "50"),
             ("DATABASE_CONNECT_TIMEOUT", "4s"),
+            ("DATABASE_SLOW_START", "0s"),
             ("DATABASE_STATEMENT_TIMEOUT", "30s"),
         ])
         .expect("valid");
@@ -249,6 +255,7 @@ mod tests {
         assert_eq!(config.stick_after_write, Duration::from_millis(250));
         assert_eq!(config.max_questions_per_second, 50);
         assert_eq!(config.connect_timeout, Duration::from_secs(4));
+        assert_eq!(config.slow_start, Duration::ZERO);
     }
 
     #[test]

@@ -159,6 +159,23 @@ pub struct Config {
     /// tell what SeaORM tells by them (and cannot know if only SeaORM's own feature is on). Default: 1 s.
     #[serde(with = "duration")]
     pub keep_warm: Duration,
+    /// How long the share of the reads grows of a node that came back: linearly, from 10 % of its usual share to all of
+    /// it, because its caches are cold and its pools empty. Zero: the full share at once. Default: 10 s, about what a
+    /// server takes to read its most used pages from a disk; the idea is that of Envoy (`slow_start_window`) and HAProxy
+    /// (`slowstart`), which leave the time to the operator.
+    ///
+    /// A node comes back when its probes are answered after it was down, be it for one refused connection; when its server
+    /// was restarted, even between two probes; when an ejection has ended; by
+    /// [`resume`](crate::DatabaseConnection::resume); and when it joins by a
+    /// [swap](crate::DatabaseConnection::swap_members). A node that was only suspected (a broken connection, probes that
+    /// were late) does not, because its server went on. At `connect` all nodes begin with their full shares, as with
+    /// HAProxy.
+    ///
+    /// For each read such a replica is left out by lot before the policy (and the zone) chooses among the other replicas;
+    /// a primary has a smaller share of the draws. Replicas that all came back share the reads in proportion, and a read
+    /// that only this node may serve, for what it must see or because its session keeps to the node, runs there.
+    #[serde(with = "duration")]
+    pub slow_start: Duration,
     /// How long operations may run on a node that is drained or removed before the call returns.
     /// Default: 30 s.
     #[serde(with = "duration")]
@@ -200,6 +217,7 @@ impl Default for Config {
             silent_after: Some(Duration::from_secs(10)),
             ping_after_idle: Duration::from_millis(100),
             keep_warm: Duration::from_secs(1),
+            slow_start: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
             connect_lazy: false,
             seed: None,

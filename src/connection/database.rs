@@ -196,6 +196,8 @@ setters! {
     silent_after: impl Into<Option<Duration>>,
     /// See [`Config::ping_after_idle`]. Default: 100 ms.
     ping_after_idle: Duration,
+    /// See [`Config::slow_start`]. Default: 10 s.
+    slow_start: Duration,
     /// See [`Config::drain_timeout`]. Default: 30 s.
     drain_timeout: Duration,
     /// See [`Config::connect_lazy`]. Default: off.
@@ -253,6 +255,7 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
         believed_for: settings.probe_interval.saturating_mul(3),
         samples: Samples::default(),
         lag_limit: settings.lag_limit(),
+        slow_start: settings.slow_start,
     };
     topology.sample(Answerer::Other);
     for replica in topology.replicas.iter().filter(|replica| replica.is_of_other_cluster()) {

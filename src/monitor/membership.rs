@@ -207,9 +207,10 @@ impl Monitor {
             }
         }
 
-        let mut opened = opened.into_iter();
+        let (mut opened, now) = (opened.into_iter(), self.writer.clock.now());
         let after = self.writer.update(|topology| {
             let mut next = topology.clone();
+            let mut joining = Vec::new();
             if let ReplicaChange::All(_) = replicas {
                 next.replicas.clear();
             }
@@ -220,7 +221,11 @@ impl Monitor {
                         let known = topology.member_of(id).expect("members leave only under the membership lock");
                         seated(known, topology.configured_role(id), role, observed, &plan)
                     }
-                    TakenBy::Newcomer => opened.next().expect("one was opened for each").member,
+                    TakenBy::Newcomer => {
+                        let member = opened.next().expect("one was opened for each").member;
+                        joining.push(member.node.id());
+                        member
+                    }
                 };
                 match role {
                     Role::Primary => next.primary = member,
@@ -230,6 +235,7 @@ impl Monitor {
             if let ReplicaChange::None = replicas {
                 next.replicas.retain(|replica| replica.name() != next.primary.name());
             }
+            next.start_slowly(joining, now);
             let is_same = next.primary.node.id() == topology.primary.node.id();
             next.sample(if is_same { Answerer::Present } else { Answerer::Other });
             Ok::<_, Error>(next)
@@ -296,7 +302,12 @@ impl Monitor {
                 return Err(Error::config("name", problem));
             }
             let mut next = topology.clone();
+            let slow_start = next.slow_start;
             let member = next.member_mut(name).ok_or_else(|| unknown(topology, name))?;
+            if member.rotation == Rotation::Drained && rotation == Rotation::In {
+                // Its server may have been restarted meanwhile, and its idle connections are closed.
+                member.start_slowly(self.writer.clock.now(), slow_start);
+            }
             member.rotation = rotation;
             // Under the writer's lock, so that of a drain and a resume at the same time one wins in both places.
             member.node.set_retired(rotation == Rotation::Drained);
@@ -499,6 +510,7 @@ fn seated(known: &Member, from: Role, to: Role, observed: Option<Observed>, plan
     take_seat(&known.node, to, plan);
     let mut member = Member::new(Arc::clone(&known.node), settings);
     (member.belief, member.lives) = (known.belief, known.lives.clone());
+    member.slow_start = known.slow_start;
     member.node.set_retired(false);
     match to {
         // The member has just answered.

@@ -190,6 +190,8 @@ pub(crate) struct ReadPlan<'a> {
     primary_first: f64,
     /// The replicas that may serve the read.
     replicas: SmallVec<[Candidate<'a>; 8]>,
+    topology: &'a Topology,
+    now: Tick,
     /// How the primary serves the read when no replica may, if the primary may.
     fallback: Option<(Lane, How)>,
     rejected: Rejections,
@@ -205,6 +207,8 @@ impl<'a> ReadPlan<'a> {
             kept: None,
             primary_first: 0.0,
             replicas: SmallVec::new(),
+            topology,
+            now,
             fallback: None,
             rejected: SmallVec::new(),
         };
@@ -241,6 +245,10 @@ impl<'a> ReadPlan<'a> {
         }
         plan.admit_ejected(topology, on_primary, now);
         plan.leave_busy_replicas(on_primary.is_ok());
+        if plan.primary_first > 0.0 {
+            let share = topology.share_of(primary, now);
+            plan.primary_first *= share / plan.largest_share().max(share);
+        }
         if plan.replicas.is_empty() {
             // The primary may be the node that failed the read: one of its connections broke, and the idle ones have been
             // checked since.
@@ -288,6 +296,29 @@ impl<'a> ReadPlan<'a> {
         }
     }
 
+    /// The largest share of a replica, which is less than 1 when all of them came back a moment ago.
+    fn largest_share(&self) -> f64 {
+        self.replicas.iter().map(|candidate| self.share_of(candidate)).fold(0.0, f64::max)
+    }
+
+    fn share_of(&self, candidate: &Candidate<'_>) -> f64 {
+        candidate.member().map_or(1.0, |member| self.topology.share_of(member, self.now))
+    }
+
+    /// Brings the replicas to the front that take part in the read, and returns them. `takes_part` is given the share of
+    /// a replica as a part of the largest share, so for one replica at least this is 1. All keep their order otherwise.
+    fn taking_part(&mut self, mut takes_part: impl FnMut(f64) -> bool) -> &mut [Candidate<'a>] {
+        let (largest, mut count) = (self.largest_share(), 0);
+        for index in 0..self.replicas.len() {
+            let share = self.share_of(&self.replicas[index]);
+            if takes_part(share / largest) {
+                self.replicas[count..=index].rotate_right(1);
+                count += 1;
+            }
+        }
+        &mut self.replicas[..count]
+    }
+
     /// Draws the node that runs the read. With no member that may serve it, the rejections say why.
     pub(crate) fn draw(&mut self, policy: &dyn Policy, draw: &mut Draw) -> Option<Selected> {
         if let Some((member, role)) = self.kept {
@@ -296,8 +327,10 @@ impl<'a> ReadPlan<'a> {
         if self.primary_first > 0.0 && draw.unit() < self.primary_first {
             return Some(Selected::on(self.primary, Lane::Read, Role::Primary, How::Drawn, self.request));
         }
-        if self.replicas.len() > 1 {
-            policy.order(&mut self.replicas, draw);
+        // In a slow start, a part of the draws.
+        let taking_part = self.taking_part(|part| part >= 1.0 || draw.unit() < part);
+        if taking_part.len() > 1 {
+            policy.order(taking_part, draw);
         }
         if let Some(first) = self.replicas.iter().find_map(Candidate::member) {
             return Some(Selected::on(first, Lane::Read, Role::Replica, How::Drawn, self.request));
@@ -309,6 +342,8 @@ impl<'a> ReadPlan<'a> {
     /// Puts the replicas into the order that the policy prefers, as far as that can be told without a draw.
     pub(crate) fn preview(&mut self, policy: &dyn Policy) {
         policy.preview(&mut self.replicas);
+        // The others are rather left out than not.
+        self.taking_part(|part| part >= 0.5);
     }
 
     /// How likely the read goes to the primary.
@@ -410,7 +445,7 @@ mod tests {
     use super::*;
     use crate::{
         routing::LeastInFlight,
-        topology::{EjectionCause, Health, Lease, Observed, Reported, Rotation, Stamp, fixture},
+        topology::{EjectionCause, Health, Lease, Observed, Reported, Rotation, SlowStart, Stamp, fixture},
     };
 
     const ANY: ReadRequest = ReadRequest {
@@ -616,5 +651,99 @@ mod tests {
             "they wait"
         );
         drop((busy, of_primary));
+    }
+
+    /// Three replicas and the primary; the slow starts of these members, the primary first, began so many seconds ago.
+    fn back_for(seconds: [Option<u64>; 4]) -> Topology {
+        let mut topology = fixture::topology(3);
+        topology.slow_start = Duration::from_secs(10);
+        topology.primary_read_share = 0.1;
+        let began = |seconds| SlowStart::from(Tick(NOW.0 - seconds * 1_000_000_000));
+        topology.primary.slow_start = seconds[0].map(began).unwrap_or_default();
+        for (replica, seconds) in topology.replicas.iter_mut().zip(&seconds[1..]) {
+            replica.slow_start = seconds.map(began).unwrap_or_default();
+        }
+        topology
+    }
+
+    /// The reads of a thousand that each member serves, the primary first.
+    fn served(topology: &Topology, request: &ReadRequest, policy: &dyn Policy) -> [i32; 4] {
+        const READS: i32 = 20_000;
+        let (mut counts, mut draw) = ([0; 4], Draw::seeded(5));
+        for _ in 0..READS {
+            let selected = ReadPlan::of(topology, request, NOW).draw(policy, &mut draw).expect("a member serves it");
+            let place = topology.nodes().position(|node| node.id() == selected.node.id()).expect("a member");
+            counts[place] += 1_000;
+        }
+        counts.map(|count| count / READS)
+    }
+
+    #[test]
+    fn a_member_that_came_back_takes_a_growing_part_of_its_share_under_every_policy() {
+        // Of 1 000 reads the primary has 100. A replica at the part p of its share is left out of 1 - p of the draws and
+        // has a third of the others, so 300 p of 900. The standard deviation is 3.5 at most, the tolerance 20: the
+        // turns of `RoundRobin` are no independent draws.
+        let policies: [Box<dyn Policy>; 5] = [
+            Box::new(LeastInFlight),
+            Box::new(crate::routing::LeastLatency::default()),
+            Box::new(crate::routing::RoundRobin::default()),
+            Box::new(crate::routing::WeightedRandom),
+            Box::new(crate::routing::InZone::new("a", LeastInFlight)),
+        ];
+        for policy in &policies {
+            for (seconds, expected) in [
+                ([None, None, None, None], [100, 300, 300, 300]),
+                ([None, Some(0), None, None], [100, 30, 435, 435]),
+                ([None, Some(5), None, None], [100, 165, 367, 367]),
+                ([None, Some(10), None, None], [100, 300, 300, 300]),
+                // The two halve what the third leaves out.
+                ([None, Some(0), Some(0), None], [100, 44, 44, 812]),
+                // All came back: one at a tenth, two at 55 %.
+                ([None, Some(0), Some(5), Some(5)], [100, 55, 423, 423]),
+                ([None, Some(0), Some(0), Some(0)], [100, 300, 300, 300]),
+                ([Some(0), None, None, None], [10, 330, 330, 330]),
+                ([Some(0), Some(0), Some(0), Some(0)], [100, 300, 300, 300]),
+            ] {
+                let topology = back_for(seconds);
+                let served = served(&topology, &ANY, policy.as_ref());
+                let is_near = served.iter().zip(expected).all(|(served, expected)| (served - expected).abs() <= 20);
+                assert!(is_near, "{policy:?}, back for {seconds:?}: {served:?}, not {expected:?}");
+                let said = ReadPlan::of(&topology, &ANY, NOW).primary_probability() * 1_000.0;
+                assert!((said - f64::from(expected[0])).abs() < 0.5, "{said}, not {}", expected[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_that_only_a_member_in_its_slow_start_may_serve_runs_there() {
+        let mut topology = back_for([None, Some(0), None, None]);
+        topology.primary_read_share = 0.0;
+        let kept = Kept {
+            node: topology.replicas[0].node.id(),
+            generation: Generation::default(),
+            seen_elsewhere: Seq::default(),
+        };
+        let of_a_session = ReadRequest { kept: Some(kept), ..ANY };
+        assert_eq!(served(&topology, &of_a_session, &LeastInFlight), [0, 1_000, 0, 0], "its session keeps to the node");
+        topology.replicas[1].health = Health::Down;
+        topology.replicas[2].rotation = Rotation::Drained;
+        assert_eq!(served(&topology, &ANY, &LeastInFlight), [0, 1_000, 0, 0]);
+        for replica in &mut topology.replicas[1..] {
+            (replica.health, replica.rotation) = (Health::Up, Rotation::In);
+        }
+        let tried = ReadRequest { tried: TriedNodes::one(topology.replicas[1].node.id()), ..ANY };
+        let [_, slow, tried, other] = served(&topology, &tried, &LeastInFlight);
+        assert!(slow < 70 && tried == 0 && other > 930, "{slow} and {other}");
+    }
+
+    #[test]
+    fn an_explanation_names_no_member_that_is_rather_left_out() {
+        for (seconds, first) in [(0, 1), (4, 1), (5, 0)] {
+            let topology = back_for([None, Some(seconds), None, None]);
+            let mut plan = ReadPlan::of(&topology, &ANY, NOW);
+            plan.preview(&LeastInFlight);
+            assert_eq!(plan.candidates()[0].name(), topology.replicas[first].name(), "back for {seconds} s");
+            assert_eq!(plan.candidates().len(), 3);
+        }
     }
 }

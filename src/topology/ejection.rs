@@ -112,7 +112,9 @@ impl Topology {
 
     /// The topology after an ejected member served an operation; `None` if the member was in.
     pub(crate) fn readmitted(&self, node: NodeId, now: Tick) -> Option<Self> {
-        self.with_ejection(node, |ejection| ejection.after_success(now))
+        let mut next = self.with_ejection(node, |ejection| ejection.after_success(now))?;
+        next.start_slowly([node], now);
+        Some(next)
     }
 
     fn with_ejection(&self, node: NodeId, change: impl FnOnce(Ejection) -> Option<Ejection>) -> Option<Self> {

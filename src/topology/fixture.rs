@@ -94,6 +94,7 @@ fn build(replicas: usize, max_connections: Option<u32>) -> Topology {
         believed_for: Duration::from_secs(3),
         samples: super::Samples::default(),
         lag_limit: super::LagLimit::default(),
+        slow_start: Duration::ZERO,
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Belief, Ejection, Floor, Freshness, Lag, Lane, Lives, Node, Observed, PositionOrder, ReplicationDelay, Reported,
-    Role, Tick,
+    Role, SlowStart, Tick,
 };
 
 /// A node as one topology believes it.
@@ -30,6 +30,8 @@ pub struct Member {
     pub(crate) last_failure: Option<Arc<str>>,
     /// Whether the member takes reads, by what its operations met.
     pub(crate) ejection: Ejection,
+    /// Since when the member's share of the reads grows.
+    pub(crate) slow_start: SlowStart,
     /// How fresh the server's data are known to be. Counts only while the belief is confirmed.
     pub(crate) freshness: Freshness,
     pub(crate) lag: Lag,
@@ -128,6 +130,7 @@ impl Member {
             failing_since: None,
             last_failure: None,
             ejection: Ejection::default(),
+            slow_start: SlowStart::default(),
         }
     }
 
@@ -164,6 +167,12 @@ impl Member {
     /// Whether the operator lets the member take new operations.
     pub fn rotation(&self) -> Rotation {
         self.rotation
+    }
+
+    /// Whether the member came back a moment ago, and takes a growing part of its share of the reads; see
+    /// [`Config::slow_start`](crate::Config::slow_start). The end is published with the member's next probe.
+    pub fn is_starting_slowly(&self) -> bool {
+        self.slow_start.is_on()
     }
 
     /// The role the node itself reported at its last probe.

@@ -17,6 +17,7 @@ mod observe;
 mod position;
 mod role;
 mod samples;
+mod slow_start;
 mod snapshot;
 mod swap;
 mod table;
@@ -42,6 +43,7 @@ pub(crate) use position::{DomainPositions, GtidSet, Lsn, Position, PositionOrder
 pub(crate) use role::Observed;
 pub use role::Role;
 pub(crate) use samples::{Sample, Samples};
+pub(crate) use slow_start::SlowStart;
 pub(crate) use snapshot::SnapshotCell;
 pub(crate) use swap::Swap;
 pub use table::OperatorView;
@@ -77,6 +79,8 @@ pub struct Topology {
     pub(crate) samples: Samples,
     /// How far behind a replica may be.
     pub(crate) lag_limit: LagLimit,
+    /// How long the share of a member grows that came back.
+    pub(crate) slow_start: Duration,
 }
 
 impl Topology {

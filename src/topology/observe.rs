@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Answerer, Fresh, Freshness, Generation, Health, Lag, Member, NodeId, Observed, Position, Positions, ReplicaAnswer,
-    ReplicationDelay, Reported, Role, RoleCheck, Sample, Samples, Tick, Topology,
+    ReplicationDelay, Reported, Role, RoleCheck, Sample, Samples, SlowStart, Tick, Topology,
 };
 
 /// The news about one node.
@@ -103,9 +103,17 @@ impl Topology {
         // Another server answered since the question went out: the answer of the earlier server proves no more than
         // that a server answers at the address.
         let is_outdated = !is_current && !known.lives.is_present(&observed.incarnation);
+        let answered = observed.asked.at.after(observed.round_trip);
+        // A former life is no restart: two servers answer at the address in turn.
+        let is_restarted = !is_outdated && known.lives.is_successor(&observed.incarnation);
+        let slow_start = match known.health {
+            Health::Up if !is_restarted => known.slow_start,
+            Health::Up | Health::Down => SlowStart::from(answered),
+        };
         let mut answerer = Answerer::Present;
         let mut next = self.with(node, |member| {
             member.lives_on();
+            member.slow_start = slow_start.until(answered, self.slow_start);
             if is_outdated {
                 return;
             }
@@ -165,9 +173,13 @@ impl Topology {
         }
         // The answer on this connection is no answer to the prober, which has yet to ask this server.
         let belief = known.belief.met(at, answerer)?;
+        let is_successor = known.lives.is_successor(incarnation);
         let mut next = self.with(node, |member| {
             member.belief = belief;
             member.lives = lives;
+            if is_successor {
+                member.start_slowly(at, self.slow_start);
+            }
             if answerer == Answerer::Other {
                 member.forget_freshness();
                 // A former primary may have come back as a replica: no statement may use this connection before that
@@ -696,5 +708,74 @@ mod tests {
             assert_eq!(told.0.replicas[0].lag(), Some(Duration::from_secs(1)));
         }
         assert!(!told.serves(Floor::written(stamp(3))), "for reads that ask nothing of it");
+    }
+
+    impl Told {
+        fn starting_slowly_for(seconds: u64) -> Self {
+            let mut told = Self::new();
+            told.0.slow_start = Duration::from_secs(seconds);
+            told.replica("r", 1, at(100))
+        }
+
+        /// Probes of the replica that failed, at these seconds.
+        fn failed(self, conclusive: bool, seconds: &[u64]) -> Self {
+            seconds.iter().fold(self, |told, &second| {
+                let (generation, why) = (told.generation(), "".into());
+                told.replica_of(
+                    generation,
+                    Reply::Failed { conclusive, why, asked: stamp(second).at, has_served: false },
+                )
+            })
+        }
+
+        fn starts_slowly(&self) -> bool {
+            self.0.replicas[0].is_starting_slowly()
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_away_starts_slowly_and_one_that_was_suspected_does_not() {
+        let told = || Told::starting_slowly_for(10);
+        assert!(!told().starts_slowly(), "the first answer");
+        assert!(!told().broken(2).replica("r", 3, at(100)).starts_slowly(), "a connection broke");
+        assert!(!told().failed(false, &[2, 3]).replica("r", 4, at(100)).starts_slowly(), "two late probes");
+        let back = told().failed(true, &[2]).replica("r", 4, at(100));
+        assert!(back.starts_slowly(), "a refused connection is enough to be down");
+        let back = back.replica("r", 13, at(100));
+        assert!(back.starts_slowly());
+        assert!(!back.replica("r", 14, at(100)).starts_slowly(), "it is over");
+        assert!(told().failed(false, &[2, 3, 4]).replica("r", 5, at(100)).starts_slowly());
+        assert!(told().replica("r again", 2, at(100)).starts_slowly(), "a restart between two probes");
+        assert!(told().met("r again", 2).starts_slowly(), "a restart that a new connection noticed");
+        let again = told().failed(true, &[2]).replica("r", 4, at(100)).failed(true, &[10]).replica("r", 12, at(100));
+        assert!(again.replica("r", 21, at(100)).starts_slowly(), "the second return begins anew");
+        assert!(!Told::starting_slowly_for(0).failed(true, &[2]).replica("r", 4, at(100)).starts_slowly(), "off");
+    }
+
+    #[test]
+    fn a_server_that_operations_proved_to_live_does_not_start_slowly() {
+        let told = Told::starting_slowly_for(10).failed(false, &[2, 3, 4]);
+        let generation = told.generation();
+        let told = told.replica_of(generation, Reply::Served);
+        assert_eq!(told.0.replicas[0].health, Health::Up);
+        assert!(!told.starts_slowly() && !told.replica("r", 5, at(100)).starts_slowly());
+    }
+
+    #[test]
+    fn of_two_servers_at_one_address_none_starts_slowly_again_and_again() {
+        let told = Told::starting_slowly_for(10).replica("other", 2, at(100));
+        assert!(told.starts_slowly(), "it looks like a restart");
+        let told = told.replica("other", 13, at(100)).replica("r", 14, at(100)).replica("other", 15, at(100));
+        assert!(!told.starts_slowly() && !told.met("r", 16).starts_slowly());
+    }
+
+    #[test]
+    fn a_member_whose_ejection_ended_starts_slowly() {
+        let mut told = Told::starting_slowly_for(10);
+        let (node, now) = (told.node(), stamp(20).at);
+        told.0 = told.0.ejected(node, stamp(2).at, 0.5, crate::topology::EjectionCause::FailsAlone).expect("it was in");
+        assert!(!told.starts_slowly());
+        told.0 = told.0.trial_began(node, now).and_then(|topology| topology.readmitted(node, now)).expect("it was out");
+        assert!(told.starts_slowly());
     }
 }

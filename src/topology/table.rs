@@ -37,7 +37,7 @@ struct TableRow<'a> {
     reason: Option<String>,
 }
 
-/// The reason that keeps a member from taking reads, the strongest first.
+/// The reason that keeps a member from taking reads, or from taking its full share, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum MemberState {
@@ -48,6 +48,7 @@ enum MemberState {
     Lagging,
     OtherCluster,
     Ejected,
+    SlowStart,
 }
 
 impl MemberState {
@@ -66,6 +67,8 @@ impl MemberState {
             Self::Lagging
         } else if member.ejection.cause().is_some() {
             Self::Ejected
+        } else if member.slow_start.is_on() {
+            Self::SlowStart
         } else {
             Self::Up
         }
@@ -82,6 +85,7 @@ impl fmt::Display for MemberState {
             Self::Lagging => "lagging",
             Self::OtherCluster => "other cluster",
             Self::Ejected => "ejected",
+            Self::SlowStart => "slow start",
         })
     }
 }

@@ -24,6 +24,7 @@ connect_timeout = "3s"
 probe_interval = "2s"
 probe_timeout = "400ms"
 ping_after_idle = "1m"
+slow_start = "90s"
 drain_timeout = "10s"
 connect_lazy = true
 seed = 7
@@ -78,6 +79,7 @@ fn toml_sets_every_field() -> Result<()> {
     assert_eq!(config.probe_interval, Duration::from_secs(2));
     assert_eq!(config.probe_timeout, Duration::from_millis(400));
     assert_eq!(config.ping_after_idle, Duration::from_secs(60));
+    assert_eq!(config.slow_start, Duration::from_secs(90));
     assert_eq!(config.drain_timeout, Duration::from_secs(10));
     assert!(config.connect_lazy);
     assert_eq!(config.seed, Some(7));

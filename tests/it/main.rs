@@ -33,6 +33,7 @@ mod sessions;
 mod share;
 mod silence;
 mod simulation;
+mod slow_start;
 mod surface;
 mod swap;
 mod told;

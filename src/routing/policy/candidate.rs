@@ -6,7 +6,8 @@ use crate::topology::{Member, NodeId, Tick};
 
 /// A member that may serve the statement, as a policy sees it.
 ///
-/// Members that are down, drained, too far behind, or not fresh enough for the read are no candidates. For the unit test
+/// Members that are down, drained, too far behind, or not fresh enough for the read are no candidates; those in their
+/// [slow start](crate::Config::slow_start) are candidates of a part of the reads. For the unit test
 /// of a policy, [`builder`](Self::builder) makes candidates without a connection.
 #[derive(Debug)]
 pub struct Candidate<'a> {

@@ -7,9 +7,10 @@ use crate::routing::Draw;
 
 /// Prefers the members of one zone, and applies another policy among them.
 ///
-/// Reads leave the zone when none of its members is a candidate (down, drained, ejected, too far behind, or not fresh
-/// enough for the read), or when all read-only connections of its candidates are busy while a member elsewhere has a free one. The
-/// other policy then chooses among the members elsewhere. When all members are busy, the read waits in its own zone.
+/// Reads leave the zone when none of its members is a candidate (down, drained, ejected, too far behind, not fresh
+/// enough for the read, or left out of it by its [slow start](crate::Config::slow_start)), or when all read-only
+/// connections of its candidates are busy while a member elsewhere has a free one. The other policy then chooses among
+/// the members elsewhere. When all members are busy, the read waits in its own zone.
 ///
 /// [`Config::zone`](crate::Config::zone) puts this policy around the policy in use. The zone of a member is
 /// [`NodeConfig::zone`](crate::NodeConfig::zone), compared letter by letter. The share of the reads that the primary takes

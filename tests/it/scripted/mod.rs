@@ -14,6 +14,7 @@ mod outcome;
 mod retry;
 mod routing;
 mod sessions;
+mod slow_start;
 mod swap;
 mod telemetry;
 

@@ -130,6 +130,7 @@ pub(super) struct Tally {
     pub(super) second_opinions: AtomicU64,
     pub(super) ejections: AtomicU64,
     pub(super) trials: AtomicU64,
+    pub(super) slow_starts: AtomicU64,
 }
 
 /// The operations of one process (one `DatabaseConnection`).
@@ -448,5 +449,6 @@ impl Tally {
         assert!(self.second_opinions.load(Relaxed) > seeds / 20, "{self:#?}");
         assert!(self.ejections.load(Relaxed) > seeds / 100, "{self:#?}");
         assert!(self.trials.load(Relaxed) > seeds / 200, "{self:#?}");
+        assert!(self.slow_starts.load(Relaxed) > seeds / 200, "{self:#?}");
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Site {
     /// The settings of the node at an address, beside the address.
     pub(super) dress: fn(NodeConfig) -> NodeConfig,
     pub(super) dressed: Vec<String>,
+    /// How long the share of a node grows that came back.
+    pub(super) slow_start: Duration,
 }
 
 impl Site {

@@ -11,8 +11,8 @@ use std::{
 };
 
 use sea_orm::ConnectionTrait;
-use sea_orm_resolver::{Consistency, DatabaseConnection, NodeConfig, RouteLog};
-use testkit::sim::{Ailment, Cluster, Dialect, Dice, LATEST_COMMIT, Shape};
+use sea_orm_resolver::{Consistency, DatabaseConnection, Member, NodeConfig, RouteLog};
+use testkit::sim::{Ailment, Cluster, Dialect, Dice, LATEST_COMMIT, Restart, Shape};
 use tokio::{task::JoinHandle, time};
 
 use super::{
@@ -30,6 +30,9 @@ const HOLD: Duration = LATEST_COMMIT.saturating_add(Duration::from_millis(1));
 
 /// After so long of nothing, three probes have found every replica where the primary is.
 const CALM: Duration = Duration::from_millis(4_500);
+
+/// The slow start of most processes.
+const SLOW_START: Duration = Duration::from_secs(10);
 
 /// Longer than some hundred reads take.
 const LATE: Duration = Duration::from_secs(60);
@@ -157,6 +160,9 @@ impl Scenario {
             self.the_failing_replica().await;
             self.the_late_table().await;
         }
+        if self.dice.percent(4) {
+            self.the_slow_start().await;
+        }
         // The last phase takes as long as all the others together.
         if self.dice.percent(33) {
             self.the_calm_after().await;
@@ -240,6 +246,71 @@ impl Scenario {
         }
     }
 
+    /// A well replica that was restarted takes few reads of a process at first, and its full share in the end.
+    async fn the_slow_start(&self) {
+        self.cluster.calm();
+        time::sleep(CALM + SLOW_START).await;
+        let (site, ledger) = (&self.sites[0], &self.ledgers[0]);
+        let topology = site.db.topology();
+        let well = |name: &str| {
+            name != self.cluster.primary() && self.cluster.is_with_primary(name) && self.cluster.faces(name) == 1
+        };
+        let Some(replica) = topology.replicas().iter().map(Member::name).find(|name| well(name)) else { return };
+        self.cluster.restart_replica(replica, Restart::Server);
+        if let Err(why) = self.the_share_recovers(site, replica).await {
+            ledger.violation(format_args!("{why}\n{}", site.db.topology()));
+        }
+    }
+
+    async fn the_share_recovers(&self, site: &Site, replica: &str) -> Result<(), String> {
+        let starts_slowly = || site.db.topology().member(replica).is_some_and(Member::is_starting_slowly);
+        site.db.set_primary_read_share(0.0).map_err(|error| error.to_string())?;
+        // The next probe notices the restart.
+        for _ in 0..150 {
+            if starts_slowly() {
+                break;
+            }
+            time::sleep(Duration::from_millis(10)).await;
+        }
+        if starts_slowly() == site.slow_start.is_zero() {
+            return Err(format!("{replica} was restarted and does not start slowly"));
+        }
+        let (served, even) = self.served(site, replica).await?;
+        // A read that is the trial of an ejected replica begins that one's slow start, too.
+        let topology = site.db.topology();
+        let all_do = topology.replicas().iter().all(Member::is_starting_slowly);
+        if starts_slowly() && !all_do && even.is_some_and(|even| 2 * served > even) {
+            return Err(format!("{replica} serves {served} reads of {even:?} in the first moment"));
+        }
+        time::sleep(SLOW_START + CALM).await;
+        let (served, even) = self.served(site, replica).await?;
+        if starts_slowly() || even.is_some_and(|even| 2 * served < even) {
+            return Err(format!("{replica} serves {served} reads of {even:?} after its slow start"));
+        }
+        self.tally.slow_starts.fetch_add(u64::from(even.is_some() && !site.slow_start.is_zero()), Relaxed);
+        Ok(())
+    }
+
+    /// How many reads a replica serves now, and its even share of them. `None` where no other replica takes reads, or
+    /// this one does not for another reason.
+    async fn served(&self, site: &Site, replica: &str) -> Result<(u64, Option<u64>), String> {
+        const EVEN: u64 = 60;
+        let db = site.db.with_consistency(Consistency::Eventual);
+        let topology = db.topology();
+        let takes_reads = |name: &str| {
+            let decision = db.explain(&self.cluster.select());
+            decision.candidates().iter().any(|candidate| candidate == name)
+        };
+        let taking = topology.replicas().iter().map(Member::name).filter(|name| takes_reads(name)).count() as u64;
+        let before = topology.member(replica).map_or(0, |member| member.node().served_reads());
+        for _ in 0..EVEN * taking {
+            let read = db.query_one_raw(self.cluster.select()).await;
+            read.map_err(|error| format!("a read in the calm failed: {error}"))?;
+        }
+        let served = topology.member(replica).map_or(0, |member| member.node().served_reads()) - before;
+        Ok((served, (taking > 1 && takes_reads(replica)).then_some(EVEN)))
+    }
+
     /// When the servers have no trouble any more, replicas soon serve reads of all writes.
     async fn the_calm_after(&self) {
         self.cluster.calm();
@@ -302,6 +373,7 @@ async fn site(cluster: &Cluster, silent: &[String], dice: &mut Dice) -> Site {
         if dressed.contains(address) { dress(node) } else { node }
     };
     let addresses = cluster.addresses();
+    let slow_start = *dice.pick(&[Duration::ZERO, SLOW_START, SLOW_START, SLOW_START]);
     let db = DatabaseConnection::builder()
         .primary(node(&addresses[0]))
         .replicas(addresses[1..].iter().map(node))
@@ -311,9 +383,10 @@ async fn site(cluster: &Cluster, silent: &[String], dice: &mut Dice) -> Site {
         .unknown_outcome_hold(HOLD)
         .probe_interval(*dice.pick(&[500, 1_000, 1_000].map(Duration::from_millis)))
         .drain_timeout(Duration::from_millis(300))
+        .slow_start(slow_start)
         .seed(dice.seed())
         .connect()
         .await
         .expect("a cluster to which nothing happened yet can be connected");
-    Site { db, process, dress, dressed }
+    Site { db, process, dress, dressed, slow_start }
 }
