@@ -266,8 +266,8 @@ pub(crate) fn numbers(topology: &Topology) {
             gauge.sea_orm_resolver_up = u64::from(member.health() == Health::Up),
             gauge.sea_orm_resolver_in_flight = member.node().in_flight(),
             gauge.sea_orm_resolver_lag_ms =
-                member.if_up().and_then(Member::lag).map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
-            gauge.sea_orm_resolver_lag_bytes = member.if_up().and_then(Member::lag_bytes),
+                member.lag().map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+            gauge.sea_orm_resolver_lag_bytes = member.lag_bytes(),
             "numbers of a member"
         );
     }

@@ -37,7 +37,7 @@ use crate::{
 /// Watches every member of every topology to come. The future never ends; its owner aborts it.
 pub(super) async fn watch(writer: &Writer) {
     let mut changes = writer.cell().changes();
-    let mut rhythm = Rhythm::new(writer.settings.max_questions_per_second());
+    let mut rhythm = Rhythm::new(writer.settings.max_questions_per_second(), writer.settings.probe_interval);
     let mut turns: HashMap<NodeId, Arc<ProbeCall>> = HashMap::new();
     let mut called_for: HashMap<NodeId, Generation> = HashMap::new();
     let mut probes: FuturesUnordered<BoxFuture<'_, Prober>> = FuturesUnordered::new();
@@ -168,7 +168,7 @@ const SUSPICION_PAUSE: Duration = Duration::from_millis(10);
 const ASK_AGAIN_FOR_POSITION: Duration = Duration::from_secs(60);
 
 /// When probes are further apart than this, the connection is closed in between.
-const KEEP_LINK_FOR: Duration = Duration::from_secs(10);
+pub(super) const KEEP_LINK_FOR: Duration = Duration::from_secs(10);
 
 /// The rhythm of a prober follows from the connection's seed, if it has one.
 fn jitter_seed(node: &Node, writer: &Writer) -> u64 {

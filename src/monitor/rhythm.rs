@@ -5,7 +5,10 @@ use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use smallvec::SmallVec;
 
-use super::question_budget::{QuestionBudget, TIMER};
+use super::{
+    prober::KEEP_LINK_FOR,
+    question_budget::{QuestionBudget, TIMER},
+};
 use crate::topology::{Fresh, Member, NodeId, Role, Seq, Tick, Topology};
 
 /// The longest time between two questions to a node that reads want to be asked.
@@ -20,6 +23,9 @@ const JOINING: Duration = Duration::from_secs(2);
 /// The longest time that a replica is given to have a write before it is asked. The delay that is expected of the
 /// replica may come from a bad moment long ago, and only an answer corrects the expectation.
 const LONGEST_HEAD_START: Duration = Duration::from_millis(200);
+
+/// With probes further apart the connection is closed in between, and would be opened for each question of a measurement.
+const LONGEST_MEASURED_INTERVAL: Duration = KEEP_LINK_FOR;
 
 /// The primary is asked so often within the delay that is expected of the fastest replica: more samples would let no
 /// read through earlier.
@@ -52,6 +58,8 @@ pub(super) struct Plan {
 pub(super) struct Rhythm {
     budget: QuestionBudget,
     turns: HashMap<NodeId, Turn>,
+    /// Whether replicas are asked when they are expected to have the sample that the last probe of the primary took.
+    measures_lag: bool,
 }
 
 /// The result of the questions to one node.
@@ -88,8 +96,9 @@ enum Rank {
 }
 
 impl Rhythm {
-    pub(super) fn new(most_per_second: NonZeroU32) -> Self {
-        Self { budget: QuestionBudget::new(most_per_second), turns: HashMap::new() }
+    pub(super) fn new(most_per_second: NonZeroU32, probe_interval: Duration) -> Self {
+        let measures_lag = probe_interval <= LONGEST_MEASURED_INTERVAL;
+        Self { budget: QuestionBudget::new(most_per_second), turns: HashMap::new(), measures_lag }
     }
 
     /// A question to a node was answered, or failed. Every question counts, also a probe that this plan did not ask for.
@@ -186,11 +195,19 @@ impl Rhythm {
         for (replica, fresh) in useful {
             let is_wanted = wanted.seq.is_some_and(|seq| fresh.through.seq <= seq);
             let joins = !fresh.has_caught_up() && now.since(fresh.since) < JOINING;
-            if replica.failed_probes > 0 || !is_wanted && !joins {
+            // While reads wait, their questions measure the lag, too.
+            let is_measured = self.measures_lag && wanted.seq.is_none() && fresh.has_caught_up();
+            if replica.failed_probes > 0 || !is_wanted && !joins && !is_measured {
                 continue;
             }
             let Some(missing) = topology.samples.first_after(fresh.through.seq, Tick::default()) else { continue };
             let turn = self.turn(replica.node.id());
+            if !is_wanted && !joins {
+                let asked = replica.observed.as_ref().map(|observed| observed.asked).unwrap_or_default();
+                let due = replica.measure.due(missing, asked);
+                candidates.push(turn.question(replica, Rank::Spread, due));
+                continue;
+            }
             let delay = replica.expected_delay().unwrap_or_default();
             // The delay counts until the answer is there.
             let delay = delay.saturating_sub(replica.round_trip().unwrap_or_default()).min(LONGEST_HEAD_START);
@@ -282,7 +299,7 @@ mod tests {
         fn new(most_per_second: u32, delays: &[Option<u64>]) -> Self {
             Self {
                 now: SECOND,
-                rhythm: Rhythm::new(NonZeroU32::new(most_per_second).expect("above zero")),
+                rhythm: Rhythm::new(NonZeroU32::new(most_per_second).expect("above zero"), Duration::from_secs(1)),
                 topology: topology(delays.len()),
                 round_trip: MS / 5,
                 delays: delays.to_vec(),

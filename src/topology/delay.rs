@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Fresh, Samples, Stamp, Tick};
+use super::{Fresh, Sample, Samples, Stamp, Tick};
 
 /// The delay expected of one replica: from the moment in which the primary is asked for its position to the moment
 /// in which the replica is known to have reached it.
@@ -25,6 +25,26 @@ pub(crate) struct ReplicaAnswer<'a> {
     pub(crate) answered: Tick,
 }
 
+impl ReplicaAnswer<'_> {
+    /// The earliest sample that the replica lacked when it was asked.
+    pub(super) fn missing<'s>(&self, samples: &'s Samples) -> Option<&'s Sample> {
+        let missing = samples.first_after(self.fresh.through.seq, Tick::default());
+        missing.filter(|missing| missing.stamp.seq < self.asked.seq)
+    }
+}
+
+impl Samples {
+    /// The sample that the replica had in this answer, and in no answer before.
+    pub(super) fn newly_reached(&self, answer: ReplicaAnswer<'_>) -> Option<Stamp> {
+        let ReplicaAnswer { known, fresh, asked, .. } = answer;
+        let has_moved = known.is_none_or(|known| known.position != fresh.position);
+        // A primary that is idle is sampled at one position again and again: the first of these samples counts.
+        let reached = self.at(fresh.through.seq).and_then(|sample| self.first_past(&sample.position));
+        let is_news = |reached: &Stamp| known.is_none_or(|known| known.through.seq < reached.seq);
+        reached.filter(|reached| has_moved && reached.seq < asked.seq && is_news(reached))
+    }
+}
+
 /// Bounds that are further apart come from routine probes, and measure nothing: while reads want a replica to be asked,
 /// questions follow each other faster.
 const WIDE: Duration = Duration::from_millis(50);
@@ -42,22 +62,13 @@ impl ReplicationDelay {
     /// The expectation after one more answer.
     pub(crate) fn after(self, answer: ReplicaAnswer<'_>, samples: &Samples) -> Self {
         let reached = self.after_reaching(answer, samples);
-        let at_least = samples
-            .first_after(answer.fresh.through.seq, Tick::default())
-            .filter(|missed| missed.stamp.seq < answer.asked.seq)
-            .map(|missed| answer.asked.at.since(missed.stamp.at));
+        let at_least = answer.missing(samples).map(|missed| answer.asked.at.since(missed.stamp.at));
         Self(reached.0.map(|expected| expected.max(at_least.unwrap_or_default())))
     }
 
     fn after_reaching(self, answer: ReplicaAnswer<'_>, samples: &Samples) -> Self {
-        let ReplicaAnswer { previous, known, fresh, asked, answered } = answer;
-        let has_moved = known.is_none_or(|known| known.position != fresh.position);
-        // A primary that is idle is sampled at one position again and again: the first of these samples counts.
-        let reached = samples.at(fresh.through.seq).and_then(|sample| samples.first_past(&sample.position));
-        let is_news = |reached: &Stamp| known.is_none_or(|known| known.through.seq < reached.seq);
-        let Some(reached) = reached.filter(|reached| has_moved && reached.seq < asked.seq && is_news(reached)) else {
-            return self;
-        };
+        let ReplicaAnswer { previous, answered, .. } = answer;
+        let Some(reached) = samples.newly_reached(answer) else { return self };
         let at_most = answered.since(reached.at);
         let missed_before = previous.filter(|previous| previous.seq > reached.seq);
         let at_least = missed_before.map(|missed| missed.at.since(reached.at));
@@ -76,7 +87,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::topology::{Position, Sample, Seq, fixture::wal};
+    use crate::topology::{Position, Seq, fixture::wal};
 
     const MS: u64 = 1_000_000;
 

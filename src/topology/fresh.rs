@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Floor, Position, PositionOrder, Samples, Stamp, Tick};
+use super::{Floor, LagMeasure, Position, PositionOrder, RESOLUTION, Samples, Stamp, Tick};
 
 /// The position in a node's answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,12 +43,14 @@ pub(crate) struct Fresh {
     pub(crate) since: Tick,
     /// The instant at which the answer was asked for that first had this position.
     pub(crate) moved: Tick,
+    /// The instant at which the last answer was asked for.
+    asked: Tick,
 }
 
 impl Fresh {
     /// The freshness after the first answer of a life.
     pub(crate) fn first(asked: Tick, position: Arc<Position>, samples: &Samples) -> Self {
-        Self { through: Stamp::default(), position, since: asked, moved: asked }.compared(samples)
+        Self { through: Stamp::default(), position, since: asked, moved: asked, asked }.compared(samples)
     }
 
     /// The freshness after a later answer of the same life; `None` when the server has less than before. A server
@@ -59,7 +61,7 @@ impl Fresh {
             return None;
         }
         let moved = if self.position == position { self.moved } else { asked };
-        Some(Self { position, moved, ..*self }.compared(samples))
+        Some(Self { position, moved, asked, ..*self }.compared(samples))
     }
 
     /// The freshness when the position is compared with these samples.
@@ -91,6 +93,22 @@ impl Fresh {
         }
     }
 
+    /// The lag to be shown, at most the time since the replica is known to have had everything. It was measured when the
+    /// replica was last asked, so without an answer within `believed_for` that time is shown.
+    fn shown(&self, measure: LagMeasure, samples: &Samples, at_most: Duration, believed_for: Duration) -> Duration {
+        let Some(newest) = samples.newest() else { return at_most };
+        let Some(measured) = measure.time() else { return at_most };
+        if newest.stamp.at.since(self.asked) > believed_for {
+            return at_most;
+        }
+        let has_newest = self.through.seq == newest.stamp.seq;
+        let is_idle = || samples.first_past(&newest.position).is_some_and(|first| first.seq < newest.stamp.seq);
+        if measured <= RESOLUTION || has_newest && is_idle() {
+            return Duration::ZERO;
+        }
+        if has_newest { measured } else { measured.min(at_most) }
+    }
+
     /// Whether the replica has reached a sample of the primary since it is watched.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.through != Stamp::default()
@@ -117,9 +135,19 @@ pub(crate) struct LagLimit {
     pub(crate) bytes: Option<u64>,
 }
 
+/// The parts of a topology by which the lag of a replica is judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LagView<'a> {
+    pub(crate) samples: &'a Samples,
+    pub(crate) limit: LagLimit,
+    /// How long an answer of a replica is believed.
+    pub(crate) believed_for: Duration,
+}
+
 /// How far a replica is behind, and whether that keeps it out of the rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lag {
+    /// The lag to be shown: as it was measured, or as it is known at most while the lag keeps the replica out.
     pub(crate) time: Option<Duration>,
     pub(crate) bytes: Option<u64>,
     pub(crate) is_over: bool,
@@ -142,7 +170,8 @@ impl LagLimit {
 
 impl Lag {
     /// The lag after an answer. `answered`: the replica itself was asked, not only the primary.
-    pub(crate) fn after(self, freshness: &Freshness, samples: &Samples, limit: LagLimit, answered: bool) -> Self {
+    pub(crate) fn after(self, freshness: &Freshness, measure: LagMeasure, view: LagView<'_>, answered: bool) -> Self {
+        let LagView { samples, limit, believed_for } = view;
         let behind = match freshness {
             Freshness::Known(fresh) => fresh.lag(samples),
             Freshness::Unknown | Freshness::Foreign(_) => Behind::Unknown,
@@ -165,7 +194,11 @@ impl Lag {
         let is_over = is_passed || self.is_over && calm < CALM;
         let stood_still =
             is_over && matches!(behind, Behind::StandsStill { .. }) && (self.stood_still || !self.is_over);
-        Self { time: Some(time), bytes, is_over, calm, stood_still }
+        let shown = match (behind, freshness.fresh()) {
+            (Behind::By { .. }, Some(fresh)) if !is_over => fresh.shown(measure, samples, time, believed_for),
+            _ => time,
+        };
+        Self { time: Some(shown), bytes, is_over, calm, stood_still }
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt, num::NonZeroU32, sync::Arc, time::Duration
 use serde::Serialize;
 
 use super::{
-    Belief, Ejection, Floor, Freshness, Lag, Lane, Lives, Node, Observed, PositionOrder, ReplicationDelay, Reported,
-    Role, SlowStart, Tick,
+    Belief, Ejection, Floor, Freshness, Lag, LagMeasure, Lane, Lives, Node, Observed, PositionOrder, ReplicationDelay,
+    Reported, Role, SlowStart, Tick,
 };
 
 /// A node as one topology believes it.
@@ -37,6 +37,8 @@ pub struct Member {
     pub(crate) lag: Lag,
     /// How long the replica takes to have a write of the primary.
     pub(crate) delay: ReplicationDelay,
+    /// How far the replica was measured to be behind.
+    pub(crate) measure: LagMeasure,
 }
 
 /// The settings of a member that can change without new pools.
@@ -123,6 +125,7 @@ impl Member {
             belief: Belief::default(),
             lives: Lives::default(),
             delay: ReplicationDelay::default(),
+            measure: LagMeasure::default(),
             rotation: Rotation::In,
             health: Health::Up,
             observed: None,
@@ -191,16 +194,23 @@ impl Member {
         self.observed.as_ref().map(|observed| observed.round_trip)
     }
 
-    /// How far the replica is known to be behind the primary: zero when the replica has every write that the
-    /// primary had when it was last asked. For replicas with positions. Of a replica that is down
-    /// the value only grows; tables and metrics do not show it.
+    /// How far the replica is behind the primary; `None` while the replica is down, and for nodes without positions.
+    ///
+    /// The lag is the time that the primary's last sample took to reach the replica, measured to 10 ms or an eighth of the
+    /// lag, whichever is more, and shown as zero below 10 ms: the replica is asked when it is expected to have the sample, in
+    /// place of its probe ([`costs`](crate::costs) has the price). A lag that changes is measured again within some five
+    /// [`probe_interval`](crate::Config::probe_interval)s. On an idle primary no replica is behind.
+    ///
+    /// Before the first measurement, without an answer for three intervals, with intervals above 10 s, and while the lag
+    /// keeps the replica out ([`max_lag`](crate::Config::max_lag)), the lag is the time since the replica is known to have
+    /// had everything: an upper bound, which is longer by up to two intervals.
     pub fn lag(&self) -> Option<Duration> {
-        self.lag.time
+        self.lag.time.filter(|_| self.health == Health::Up)
     }
 
     /// As [`lag`](Self::lag), in bytes of write-ahead log (PostgreSQL).
     pub fn lag_bytes(&self) -> Option<u64> {
-        self.lag.bytes
+        self.lag.bytes.filter(|_| self.health == Health::Up)
     }
 
     /// The pooling proxy in front of the node: `session` or `transaction` as
@@ -208,11 +218,6 @@ impl Member {
     /// ignored; `None` without a proxy.
     pub fn pooler(&self) -> Option<&'static str> {
         self.node.driver(Lane::Read).sessions()?.pooling().word()
-    }
-
-    /// The member itself while it answers: what is known of the freshness of a lost server is not worth showing.
-    pub(crate) fn if_up(&self) -> Option<&Self> {
-        (self.health == Health::Up).then_some(self)
     }
 
     /// Whether the server belongs to another cluster than the primary, and so serves no reads: PostgreSQL gives the

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Answerer, Fresh, Freshness, Generation, Health, Lag, Member, NodeId, Observed, Position, Positions, ReplicaAnswer,
-    ReplicationDelay, Reported, Role, RoleCheck, Sample, Samples, SlowStart, Tick, Topology,
+    Answerer, Fresh, Freshness, Generation, Health, Lag, LagMeasure, LagView, Member, NodeId, Observed, Position,
+    Positions, ReplicaAnswer, ReplicationDelay, Reported, Role, RoleCheck, Sample, Samples, SlowStart, Tick, Topology,
 };
 
 /// The news about one node.
@@ -137,7 +137,7 @@ impl Topology {
         if is_primary {
             next.sample(answerer);
         } else {
-            let (samples, limit) = (next.samples.clone(), next.lag_limit);
+            let (samples, limit, believed_for) = (next.samples.clone(), next.lag_limit, next.believed_for);
             let member = next.replicas.iter_mut().find(|member| member.node.id() == node)?;
             if is_current && answerer == Answerer::Present {
                 member.learn(observed, &samples);
@@ -152,8 +152,10 @@ impl Topology {
                     answered: observed.asked.at.after(observed.round_trip),
                 };
                 member.delay = member.delay.after(answer, &samples);
+                member.measure = member.measure.after(answer, &samples);
             }
-            member.lag = member.lag.after(&member.freshness, &samples, limit, true);
+            let view = LagView { samples: &samples, limit, believed_for };
+            member.lag = member.lag.after(&member.freshness, member.measure, view, true);
         }
         Some(next)
     }
@@ -225,7 +227,8 @@ impl Topology {
     fn weigh(&mut self) {
         for replica in &mut self.replicas {
             replica.weigh(&self.primary, &self.samples);
-            replica.lag = replica.lag.after(&replica.freshness, &self.samples, self.lag_limit, false);
+            let view = LagView { samples: &self.samples, limit: self.lag_limit, believed_for: self.believed_for };
+            replica.lag = replica.lag.after(&replica.freshness, replica.measure, view, false);
         }
     }
 }
@@ -260,6 +263,7 @@ impl Member {
             self.freshness = Freshness::Unknown;
         }
         self.delay = ReplicationDelay::default();
+        self.measure = LagMeasure::default();
     }
 
     /// Whether a position of this member belongs to another cluster than the primary's samples.

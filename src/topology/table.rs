@@ -105,8 +105,8 @@ impl<'a> TableRow<'a> {
             tags: member.tags().collect(),
             observed_role: member.observed_role(),
             round_trip_us: member.round_trip().map(|round_trip| round_trip.as_micros()),
-            lag_ms: member.if_up().and_then(Member::lag).map(|lag| lag.as_millis()),
-            lag_bytes: member.if_up().and_then(Member::lag_bytes),
+            lag_ms: member.lag().map(|lag| lag.as_millis()),
+            lag_bytes: member.lag_bytes(),
             pooler: member.pooler(),
             reason: if member.is_of_other_cluster() {
                 Some(member.says(Unfit::OtherCluster))

@@ -144,6 +144,7 @@ async fn a_replica_that_is_down_shows_no_lag(servers: Servers) -> Result<()> {
     wait_until("the lag is known", PATIENCE, async || Ok(replica().lag().is_some())).await?;
     servers.replica(0).kill().await?;
     wait_until("it is down", PATIENCE, async || Ok(replica().health() == Health::Down)).await?;
+    assert_eq!((replica().lag(), replica().lag_bytes()), (None, None));
     let shown = db.topology().to_string();
     assert!(shown.lines().any(|line| line.starts_with("replica-0") && line.ends_with(" -")), "{shown}");
     assert!(!serde_json::to_string(&*db.topology())?.contains("lag_ms"));

@@ -11,6 +11,7 @@ mod page;
 mod promotion;
 mod reset;
 mod shared;
+mod shown_lag;
 mod token;
 
 use std::time::Duration;
