@@ -233,24 +233,24 @@ async fn a_node_that_operations_miss_is_asked_soon_after_its_mend() -> Result<()
     let nodes = Nodes::postgres(1);
     let builder = nodes.builder().probe_interval(INTERVAL).read_selection_timeout(Duration::from_millis(20));
     let db = nodes.connected(builder).await?;
-    let mends: [(fn(&ScriptedNode), fn(&ScriptedNode)); 2] = [
-        (|node| node.set_role(Role::Replica), |node| node.set_role(Role::Primary)),
-        (refuse_probes, ScriptedNode::recover),
-    ];
-    for (number, (break_it, mend)) in mends.into_iter().enumerate() {
+    for is_down in [false, true] {
         nodes.each(ScriptedNode::forget);
-        break_it(&nodes.primary);
+        if is_down {
+            refuse_probes(&nodes.primary);
+        } else {
+            nodes.primary.set_role(Role::Replica);
+        }
         refuse_probes(&nodes.replicas[0]);
         until_health(&db, "r1", Health::Down).await;
         time::sleep(INTERVAL + INTERVAL / 2).await; // the primary was asked, too
         let mend = || {
-            mend(&nodes.primary);
-            nodes.replicas[0].recover();
+            nodes.primary.set_role(Role::Primary);
+            nodes.each(ScriptedNode::recover);
         };
-        let outage = if number == 0 {
-            outage_after_the_mend(mend, async || write(&db).await).await
-        } else {
+        let outage = if is_down {
             outage_after_the_mend(mend, async || who(&db).await.map(drop)).await
+        } else {
+            outage_after_the_mend(mend, async || write(&db).await).await
         };
         assert!(outage < INTERVAL / 5, "{outage:?}");
         until_health(&db, "r1", Health::Up).await;
