@@ -26,7 +26,12 @@ where
 {
     pub(super) async fn open(options: OptionsOf<DB>, sessions: Option<Arc<Sessions>>) -> Result<Self, sqlx::Error> {
         let connection = quietly(options.disable_statement_logging().connect()).await?;
-        Ok(Self { connection, sessions })
+        Ok(Self::over(connection, sessions))
+    }
+
+    /// Asks over a connection that is open already, and that sqlx logs nothing of.
+    pub(super) fn over(connection: DB::Connection, sessions: Option<Arc<Sessions>>) -> Self {
+        Self { connection, sessions }
     }
 
     /// Unprepared: one round trip, and nothing is left behind in a pooling proxy.

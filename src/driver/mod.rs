@@ -130,6 +130,12 @@ pub trait Driver: Debug + Send + Sync {
         let _ = connect_probe;
     }
 
+    /// Whether the pool opens a connection only when a statement needs one, and keeps that connection warm for the next
+    /// statement. The resolver's first question to the node then goes over the pool, and opens no connection for itself.
+    fn keeps_first_connection(&self) -> bool {
+        false
+    }
+
     /// Has every idle session checked, and closed when it is broken, before a statement uses it. Called when the node is
     /// suspected; returns at once.
     fn check_idle(&self) {}

@@ -8,13 +8,13 @@ use tokio::time;
 
 use super::{
     probe::{self, Scope},
-    prober,
+    prober::{self, QuestionPath},
 };
 use crate::{
     Error,
     clock::Clock,
     config::NodePlan,
-    driver::{Access, ConnectProbe, Driver, Opener, Pooling, Sessions},
+    driver::{Access, ConnectProbe, Driver, Fault, Opener, Pooling, Sessions},
     error::Kind,
     telemetry,
     topology::{Health, Lane, Lanes, Member, MemberSettings, Node, Observed, Positions, Role, RoleCheck, Tick},
@@ -22,6 +22,12 @@ use crate::{
 
 /// The last part of a node's time, in which a pool that has not answered is asked for the reason too.
 const REASON_PART: u32 = 4;
+
+const NO_ANSWER: &str = "no answer";
+const NO_READ_CONNECTION: &str = "no read connection";
+
+/// The time between two questions to a node that did not answer.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A node that was opened, and whether the node answered.
 pub(crate) struct Opened {
@@ -209,24 +215,33 @@ async fn ask(
     }
     let driver = node.driver(Lane::Read);
     let asked = deadline.clock.stamp();
+    let path = QuestionPath::first(&*driver);
     let asking = async {
         if !probe::can_be_asked(&*driver) {
             driver.ping().await?;
             return Ok(None);
         }
-        prober::ask_server(&*driver, &mut None, configured, Scope::Position).await.map(|(answer, _)| Some(answer))
+        loop {
+            match prober::ask_server(&*driver, path, &mut None, configured, Scope::Position).await {
+                // A pool may give up long before the time of the node is over.
+                Err(error) if path == QuestionPath::Pool && Fault::is_late(&error) => time::sleep(PAUSE).await,
+                answered => return answered.map(|(answer, _)| Some(answer)),
+            }
+        }
     };
-    let answer = match time::timeout(deadline.left(), asking).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(error.into()),
-        Err(_) => return Err(Unanswered::Failed(deadline.missed("no answer"))),
+    let answer = match path {
+        QuestionPath::Pool => with_reason(&*driver, asking, deadline, NO_READ_CONNECTION).await?,
+        QuestionPath::Link => match time::timeout(deadline.left(), asking).await {
+            Ok(answered) => answered?,
+            Err(_) => return Err(Unanswered::Failed(deadline.missed(NO_ANSWER))),
+        },
     };
     if driver.is_read_only() {
         match time::timeout(deadline.left(), probe::is_read_only(&*driver)).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return Err(Unanswered::NotReadOnly),
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(Unanswered::Failed(deadline.missed("no read connection"))),
+            Err(_) => return Err(Unanswered::Failed(deadline.missed(NO_READ_CONNECTION))),
         }
     }
     Ok(answer.map(|answer| Observed {
@@ -238,30 +253,41 @@ async fn ask(
     }))
 }
 
-/// Pings the pool. The pool silently keeps trying a server that refuses connections, so in the last part of the time
-/// one separate connection is opened, only to learn the reason.
+/// Pings the pool.
 async fn ask_alone(driver: &dyn Driver, deadline: Deadline) -> Result<(), Unanswered> {
-    let mut ping = driver.ping();
+    with_reason(driver, driver.ping(), deadline, NO_ANSWER).await
+}
+
+/// Asks over the pool. The pool silently keeps trying a server that refuses connections, so in the last part of the time
+/// one separate connection is opened, only to learn the reason. `pool_fails` is the reason where the server takes it.
+async fn with_reason<T>(
+    driver: &dyn Driver,
+    asking: impl Future<Output = Result<T, DbErr>>,
+    deadline: Deadline,
+    pool_fails: &str,
+) -> Result<T, Unanswered> {
+    let mut asking = pin!(asking);
     let alone = deadline.left().saturating_sub(deadline.timeout / REASON_PART);
-    if let Ok(answered) = time::timeout(alone, &mut ping).await {
+    if let Ok(answered) = time::timeout(alone, &mut asking).await {
         return Ok(answered?);
     }
     let mut reason = None;
     let telling = async {
         if let Some(connecting) = driver.open_probe() {
-            reason = connecting.await.err();
+            reason = Some(connecting.await.err());
         }
         // Only the pool's own answer counts, and that answer may still come.
         pending::<Infallible>().await
     };
-    let answered = match time::timeout(deadline.left(), select(ping, pin!(telling))).await {
+    let answered = match time::timeout(deadline.left(), select(asking, pin!(telling))).await {
         Ok(Either::Left((answered, _))) => Some(answered),
         Ok(Either::Right((never, _))) => match never {},
         Err(_) => None,
     };
     match (answered, reason) {
         (Some(answered), _) => Ok(answered?),
-        (None, Some(reason)) => Err(reason.into()),
-        (None, None) => Err(Unanswered::Failed(deadline.missed("no answer"))),
+        (None, Some(Some(reason))) => Err(reason.into()),
+        (None, Some(None)) => Err(Unanswered::Failed(deadline.missed(pool_fails))),
+        (None, None) => Err(Unanswered::Failed(deadline.missed(NO_ANSWER))),
     }
 }

@@ -95,7 +95,11 @@ impl Functions {
 }
 
 async fn list(driver: &dyn Driver, question: &'static str) -> Result<String, DbErr> {
-    let Some(connecting) = driver.open_probe() else { return Ok(String::new()) };
-    let row = connecting.await?.ask(question).await?;
-    probe::read_functions(&row)
+    let row = if driver.keeps_first_connection() {
+        driver.ask(question).await?
+    } else {
+        let Some(connecting) = driver.open_probe() else { return Ok(String::new()) };
+        Some(connecting.await?.ask(question).await?)
+    };
+    row.map_or_else(|| Ok(String::new()), |row| probe::read_functions(&row))
 }

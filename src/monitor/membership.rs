@@ -8,7 +8,8 @@ use super::{
     connect::{self, FirstAnswer, Opened, check_role, connect_all, take_seat},
     drain,
     probe::{self, Scope},
-    prober, succession,
+    prober::{self, QuestionPath},
+    succession,
 };
 use crate::{
     Error,
@@ -454,7 +455,7 @@ impl Monitor {
         }
         let stamp = self.writer.clock.stamp();
         let mut link = None;
-        let asking = prober::ask_server(&*driver, &mut link, Role::Primary, Scope::Position);
+        let asking = prober::ask_server(&*driver, QuestionPath::Link, &mut link, Role::Primary, Scope::Position);
         let (answer, _) = tokio::time::timeout(self.writer.settings.probe_timeout, asking).await.ok()?.ok()?;
         match (answer.role, answer.position) {
             (Role::Primary, Reported::At(position)) => Some(Sample { stamp, position }),

@@ -1,4 +1,5 @@
-//! Probes each node, on a connection of its own, and hands the answers to the writer.
+//! Probes each node, on a connection of its own, and hands the answers to the writer. The first question to a node goes over
+//! the pool for reads, whose first read uses that connection then.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,7 +17,7 @@ use futures_util::{
     future::{BoxFuture, pending},
     stream::FuturesUnordered,
 };
-use sea_orm::DbErr;
+use sea_orm::{DbErr, QueryResult};
 use tokio::{sync::Notify, time};
 
 use super::{
@@ -133,6 +134,7 @@ impl ProbeCall {
 /// One node's prober: its connection, and the time of its next probe.
 struct Prober {
     node: Arc<Node>,
+    next_over: QuestionPath,
     link: Option<Box<dyn ProbeLink>>,
     /// The server life that answered over the link.
     answered_by: Option<Arc<str>>,
@@ -150,6 +152,23 @@ struct Prober {
     /// Whether a session of the read-only pool was seen to be read-only.
     read_only: ReadOnlyCheck,
     jitter: Draw,
+}
+
+/// The connection over which a question goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QuestionPath {
+    /// A connection of the pool for reads, which the first read finds open.
+    Pool,
+    /// A connection of the prober's own.
+    Link,
+}
+
+impl QuestionPath {
+    /// The path of the first question to a node. Where the pool keeps the connection, a second one would be opened in
+    /// vain, and of many processes that start at once each would wait for two.
+    pub(super) fn first(driver: &dyn Driver) -> Self {
+        if driver.keeps_first_connection() { Self::Pool } else { Self::Link }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -189,6 +208,7 @@ impl Prober {
     fn new(node: Arc<Node>, turn: Arc<ProbeCall>, writer: &Writer) -> Self {
         Self {
             jitter: Draw::seeded(jitter_seed(&node, writer)),
+            next_over: QuestionPath::first(&*node.driver(Lane::Read)),
             node,
             link: None,
             answered_by: None,
@@ -274,13 +294,26 @@ impl Prober {
         self
     }
 
+    /// Takes the answer that came over the pool when the node was connected as the prober's first: the first reads have
+    /// the connection for themselves, and the next question goes over the prober's own.
+    fn take_first_answer(&mut self, writer: &Writer) {
+        let topology = writer.cell().load();
+        let observed = topology.member_of(self.node.id()).and_then(|member| member.observed.as_ref());
+        if let Some(observed) = observed.filter(|_| self.next_over == QuestionPath::Pool) {
+            self.asked_at = observed.asked;
+            self.answered_by = Some(Arc::clone(&observed.incarnation));
+            self.next_over = QuestionPath::Link;
+        }
+    }
+
     /// Returns when a probe is due or the watch calls; `false` when the node has left.
     async fn wait(&mut self, writer: &Writer) -> bool {
         let interval = writer.settings.probe_interval.min(LONGEST_INTERVAL);
+        self.take_first_answer(writer);
         let is_new = self.asked_at == Stamp::default();
         let pause = if is_new {
-            // At once: the first answer came over a connection that is closed again, and only an open connection
-            // shows a restart.
+            // At once: the first answer, if there was one, came over a connection that is closed again, and only an open
+            // connection shows a restart.
             Duration::ZERO
         } else if (1..FAILURES_TO_EJECT).contains(&self.failures) {
             RETRY_AFTER.min(interval)
@@ -332,7 +365,7 @@ impl Prober {
         let had_link = self.link.is_some();
         match self.ask_once(writer).await {
             // The server may have been restarted since, so the old connection says nothing about now.
-            Err(_) if had_link && self.link.is_none() => {
+            Err(failure) if had_link && self.link.is_none() || failure.is_of_pool => {
                 writer.invalidate(&self.node);
                 let generation = self.begin_question(writer);
                 (generation, self.ask_once(writer).await)
@@ -379,7 +412,8 @@ impl Prober {
         let is_off = self.identity_until > writer.clock.now();
         let scope = if is_off { Scope::Identity } else { Scope::Position };
         self.node.count_probe();
-        let asking = ask_server(driver, &mut self.link, configured, scope);
+        let path = std::mem::replace(&mut self.next_over, QuestionPath::Link);
+        let asking = ask_server(driver, path, &mut self.link, configured, scope);
         match time::timeout(writer.settings.probe_timeout, asking).await {
             Ok(Ok((answer, not_told))) => {
                 if let Some(why) = not_told {
@@ -393,7 +427,8 @@ impl Prober {
             }
             Ok(Err(error)) => {
                 self.link = None;
-                Err(Failure::of(&error))
+                let is_of_pool = path == QuestionPath::Pool && Fault::of(&error) == Fault::Broken;
+                Err(Failure { is_of_pool, ..Failure::of(&error) })
             }
             Err(_) => {
                 // The answer may still come, as the answer to a later question: this connection is not used again.
@@ -427,23 +462,25 @@ fn wants_question(topology: &Topology, node: NodeId) -> bool {
     topology.member_of(node).is_some_and(|member| member.belief.wants_question())
 }
 
-/// Asks once, over the given connection or over a new one that is left in its place. A server that refuses the
-/// whole question is asked the smaller one, and the reason of the refusal comes with the answer.
+/// Asks once: over the pool, or over the given connection or a new one that is left in its place. A server that refuses
+/// the whole question is asked the smaller one, and the reason of the refusal comes with the answer.
 pub(super) async fn ask_server(
     driver: &dyn Driver,
+    path: QuestionPath,
     link: &mut Option<Box<dyn ProbeLink>>,
     configured: Role,
     scope: Scope,
 ) -> Result<(probe::Answer, Option<DbErr>), DbErr> {
     let backend = driver.backend();
     let question = |scope| probe::question(backend, scope).expect("only nodes with a question are probed");
-    let open = match link {
-        Some(open) => open,
-        None => {
+    let mut open = match (path, link) {
+        (QuestionPath::Pool, _) => Open::Pool(driver),
+        (QuestionPath::Link, Some(open)) => Open::Link(&mut **open),
+        (QuestionPath::Link, link) => {
             let Some(connecting) = driver.open_probe() else {
                 return Err(DbErr::Custom("the driver opens no probe connection".into()));
             };
-            link.insert(connecting.await?)
+            Open::Link(&mut **link.insert(connecting.await?))
         }
     };
     let answer = open.ask(question(scope)).await.and_then(|row| probe::read_answer(backend, configured, &row));
@@ -463,6 +500,23 @@ pub(super) async fn ask_server(
     }
 }
 
+/// The open path of a question.
+enum Open<'a> {
+    Pool(&'a dyn Driver),
+    Link(&'a mut dyn ProbeLink),
+}
+
+impl Open<'_> {
+    async fn ask(&mut self, question: &'static str) -> Result<QueryResult, DbErr> {
+        match self {
+            Self::Pool(driver) => {
+                driver.ask(question).await?.ok_or_else(|| DbErr::Type("the answer has no row".into()))
+            }
+            Self::Link(link) => link.ask(question).await,
+        }
+    }
+}
+
 /// Makes sure that a session of the read-only pool is read-only in the database.
 pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<(), Failure> {
     let driver = node.driver(Lane::Read);
@@ -474,6 +528,7 @@ pub(super) async fn check_read_only(node: &Node, timeout: Duration) -> Result<()
         Ok(Ok(false)) => Err(Failure {
             conclusive: true,
             is_refusal: false,
+            is_of_pool: false,
             why: crate::Error::new(crate::error::Kind::NotReadOnly { node: node.name().to_owned() }).to_string(),
         }),
         Ok(Err(error)) => Err(Failure::of(&error)),
@@ -488,6 +543,8 @@ pub(super) struct Failure {
     pub(super) conclusive: bool,
     /// Whether the server answered, and refused another connection.
     is_refusal: bool,
+    /// Whether a connection of the pool broke, which says nothing about now.
+    is_of_pool: bool,
     pub(super) why: String,
 }
 
@@ -495,12 +552,17 @@ impl Failure {
     pub(super) fn of(error: &DbErr) -> Self {
         let fault = Fault::of(error);
         let conclusive = fault == Fault::Unreachable { refused: true };
-        Self { conclusive, is_refusal: fault == Fault::ConnectionRefused, why: crate::Error::shown(error) }
+        Self {
+            conclusive,
+            is_refusal: fault == Fault::ConnectionRefused,
+            is_of_pool: false,
+            why: crate::Error::shown(error),
+        }
     }
 
     /// A failure that leaves room for doubt.
     fn doubtful(why: String) -> Self {
-        Self { conclusive: false, is_refusal: false, why }
+        Self { conclusive: false, is_refusal: false, is_of_pool: false, why }
     }
 
     /// Whether operations that the node answered prove that its server lives: since the question went out or, when the

@@ -175,11 +175,12 @@ impl Writer {
         }
     }
 
-    /// Closes the session over which a node was asked when it was connected: nothing could yet compare the server at
-    /// its end with the believed one.
+    /// Closes the session that was opened beside the node's first answer: nothing could yet compare the server at its end
+    /// with the believed one. A session over which that answer came stays.
     fn forget_first_session(&self, node: &Node) {
-        if node.connect_probe().is_some() {
-            self.renew_sessions(node, &node.driver(Lane::Read));
+        let sessions = node.driver(Lane::Read);
+        if node.connect_probe().is_some() && !sessions.keeps_first_connection() {
+            self.renew_sessions(node, &sessions);
         }
     }
 

@@ -34,6 +34,7 @@ mod share;
 mod silence;
 mod simulation;
 mod slow_start;
+mod start;
 mod surface;
 mod swap;
 mod told;

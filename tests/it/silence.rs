@@ -136,6 +136,9 @@ async fn reads_on_connections_that_a_network_swallows_move(servers: Servers) -> 
     let replica = NodeConfig::new(proxy.url(servers.replica(0))).name("behind a firewall");
     let db = servers.open(watchful(&servers)).await?;
     db.swap_replicas([replica]).await?;
+    // Only a probe on a connection that was open before finds out.
+    let probes = || db.topology().members().nth(1).map_or(0, |member| member.node().probes());
+    wait_until("the prober has a connection of its own", PATIENCE, async || Ok(probes() > 1)).await?;
     let asleep = match servers.backend() {
         DbBackend::Postgres => "SELECT pg_sleep(1)",
         _ => "SELECT SLEEP(1)",

@@ -513,7 +513,7 @@ async fn the_last_handle_ends_the_monitor_and_closes_every_connection() -> Resul
         let held = db.read();
         item::Entity::find().all(&held).await?;
         drop(db);
-        assert!(all().await? >= 4, "pools and probes");
+        wait_until("pools and probes are connected", PATIENCE, async || Ok(all().await? >= 4)).await?;
         item::Entity::find().all(&clone).await?;
         drop(clone);
         item::Entity::find().all(&held).await?;

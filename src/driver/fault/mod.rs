@@ -215,6 +215,17 @@ impl Fault {
         error.code().is_some_and(|code| code == "53300") // too_many_connections
     }
 
+    /// Whether no connection was opened in time: proof of nothing, because the machine may be busy.
+    pub(crate) fn is_late(error: &DbErr) -> bool {
+        match error {
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => true,
+            DbErr::Conn(RuntimeErr::SqlxError(error)) => {
+                matches!(&**error, sqlx::Error::Io(io) if io.kind() == ErrorKind::TimedOut)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the server refused the user or the password of a new connection: other credentials may be accepted.
     #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
     pub(crate) fn is_refused_login(error: &sqlx::Error) -> bool {

@@ -2,13 +2,13 @@
 //!
 //! sqlx tries a connection again until its acquire time-out when the server refuses it, when the server has no free
 //! slot (53300) and when it starts (57P03), and then says no more than that the time is over. One direct connection at a
-//! time supplies the server's own error.
+//! time supplies the server's own error. A direct connection that the server took is kept for a short time, for the next
+//! question beside the pool: on a busy server each login counts.
 
 use std::{
-    any::Any,
     io::{self, ErrorKind},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -17,9 +17,9 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Database, Pool, pool::PoolConnection};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::driver::seaorm::count_idle;
+use crate::driver::{quiet::quietly, recipe::OptionsOf, seaorm::count_idle};
 
 /// A server on the same network answers sooner than this, so an acquire that takes longer is worth a question.
 const TRIED_AFTER: Duration = Duration::from_millis(25);
@@ -27,6 +27,9 @@ const TRIED_AFTER: Duration = Duration::from_millis(25);
 const TRIED_AFTER_PING: Duration = Duration::from_millis(250);
 /// For so long a server that took a direct connection is believed to take the pool's, too.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
+/// For so long a direct connection waits for a question: the prober opens its own connection at its second turn, a
+/// `probe_interval` after the first.
+const SPARE_FOR: Duration = Duration::from_secs(2);
 
 /// Why there is no connection: sqlx's own error, shared by the operations that wait for one direct connection.
 #[derive(Clone, Debug)]
@@ -45,39 +48,56 @@ impl From<crate::Error> for NotAcquired {
 }
 
 /// The end of one direct connection: the error, or none when the server took it.
-type Trial = Shared<BoxFuture<'static, Option<NotAcquired>>>;
+pub(super) type Trial = Shared<BoxFuture<'static, Option<NotAcquired>>>;
 
 /// The direct connection of one pool.
-#[derive(Debug, Default)]
-pub(super) struct ConnectTrial(Mutex<State>);
+pub(super) struct ConnectTrial<DB: Database>(Arc<Mutex<State<DB>>>);
 
-#[derive(Debug, Default)]
-struct State {
+struct State<DB: Database> {
     running: Option<Trial>,
     /// The options that the direct connection was opened with.
-    options: Option<Arc<dyn Any + Send + Sync>>,
+    options: Option<Arc<OptionsOf<DB>>>,
     began: Option<Instant>,
+    spare: Option<Spare<DB>>,
+    /// A connection that was opened in an earlier epoch is not kept.
+    epoch: u64,
 }
 
-impl State {
+/// A direct connection that the server took.
+struct Spare<DB: Database> {
+    connection: DB::Connection,
+    /// How many cutoffs there were when the connection was opened.
+    cutoffs: u64,
+}
+
+impl<DB: Database> State<DB> {
     /// Whether the direct connection was opened with these options. With another login it tells nothing.
-    fn is_of<T: Any + Send + Sync>(&self, options: &Arc<T>) -> bool {
-        self.options.as_ref().is_some_and(|known| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(options)))
+    fn is_of(&self, options: &Arc<OptionsOf<DB>>) -> bool {
+        self.options.as_ref().is_some_and(|known| Arc::ptr_eq(known, options))
     }
 }
 
-impl ConnectTrial {
+impl<DB: Database> Default for ConnectTrial<DB> {
+    fn default() -> Self {
+        let state = State { running: None, options: None, began: None, spare: None, epoch: 0 };
+        Self(Arc::new(Mutex::new(state)))
+    }
+}
+
+impl<DB: Database> ConnectTrial<DB> {
     /// Waits for a connection of the pool, which may have to be opened. Ends early with the server's error when a direct
-    /// connection is refused, or is not there `within` the time, and `ends` says so of the error.
+    /// connection is refused, or is not there `within` the time, and `ends` says so of the error. `cutoffs` is the number of
+    /// cutoffs until now.
     ///
     /// # Cancel safety
     /// Dropping the future takes no connection.
-    pub(super) async fn watch<DB: Database>(
+    pub(super) async fn watch(
         &self,
         pool: &Pool<DB>,
         acquiring: impl Future<Output = Result<PoolConnection<DB>, sqlx::Error>>,
         within: Duration,
         ends: fn(&sqlx::Error) -> bool,
+        cutoffs: u64,
     ) -> Result<PoolConnection<DB>, NotAcquired> {
         let mut acquiring = pin!(acquiring);
         let mut pause = if count_idle(pool) == 0 { TRIED_AFTER } else { TRIED_AFTER_PING };
@@ -88,7 +108,7 @@ impl ConnectTrial {
             tokio::select! {
                 biased;
                 acquired = &mut acquiring => return Ok(acquired?),
-                refused = self.refusal(pool, within) => match refused {
+                refused = self.refusal(pool, within, cutoffs) => match refused {
                     Some(refused) if ends(&refused.0) => return Err(refused),
                     _ => pause = BELIEVED_FOR,
                 },
@@ -97,26 +117,28 @@ impl ConnectTrial {
     }
 
     /// The error of the direct connection that is on its way, or of another one; `None` when the server took it.
-    pub(super) fn refusal<DB: Database>(
-        &self,
-        pool: &Pool<DB>,
-        within: Duration,
-    ) -> impl Future<Output = Option<NotAcquired>> + use<DB> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn refusal(&self, pool: &Pool<DB>, within: Duration, cutoffs: u64) -> Trial {
+        let mut state = self.state();
         let options = pool.connect_options();
-        let is_recent = state.began.is_some_and(|began| began.elapsed() < BELIEVED_FOR);
+        let is_recent = state.spare.is_some() || state.began.is_some_and(|began| began.elapsed() < BELIEVED_FOR);
         if let Some(running) = &state.running
             && state.is_of(&options)
             && (running.peek().is_none() || is_recent && running.peek().is_some_and(Option::is_none))
         {
             return running.clone();
         }
-        state.options = Some(Arc::clone(&options) as Arc<dyn Any + Send + Sync>);
+        state.options = Some(Arc::clone(&options));
+        state.spare = None;
+        let (kept_in, epoch) = (Arc::downgrade(&self.0), state.epoch);
         // A task, so that the trial ends when every operation that waits for it was dropped.
         let trial = tokio::spawn(async move {
-            match timeout(within, options.connect()).await {
+            let connecting = options.as_ref().clone().disable_statement_logging();
+            match timeout(within, quietly(async { connecting.connect().await })).await {
                 Ok(Ok(connection)) => {
-                    drop(connection.close().await);
+                    let spare = Spare { connection, cutoffs };
+                    if let Some(spare) = keep(&kept_in, &options, epoch, spare) {
+                        drop(spare.connection.close().await);
+                    }
                     None
                 }
                 Ok(Err(error)) => Some(error.into()),
@@ -128,4 +150,52 @@ impl ConnectTrial {
         state.running = Some(trial.clone());
         trial
     }
+
+    /// The direct connection, if the server took one a moment ago and nothing was asked over it yet.
+    pub(super) fn take_spare(&self, options: &Arc<OptionsOf<DB>>, cutoffs: u64) -> Option<DB::Connection> {
+        let mut state = self.state();
+        let spare = state.spare.take()?;
+        (state.is_of(options) && spare.cutoffs == cutoffs).then_some(spare.connection)
+    }
+
+    /// Closes the direct connection: it may be broken, lead to a former server, or take the last session that the server grants. One
+    /// that is on its way is closed, too. Returns whether there was one.
+    pub(super) fn forget(&self) -> bool {
+        let mut state = self.state();
+        state.epoch += 1;
+        let spare = state.spare.take();
+        drop(state);
+        spare.is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<DB>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a direct connection for [`SPARE_FOR`]; gives it back where it is not wanted any more.
+fn keep<DB: Database>(
+    kept_in: &Weak<Mutex<State<DB>>>,
+    options: &Arc<OptionsOf<DB>>,
+    epoch: u64,
+    spare: Spare<DB>,
+) -> Option<Spare<DB>> {
+    let Some(state) = kept_in.upgrade() else { return Some(spare) };
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if state.epoch != epoch || !state.is_of(options) {
+        return Some(spare);
+    }
+    state.spare = Some(spare);
+    let kept_in = Weak::clone(kept_in);
+    tokio::spawn(async move {
+        sleep(SPARE_FOR).await;
+        let spare = kept_in.upgrade().and_then(|state| {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.spare.take()
+        });
+        if let Some(spare) = spare {
+            drop(spare.connection.close().await);
+        }
+    });
+    None
 }

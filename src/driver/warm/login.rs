@@ -54,6 +54,9 @@ where
 
     async fn link_once(&self) -> Result<QuestionLink<DB>, sqlx::Error> {
         self.refresh();
+        if let Some(spare) = self.warm_pool.take_spare() {
+            return Ok(QuestionLink::over(spare, self.recipe.as_ref().map(|recipe| Arc::clone(recipe.sessions()))));
+        }
         match &self.recipe {
             Some(recipe) => QuestionLink::open(recipe.options(), Some(Arc::clone(recipe.sessions()))).await,
             None => QuestionLink::open(self.warm_pool.pool().connect_options().as_ref().clone(), None).await,

@@ -457,6 +457,12 @@ where
         Box::pin(quietly(self.ask_here(question)))
     }
 
+    fn keeps_first_connection(&self) -> bool {
+        // Connections that sqlx opens by itself are older than the monitor, which compares no server with them.
+        let opens_on_demand = self.warm_pool.pool().options().get_min_connections() == 0;
+        opens_on_demand && self.backend() != DbBackend::Sqlite && !self.warm_pool.rules().keep.is_zero()
+    }
+
     fn sessions(&self) -> Option<&Sessions> {
         let recipe = self.recipe.as_ref().filter(|_| self.backend() != DbBackend::Sqlite)?;
         Some(recipe.sessions())

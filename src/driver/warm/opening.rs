@@ -109,7 +109,7 @@ impl<DB: Database> WarmPool<DB> {
     fn open_or_inherit(&self) -> BoxFuture<'_, Result<Source<DB>, NotAcquired>> {
         match self.rules.elsewhere {
             Some(limits) => {
-                let opening = self.connect_trial.watch(&self.pool, self.acquire(), limits.connect_within, |_| true);
+                let opening = self.watched(limits.connect_within, |_| true);
                 opening.map_ok(Source::Opened).boxed()
             }
             None => self.open_or_wait().boxed(),
@@ -148,7 +148,9 @@ impl<DB: Database> WarmPool<DB> {
                 Err(refused) if Fault::is_session_limit(&refused.0) => {}
                 opened => return opened,
             }
-            if let Some(sessions) = &self.sessions {
+            if !self.connect_trial.forget()
+                && let Some(sessions) = &self.sessions
+            {
                 sessions.spare_one(self);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -166,7 +168,7 @@ impl<DB: Database> WarmPool<DB> {
             tokio::select! {
                 biased;
                 begun = &mut beginning => return begun,
-                refused = self.connect_trial.refusal(&self.pool, BEGINS_WITHIN) => {
+                refused = self.connect_trial.refusal(&self.pool, BEGINS_WITHIN, self.cutoffs.count()) => {
                     let is_short = refused.is_some_and(|refused| Fault::is_session_limit(&refused.0));
                     if is_short && !self.spare_one() && let Some(sessions) = &self.sessions {
                         sessions.spare_one(self);
@@ -178,8 +180,15 @@ impl<DB: Database> WarmPool<DB> {
 
     /// Tries as long as SeaORM alone, but ends when the server grants no further session.
     fn try_to_open(&self) -> impl Future<Output = Result<PoolConnection<DB>, NotAcquired>> + '_ {
-        let within = self.pool.options().get_acquire_timeout();
-        self.connect_trial.watch(&self.pool, self.acquire(), within, Fault::is_session_limit)
+        self.watched(self.pool.options().get_acquire_timeout(), Fault::is_session_limit)
+    }
+
+    fn watched(
+        &self,
+        within: Duration,
+        ends: fn(&sqlx::Error) -> bool,
+    ) -> impl Future<Output = Result<PoolConnection<DB>, NotAcquired>> + '_ {
+        self.connect_trial.watch(&self.pool, self.acquire(), within, ends, self.cutoffs.count())
     }
 
     /// A warm connection that came free meanwhile, or a place in the queue of the heirs.
@@ -201,6 +210,9 @@ impl<DB: Database> WarmPool<DB> {
 
 impl<DB: Database> SharesSessions for WarmPool<DB> {
     fn spare_one(&self) -> bool {
+        if self.connect_trial.forget() {
+            return true;
+        }
         // The oldest one, and not the one that the next statement would take.
         let warm = {
             let connections = &mut self.idle_list().connections;

@@ -15,7 +15,7 @@ use testkit::{ChaosProxy, Cluster, MariaDbCluster, PostgresCluster};
 use tokio::time::{sleep, timeout};
 
 use crate::driver::{
-    Access, Driver, LaneOptions, Opener, Pooling, SecretUrl, Sessions, WriteProgress, open::plain_lane,
+    Access, Driver, Elsewhere, LaneOptions, Opener, Pooling, SecretUrl, Sessions, WriteProgress, open::plain_lane,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -210,4 +210,29 @@ async fn postgres_a_begin_that_waits_for_a_connection_takes_none_when_it_is_drop
 #[tokio::test]
 async fn mariadb_a_begin_that_waits_for_a_connection_takes_none_when_it_is_dropped() {
     Slow::mariadb().await.a_begin_that_waits_for_a_connection_takes_none_when_it_is_dropped().await;
+}
+
+/// A new connection that is slow is worth a second one, which shows whether the server takes any. The next question beside
+/// the pool goes over that one.
+#[tokio::test]
+async fn the_connection_that_showed_a_server_alive_is_used() {
+    let slow = Slow::postgres().await;
+    let url = SecretUrl::parse(&slow.proxy.url(slow.cluster.primary())).expect("a URL");
+    let elsewhere = Elsewhere { queue_for: PATIENCE, queue_at_most: PATIENCE, connect_within: PATIENCE };
+    let lane = LaneOptions { elsewhere: Some(elsewhere), keep_warm: WARM, ..plain_lane() };
+    let sessions = Sessions::new(slow.backend, Pooling::None);
+    let pool = Opener::Url(url).open(&lane, Access::ReadOnly, &sessions, None, None).await.expect("a pool");
+    pool.ask("SELECT 1").await.expect("an answer");
+    timeout(PATIENCE, async {
+        while slow.proxy.connections() < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("the second connection is on its way");
+    sleep(Duration::from_millis(500)).await; // and is there
+    let mut link = pool.open_probe().expect("a server").await.expect("a connection");
+    link.ask("SELECT 1").await.expect("an answer");
+    assert_eq!(slow.proxy.connections(), 2);
+    pool.close().await.expect("closed");
 }

@@ -47,7 +47,7 @@ pub(super) struct WarmPool<DB: Database> {
     pub(super) pool: Pool<DB>,
     pub(super) rules: PoolRules,
     pub(super) credentials: Option<Arc<CredentialsCache>>,
-    pub(super) connect_trial: ConnectTrial,
+    pub(super) connect_trial: ConnectTrial<DB>,
     permits: Arc<Permits>,
     idle_list: Mutex<IdleList<DB>>,
     pub(super) cutoffs: Arc<Cutoffs>,
@@ -377,6 +377,11 @@ impl<DB: Database> WarmPool<DB> {
         }
     }
 
+    /// A connection beside the pool that was opened a moment ago to learn whether the server takes connections.
+    pub(super) fn take_spare(&self) -> Option<DB::Connection> {
+        self.connect_trial.take_spare(&self.pool.connect_options(), self.cutoffs.count())
+    }
+
     async fn in_time<T>(&self, waited_for: impl Future<Output = Result<T, NotAcquired>>) -> Result<T, NotAcquired> {
         let timed_out = || Err(sqlx::Error::PoolTimedOut.into());
         timeout(self.pool.options().get_acquire_timeout(), waited_for).await.unwrap_or_else(|_| timed_out())
@@ -392,6 +397,7 @@ impl<DB: Database> WarmPool<DB> {
     /// Gives the warm connections back to the pool, and those in use when their statement has ended: the pool pings
     /// each of them.
     pub(super) fn give_back(&self) {
+        self.connect_trial.forget();
         let (all, runtime) = {
             let mut idle_list = self.idle_list();
             self.close_idle_of_before(&mut idle_list);
