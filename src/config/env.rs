@@ -30,6 +30,7 @@ impl Config {
     /// | `DATABASE_MAX_QUESTIONS_PER_SECOND` | to all servers together, about positions | 500 |
     /// | `DATABASE_CONNECT_TIMEOUT` | such as `2s` | 2 s |
     /// | `DATABASE_SLOW_START` | how long the share of a node grows that came back, such as `30s`; `0s` for not at all | 10 s |
+    /// | `DATABASE_PRIMARY_CONNECT_TIMEOUT` | how long `connect` waits for the primary, such as `1m` | 30 s |
     /// | `DATABASE_STATEMENT_TIMEOUT` | of every node, such as `30s` | the server's own |
     ///
     /// # Errors
@@ -62,6 +63,7 @@ const VARIABLES: &[&str] = &[
     "MAX_QUESTIONS_PER_SECOND",
     "CONNECT_TIMEOUT",
     "SLOW_START",
+    "PRIMARY_CONNECT_TIMEOUT",
     "STATEMENT_TIMEOUT",
     "ZONE",
 ];
@@ -174,6 +176,9 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     if let Some(slow_start) = duration_of(lookup, "DATABASE_SLOW_START")? {
         config.slow_start = slow_start;
     }
+    if let Some(timeout) = duration_of(lookup, "DATABASE_PRIMARY_CONNECT_TIMEOUT")? {
+        config.primary_connect_timeout = Some(timeout);
+    }
     Ok(config)
 }
 
@@ -233,6 +238,7 @@ mod tests {
             ("DATABASE_MAX_QUESTIONS_PER_SECOND", "50"),
             ("DATABASE_CONNECT_TIMEOUT", "4s"),
             ("DATABASE_SLOW_START", "0s"),
+            ("DATABASE_PRIMARY_CONNECT_TIMEOUT", "1m"),
             ("DATABASE_STATEMENT_TIMEOUT", "30s"),
         ])
         .expect("valid");
@@ -256,6 +262,7 @@ mod tests {
         assert_eq!(config.max_questions_per_second, 50);
         assert_eq!(config.connect_timeout, Duration::from_secs(4));
         assert_eq!(config.slow_start, Duration::ZERO);
+        assert_eq!(config.primary_connect_timeout, Some(Duration::from_secs(60)));
     }
 
     #[test]

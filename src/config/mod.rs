@@ -122,9 +122,17 @@ pub struct Config {
     /// fail sooner while no node may serve them. Default: 30 s.
     #[serde(with = "duration")]
     pub read_selection_timeout: Duration,
-    /// How long a node may take to answer when it is connected. Default: 2 s, all nodes at once.
+    /// How long a node may take to answer when it is connected. Default: 2 s, all nodes at once. `connect` gives the
+    /// primary more time: `primary_connect_timeout`.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
+    /// How long `connect` waits for a primary that refuses connections, is starting, has no free slot (PostgreSQL's 57P03
+    /// and 53300) or does not answer. The error then names the primary and the last reason. An error that no waiting mends,
+    /// such as a wrong password or an unknown database, ends `connect` at once. A replica is waited for as long as
+    /// `connect_timeout`, and joins the reads when it answers. Default: the `acquire_timeout` of the primary, else 30 s, as
+    /// long as SeaORM alone waits.
+    #[serde(with = "duration::optional")]
+    pub primary_connect_timeout: Option<Duration>,
     /// Time between two probes of a node, varied by a fifth. Default: 1 s.
     #[serde(with = "duration")]
     pub probe_interval: Duration,
@@ -211,6 +219,7 @@ impl Default for Config {
             unknown_outcome_hold: None,
             read_selection_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
+            primary_connect_timeout: None,
             probe_interval: Duration::from_secs(1),
             max_questions_per_second: 500,
             probe_timeout: Duration::from_millis(500),

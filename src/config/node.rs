@@ -186,6 +186,15 @@ impl NodeConfig {
         self.settings.statement_timeout.or(by_options)
     }
 
+    /// How long an operation waits for a connection of the node, if the node says so.
+    pub(super) fn acquire_limit(&self) -> Option<Duration> {
+        let by_options = match &self.source {
+            Source::Options(options) => options.get_acquire_timeout(),
+            _ => None,
+        };
+        self.settings.acquire_timeout.or(by_options)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut NodeSettings)) -> Self {
         change(&mut self.settings);
         self.value = Arc::new(());

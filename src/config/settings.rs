@@ -10,11 +10,18 @@ use crate::{Error, topology::LagLimit};
 pub(crate) struct Settings(Config);
 
 const DEFAULT_UNKNOWN_OUTCOME_HOLD: Duration = Duration::from_secs(30);
+/// SeaORM's own `acquire_timeout`.
+const DEFAULT_PRIMARY_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Settings {
     /// [`Config::unknown_outcome_hold`], or its default.
     pub(crate) fn unknown_outcome_hold(&self) -> Duration {
         self.0.unknown_outcome_hold.unwrap_or(DEFAULT_UNKNOWN_OUTCOME_HOLD)
+    }
+
+    /// [`Config::primary_connect_timeout`], or its default.
+    pub(crate) fn primary_connect_timeout(&self) -> Duration {
+        self.0.primary_connect_timeout.unwrap_or(DEFAULT_PRIMARY_CONNECT_TIMEOUT)
     }
 
     pub(crate) fn lag_limit(&self) -> LagLimit {
@@ -43,12 +50,13 @@ impl TryFrom<&Config> for Settings {
             return Err(Error::config(problem.path(), &problem.text));
         }
         for (field, duration) in [
-            ("read_selection_timeout", config.read_selection_timeout),
-            ("connect_timeout", config.connect_timeout),
-            ("probe_interval", config.probe_interval),
-            ("probe_timeout", config.probe_timeout),
+            ("read_selection_timeout", Some(config.read_selection_timeout)),
+            ("connect_timeout", Some(config.connect_timeout)),
+            ("primary_connect_timeout", config.primary_connect_timeout),
+            ("probe_interval", Some(config.probe_interval)),
+            ("probe_timeout", Some(config.probe_timeout)),
         ] {
-            if duration.is_zero() {
+            if duration.is_some_and(|duration| duration.is_zero()) {
                 return Err(Error::config(field, "0 leaves no time for an answer; give a duration such as `500ms`"));
             }
         }
@@ -82,10 +90,12 @@ impl TryFrom<&Config> for Settings {
             return Err(Error::config("max_questions_per_second", problem));
         }
         let statement_timeout = config.primary.as_ref().and_then(NodeConfig::statement_limit);
+        let acquire_timeout = config.primary.as_ref().and_then(NodeConfig::acquire_limit);
         Ok(Self(Config {
             primary: None,
             replicas: Vec::new(),
             unknown_outcome_hold: config.unknown_outcome_hold.or(statement_timeout),
+            primary_connect_timeout: config.primary_connect_timeout.or(acquire_timeout),
             ..config.clone()
         }))
     }

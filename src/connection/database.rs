@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     config::{Config, Consistency, NodeConfig, PolicyKind, Settings, StatementRoute, StatementRule, plan_all},
     driver::Disconnected,
-    monitor::{FirstAnswer, Writer, check_role, connect_all},
+    monitor::{ConnectLimits, FirstAnswer, Writer, check_role, connect_all},
     routing::{
         BadRule, InZone, Intent, LeastInFlight, LeastLatency, Policy, RoundRobin, StatementRouter, WeightedRandom,
     },
@@ -27,8 +27,9 @@ impl Database {
     /// Opens a connection: a URL, SeaORM's `ConnectOptions`, or a [`Config`].
     ///
     /// All nodes are connected at the same time. Returns when the primary has answered and every replica has
-    /// answered or its connect time-out (2 s) has passed. A replica that is down becomes a member that is down, and
-    /// the monitor goes on connecting to it. One URL without replicas behaves as SeaORM alone.
+    /// answered or its connect time-out (2 s) has passed. A primary that is starting is waited for
+    /// ([`Config::primary_connect_timeout`], 30 s). A replica that is down becomes a member that is down, and the monitor
+    /// goes on connecting to it. One URL without replicas behaves as SeaORM alone.
     ///
     /// # Example
     /// ```no_run
@@ -184,6 +185,8 @@ setters! {
     read_selection_timeout: Duration,
     /// See [`Config::connect_timeout`]. Default: 2 s.
     connect_timeout: Duration,
+    /// See [`Config::primary_connect_timeout`]. Default: the `acquire_timeout` of the primary, else 30 s.
+    primary_connect_timeout: Duration,
     /// See [`Config::probe_interval`]. Default: 1 s.
     probe_interval: Duration,
     /// See [`Config::max_questions_per_second`]. Default: 500.
@@ -217,7 +220,8 @@ async fn open(config: Config, policy: Option<Arc<dyn Policy>>) -> Result<Databas
     };
     let backend = plans[0].opener.backend();
     let clock = Clock::start();
-    let mut members = connect_all(plans, first, settings.connect_timeout, clock).await?.into_iter();
+    let limits = ConnectLimits { each: settings.connect_timeout, primary: Some(settings.primary_connect_timeout()) };
+    let mut members = connect_all(plans, first, limits, clock).await?.into_iter();
     let primary = members.next().expect("the primary was planned first");
     if let Some(failure) = primary.failure {
         return Err(failure);

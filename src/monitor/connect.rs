@@ -1,9 +1,14 @@
 //! Opens nodes and asks each for a first answer, all at the same time.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::{Either, join_all, pending, select};
-use sea_orm::DbErr;
+use sea_orm::{ConnAcquireErr, DbErr};
 use tokio::time;
 
 use super::{
@@ -26,8 +31,18 @@ const REASON_PART: u32 = 4;
 const NO_ANSWER: &str = "no answer";
 const NO_READ_CONNECTION: &str = "no read connection";
 
-/// The time between two questions to a node that did not answer.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The time between the first two questions to a node that did not answer; each further one is twice as long.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The time of the nodes to be opened and to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectLimits {
+    pub(crate) each: Duration,
+    /// A primary that may answer later is waited for so long. `None`: it has no more time than the others, and one
+    /// refusal is enough.
+    pub(crate) primary: Option<Duration>,
+}
 
 /// A node that was opened, and whether the node answered.
 pub(crate) struct Opened {
@@ -53,11 +68,37 @@ struct Deadline {
     at: Tick,
     timeout: Duration,
     clock: Clock,
+    after_refusal: AfterRefusal,
+    /// How long one question beside the pool may take.
+    question: Duration,
+}
+
+/// What a refusal that may pass does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterRefusal {
+    /// The node is asked again.
+    Again,
+    /// The node is down.
+    End,
 }
 
 impl Deadline {
+    /// The time of a node that has to answer at once.
     fn start(timeout: Duration, clock: Clock) -> Self {
-        Self { at: clock.now().after(timeout), timeout, clock }
+        let at = clock.now().after(timeout);
+        Self { at, timeout, clock, after_refusal: AfterRefusal::End, question: Duration::MAX }
+    }
+
+    /// The time of a node in a seat.
+    fn of_seat(role: Role, limits: ConnectLimits, clock: Clock) -> Self {
+        match limits.primary {
+            Some(timeout) if role == Role::Primary => Self {
+                after_refusal: AfterRefusal::Again,
+                question: limits.each.min(timeout),
+                ..Self::start(timeout, clock)
+            },
+            _ => Self::start(limits.each, clock),
+        }
     }
 
     fn left(&self) -> Duration {
@@ -70,23 +111,23 @@ impl Deadline {
     }
 }
 
-/// Opens all nodes at once. Each node has until `timeout` to be opened and to answer, with all the steps of that; a
-/// node that does not becomes a member that is down.
+/// Opens all nodes at once. Each node has its time to be opened and to answer, with all the steps of that; a node that
+/// does not becomes a member that is down.
 ///
 /// # Cancel safety
 /// Nothing is published here; dropping the future closes the opened pools.
 pub(crate) async fn connect_all(
     plans: Vec<NodePlan>,
     first: FirstAnswer,
-    timeout: Duration,
+    limits: ConnectLimits,
     clock: Clock,
 ) -> Result<Vec<Opened>, Error> {
-    join_all(plans.into_iter().map(|plan| connect_one(plan, first, timeout, clock))).await.into_iter().collect()
+    join_all(plans.into_iter().map(|plan| connect_one(plan, first, limits, clock))).await.into_iter().collect()
 }
 
-async fn connect_one(plan: NodePlan, first: FirstAnswer, timeout: Duration, clock: Clock) -> Result<Opened, Error> {
+async fn connect_one(plan: NodePlan, first: FirstAnswer, limits: ConnectLimits, clock: Clock) -> Result<Opened, Error> {
     let name = Arc::clone(&plan.name);
-    let deadline = Deadline::start(timeout, clock);
+    let deadline = Deadline::of_seat(plan.role, limits, clock);
     // Opening is lazy, but a user's `after_connect` may ask the database.
     let open = async || {
         let late = || Error::unreachable(&*plan.name, deadline.missed("it was not opened"));
@@ -216,24 +257,22 @@ async fn ask(
     let driver = node.driver(Lane::Read);
     let asked = deadline.clock.stamp();
     let path = QuestionPath::first(&*driver);
+    let refusal = Mutex::new(None);
     let asking = async {
-        if !probe::can_be_asked(&*driver) {
-            driver.ping().await?;
-            return Ok(None);
-        }
-        loop {
-            match prober::ask_server(&*driver, path, &mut None, configured, Scope::Position).await {
-                // A pool may give up long before the time of the node is over.
-                Err(error) if path == QuestionPath::Pool && Fault::is_late(&error) => time::sleep(PAUSE).await,
-                answered => return answered.map(|(answer, _)| Some(answer)),
-            }
+        if probe::can_be_asked(&*driver) {
+            ask_until_answered(&*driver, path, configured, deadline, &refusal).await.map(Some)
+        } else {
+            driver.ping().await.map(|()| None)
         }
     };
     let answer = match path {
         QuestionPath::Pool => with_reason(&*driver, asking, deadline, NO_READ_CONNECTION).await?,
         QuestionPath::Link => match time::timeout(deadline.left(), asking).await {
             Ok(answered) => answered?,
-            Err(_) => return Err(Unanswered::Failed(deadline.missed(NO_ANSWER))),
+            Err(_) => match refusal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(refusal) => return Err(DbErr::into(refusal)),
+                None => return Err(Unanswered::Failed(deadline.missed(NO_ANSWER))),
+            },
         },
     };
     if driver.is_read_only() {
@@ -251,6 +290,40 @@ async fn ask(
         round_trip: deadline.clock.now().since(asked.at),
         asked,
     }))
+}
+
+/// Asks until the server answers, or refuses for good. A question without an answer proves nothing: the machine may be busy,
+/// and a pool may give up long before the time of the node is over. `refusal` is the last reason, if the server gave one.
+async fn ask_until_answered(
+    driver: &dyn Driver,
+    path: QuestionPath,
+    configured: Role,
+    deadline: Deadline,
+    refusal: &Mutex<Option<DbErr>>,
+) -> Result<probe::Answer, DbErr> {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let mut link = None;
+        let asking = prober::ask_server(driver, path, &mut link, configured, Scope::Position);
+        let answered = match path {
+            // The pool has a limit of its own, and a login that takes long on a busy server is not begun again.
+            QuestionPath::Pool => asking.await,
+            QuestionPath::Link => match time::timeout(deadline.question, asking).await {
+                Ok(answered) => answered,
+                Err(_) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
+            },
+        };
+        match answered {
+            Ok((answer, _)) => return Ok(answer),
+            Err(error) if deadline.after_refusal == AfterRefusal::Again && Fault::may_pass(&error) => {
+                *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+            Err(error) if !Fault::is_late(&error) => return Err(error),
+            Err(_) => {}
+        }
+        time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 /// Pings the pool.
@@ -285,6 +358,8 @@ async fn with_reason<T>(
         Err(_) => None,
     };
     match (answered, reason) {
+        // The pool gave up as the time was over.
+        (Some(Err(error)), Some(Some(reason))) if Fault::is_late(&error) => Err(reason.into()),
         (Some(answered), _) => Ok(answered?),
         (None, Some(Some(reason))) => Err(reason.into()),
         (None, Some(None)) => Err(Unanswered::Failed(deadline.missed(pool_fails))),

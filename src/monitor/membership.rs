@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use super::{
     Monitor,
-    connect::{self, FirstAnswer, Opened, check_role, connect_all, take_seat},
+    connect::{self, ConnectLimits, FirstAnswer, Opened, check_role, connect_all, take_seat},
     drain,
     probe::{self, Scope},
     prober::{self, QuestionPath},
@@ -353,7 +353,8 @@ impl Monitor {
     async fn connect(&self, plans: Vec<NodePlan>, newcomers: Newcomers) -> Result<Vec<Opened>, Error> {
         let settings = &self.writer.settings;
         let roles: Vec<_> = plans.iter().map(|plan| plan.role).collect();
-        let mut opened = connect_all(plans, FirstAnswer::Full, settings.connect_timeout, self.writer.clock).await?;
+        let limits = ConnectLimits { each: settings.connect_timeout, primary: None };
+        let mut opened = connect_all(plans, FirstAnswer::Full, limits, self.writer.clock).await?;
         let fails = |role, failure: &Error| {
             role == Role::Primary || newcomers == Newcomers::MustAnswer || failure.is_not_read_only()
         };

@@ -27,7 +27,7 @@ use futures_util::FutureExt;
 use sea_orm::DbErr;
 use tokio::task::JoinHandle;
 
-pub(crate) use connect::{FirstAnswer, check_role, connect_all};
+pub(crate) use connect::{ConnectLimits, FirstAnswer, check_role, connect_all};
 pub use membership::{MembershipChange, SwapOptions, SwapReport};
 pub(crate) use writer::Writer;
 

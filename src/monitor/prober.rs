@@ -299,7 +299,10 @@ impl Prober {
     fn take_first_answer(&mut self, writer: &Writer) {
         let topology = writer.cell().load();
         let observed = topology.member_of(self.node.id()).and_then(|member| member.observed.as_ref());
-        if let Some(observed) = observed.filter(|_| self.next_over == QuestionPath::Pool) {
+        // While `connect` waited for the primary the answers of the replicas grew old.
+        let is_young =
+            |observed: &Observed| writer.clock.now().since(observed.asked.at) < writer.settings.probe_interval;
+        if let Some(observed) = observed.filter(|_| self.next_over == QuestionPath::Pool).filter(|it| is_young(it)) {
             self.asked_at = observed.asked;
             self.answered_by = Some(Arc::clone(&observed.incarnation));
             self.next_over = QuestionPath::Link;

@@ -21,6 +21,7 @@ stick_after_write = "250ms"
 unknown_outcome_hold = "7s"
 read_selection_timeout = "900ms"
 connect_timeout = "3s"
+primary_connect_timeout = "1m"
 probe_interval = "2s"
 probe_timeout = "400ms"
 ping_after_idle = "1m"
@@ -76,6 +77,7 @@ fn toml_sets_every_field() -> Result<()> {
     assert_eq!(config.unknown_outcome_hold, Some(Duration::from_secs(7)));
     assert_eq!(config.read_selection_timeout, Duration::from_millis(900));
     assert_eq!(config.connect_timeout, Duration::from_secs(3));
+    assert_eq!(config.primary_connect_timeout, Some(Duration::from_secs(60)));
     assert_eq!(config.probe_interval, Duration::from_secs(2));
     assert_eq!(config.probe_timeout, Duration::from_millis(400));
     assert_eq!(config.ping_after_idle, Duration::from_secs(60));
@@ -216,6 +218,7 @@ async fn every_value_that_cannot_work_is_an_error_that_names_its_field() -> Resu
         (one().primary_read_connections(0), "primary_read_connections"),
         (one().read_selection_timeout(zero), "read_selection_timeout"),
         (one().connect_timeout(zero), "connect_timeout"),
+        (one().primary_connect_timeout(zero), "primary_connect_timeout"),
         (one().probe_interval(zero), "probe_interval"),
         (one().probe_timeout(zero), "probe_timeout"),
         (two(node().weight(0)), "replicas[0].weight"),

@@ -26,6 +26,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time-out is 2 s for each node with all questions to it; the rest is for a busy machine.
 const CONNECTED_AFTER: Duration = Duration::from_secs(3);
+/// How long `connect` waits for a primary that does not come.
+const SHORT: Duration = Duration::from_secs(1);
 const BACK_AFTER: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -194,7 +196,8 @@ async fn a_primary_that_is_down_at_start_is_an_error_unless_lazy(servers: Server
     servers.primary().kill().await?;
     let alone = || DatabaseConnection::builder().primary(servers.primary_node());
     for builder in [servers.builder(), alone()] {
-        let connecting = tokio::time::timeout(CONNECTED_AFTER, builder.connect()).await?;
+        let connecting =
+            tokio::time::timeout(CONNECTED_AFTER, builder.primary_connect_timeout(SHORT).connect()).await?;
         let error = connecting.expect_err("nobody is there");
         let error = Error::from_db_err(&error).expect("ours").clone();
         assert!(error.is_unreachable() && error.node() == Some("primary"), "{error}");
@@ -214,12 +217,13 @@ async fn a_primary_that_is_down_at_start_is_an_error_unless_lazy(servers: Server
 on_each_database!(a_primary_that_is_down_at_start_is_an_error_unless_lazy, [postgres, mariadb]);
 
 #[tokio::test]
-async fn a_frozen_primary_at_start_is_an_error_within_the_connect_timeout() -> Result<()> {
+async fn a_frozen_primary_at_start_is_an_error_within_the_primary_connect_timeout() -> Result<()> {
     let servers = Servers::postgres().await?;
     servers.primary().freeze()?;
     let alone = DatabaseConnection::builder().primary(servers.primary_node());
     for builder in [servers.builder(), alone] {
-        let error = tokio::time::timeout(CONNECTED_AFTER, builder.connect()).await?.expect_err("silent");
+        let connecting = builder.primary_connect_timeout(SHORT).connect();
+        let error = tokio::time::timeout(CONNECTED_AFTER, connecting).await?.expect_err("silent");
         assert!(Error::from_db_err(&error).is_some_and(Error::is_unreachable), "{error}");
     }
     servers.primary().thaw()?;

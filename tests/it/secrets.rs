@@ -342,7 +342,10 @@ async fn said_of(text: &str) -> Vec<String> {
         said.extend(serde_json::to_string(&config));
         said.extend(toml::to_string(&config));
         said.push(format!("{:?}", config.check()));
-        let builder = DatabaseConnection::builder().config(config.clone()).connect_timeout(Duration::from_millis(200));
+        let builder = DatabaseConnection::builder()
+            .config(config.clone())
+            .connect_timeout(Duration::from_millis(200))
+            .primary_connect_timeout(Duration::from_millis(200));
         said.push(format!("{builder:?}"));
         match builder.connect().await {
             Ok(db) => said.push(format!("{db:?} {}", db.topology())),
@@ -447,7 +450,10 @@ async fn no_spelling_of_a_url_shows_its_password() -> Result<()> {
             let config = Config::new(node.clone()).replica(node.clone());
             let mut said = vec![format!("{node:?} {config:#?} {:?}", config.check())];
             said.push(serde_json::to_string(&config)? + &toml::to_string(&config)?);
-            let builder = DatabaseConnection::builder().config(config).connect_timeout(Duration::from_millis(200));
+            let builder = DatabaseConnection::builder()
+                .config(config)
+                .connect_timeout(Duration::from_millis(200))
+                .primary_connect_timeout(Duration::from_millis(200));
             match builder.connect().await {
                 Ok(db) => said.push(format!("{db:?} {} {}", db.topology(), serde_json::to_string(&*db.topology())?)),
                 Err(error) => said.push(format!("{error} {error:?} {:?}", Error::from_db_err(&error))),
@@ -480,7 +486,13 @@ async fn a_hook_shows_no_secret() -> Result<()> {
         let config = Config::new(node.clone());
         said.push(format!("{node:?} {config:#?}"));
         said.push(serde_json::to_string(&config)? + &toml::to_string(&config)?);
-        match DatabaseConnection::builder().config(config).connect_timeout(Duration::from_secs(1)).connect().await {
+        match DatabaseConnection::builder()
+            .config(config)
+            .connect_timeout(Duration::from_secs(1))
+            .primary_connect_timeout(Duration::from_secs(1))
+            .connect()
+            .await
+        {
             Ok(db) => {
                 sea_orm::ConnectionTrait::execute_unprepared(&db, "SELECT 1").await?;
                 said.push(format!("{db:?}"));
@@ -495,6 +507,7 @@ async fn a_hook_shows_no_secret() -> Result<()> {
             match DatabaseConnection::builder()
                 .primary(node)
                 .connect_timeout(Duration::from_millis(500))
+                .primary_connect_timeout(Duration::from_millis(500))
                 .connect()
                 .await
             {

@@ -226,6 +226,20 @@ impl Fault {
         }
     }
 
+    /// Whether the server may take connections in a moment: no process listens, the server starts or stops, or has no free
+    /// slot. SeaORM alone tries again, too.
+    pub(crate) fn may_pass(error: &DbErr) -> bool {
+        let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else { return false };
+        match &**error {
+            sqlx::Error::Io(io) => io.kind() == ErrorKind::ConnectionRefused,
+            sqlx::Error::Database(error) => {
+                let code = error.code();
+                postgres::PASSING_REFUSALS.iter().any(|(known, _)| code.as_deref() == Some(*known))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the server refused the user or the password of a new connection: other credentials may be accepted.
     #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
     pub(crate) fn is_refused_login(error: &sqlx::Error) -> bool {

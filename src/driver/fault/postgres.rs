@@ -40,3 +40,7 @@ pub(super) const CODES: &[(&str, Fault, &str)] = &[
     ("HV", Fault::Unsettled, "errors of foreign data wrappers: the server behind this one"),
     ("XX", Fault::Unsettled, "internal errors: a damaged page or index, a bug"),
 ];
+
+/// Errors of a new connection that pass by themselves: those after which sqlx's pool tries again.
+pub(super) const PASSING_REFUSALS: &[(&str, &str)] =
+    &[("53300", "too_many_connections"), ("57P03", "cannot_connect_now: the server starts or stops")];

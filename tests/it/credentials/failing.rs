@@ -16,9 +16,14 @@ use crate::{
 /// The error of this crate in the failure to connect to one URL, or to one with a replica.
 async fn refused(servers: &Servers, node: NodeConfig) -> Result<[Error; 2]> {
     let timeout = Duration::from_secs(2);
-    let alone = DatabaseConnection::builder().primary(node.clone()).connect_timeout(timeout).connect().await;
+    let alone = DatabaseConnection::builder()
+        .primary(node.clone())
+        .connect_timeout(timeout)
+        .primary_connect_timeout(timeout)
+        .connect()
+        .await;
     let with_replica = DatabaseConnection::builder().primary(node).replica(servers.replica_node(0));
-    let with_replica = with_replica.connect_timeout(timeout).connect().await;
+    let with_replica = with_replica.connect_timeout(timeout).primary_connect_timeout(timeout).connect().await;
     let ours = |result: Result<DatabaseConnection, DbErr>| -> Result<Error> {
         let error = result.map(drop).expect_err("no credentials");
         Ok(Error::from_db_err(&error).with_context(|| error.to_string())?.clone())

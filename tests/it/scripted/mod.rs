@@ -15,6 +15,7 @@ mod retry;
 mod routing;
 mod sessions;
 mod slow_start;
+mod start;
 mod swap;
 mod telemetry;
 

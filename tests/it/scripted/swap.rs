@@ -278,7 +278,7 @@ async fn a_node_alone_has_one_connect_timeout_for_its_answer_and_for_the_reason_
         nodes.primary.on(Step::Ping, ping.clone());
         nodes.primary.on(Step::ProbeConnect, own_connection.clone());
         let started = Instant::now();
-        let connected = nodes.builder().connect_timeout(connect_timeout).connect().await;
+        let connected = nodes.builder().primary_connect_timeout(connect_timeout).connect().await;
         match (said, connected) {
             (Some(said), Err(error)) => {
                 assert_eq!(started.elapsed(), connect_timeout);
