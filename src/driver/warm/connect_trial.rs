@@ -110,7 +110,14 @@ impl<DB: Database> ConnectTrial<DB> {
                 acquired = &mut acquiring => return Ok(acquired?),
                 refused = self.refusal(pool, within, cutoffs) => match refused {
                     Some(refused) if ends(&refused.0) => return Err(refused),
-                    _ => pause = BELIEVED_FOR,
+                    _ => {
+                        if let Ok(acquired) = timeout(TRIED_AFTER_PING, &mut acquiring).await {
+                            return Ok(acquired?);
+                        }
+                        // The direct connection may have the last session that the server grants.
+                        self.forget();
+                        pause = BELIEVED_FOR;
+                    }
                 },
             }
         }

@@ -17,6 +17,7 @@ mod cutoffs;
 mod login;
 mod opening;
 mod permits;
+mod rest;
 mod settings;
 mod warm_connection;
 mod warm_pool;
@@ -39,11 +40,12 @@ use sea_query_sqlx::SqlxValues;
 pub(super) use self::permits::Permit;
 use self::{
     connect_trial::NotAcquired,
+    rest::{give_back_failed, rest_after_first_row, rested},
     warm_pool::{Checkout, PoolRules, WarmPool},
 };
 use super::{
-    Access, Credentials, Driver, DriverTransaction, Fault, LaneOptions, Metric, PingRule, ProbeLink, RunToEnd,
-    SEAORM_SPEAKS, SeaOrmDriver, Sessions, WriteProgress, quiet::quietly, recipe::Recipe, seaorm,
+    Access, Credentials, Driver, DriverTransaction, LaneOptions, Metric, PingRule, ProbeLink, RunToEnd, SEAORM_SPEAKS,
+    SeaOrmDriver, Sessions, WriteProgress, quiet::quietly, recipe::Recipe, seaorm,
 };
 #[cfg(feature = "stream")]
 use super::{Rows, rows};
@@ -230,46 +232,6 @@ where
 {
     let values = statement.values.unwrap_or_else(|| Values(Vec::new()));
     sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
-}
-
-/// Gives back a connection on which a statement failed. A session for reads in which a statement was refused is closed:
-/// the statement may have taken an advisory lock before. (A session for writes keeps what it has, as in SeaORM: its
-/// locks and, of a SQLite database in memory, the database.)
-async fn give_back_failed<DB>(access: Access, mut checkout: Checkout<DB>, error: &DbErr)
-where
-    DB: Database + HasStatementCache,
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
-    let fault = Fault::of(error);
-    if fault == Fault::StalePlan && checkout.end_read_only().await.is_ok() {
-        checkout.forget_plans();
-    } else if fault.leaves_locks() && access.is_read_only() || checkout.end_read_only().await.is_err() {
-        checkout.close();
-    } else {
-        checkout.answered();
-    }
-}
-
-/// Ends the transaction around a statement that came to a clean end, if there is one, and lets the connection rest.
-async fn rested<DB>(mut checkout: Checkout<DB>, rest: fn(Checkout<DB>))
-where
-    DB: Database,
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
-    match checkout.end_read_only().await {
-        Ok(()) => rest(checkout),
-        // The statement has its answer all the same.
-        Err(_) => checkout.close(),
-    }
-}
-
-/// How a connection rests after the first row of a statement. sqlx has read the whole answer of PostgreSQL, and has
-/// stopped SQLite's statement; of MySQL's answer it has read one row.
-fn rest_after_first_row<DB: Database>(checkout: Checkout<DB>) {
-    match DB::NAME {
-        "PostgreSQL" | "SQLite" => checkout.rest(),
-        _ => checkout.rest_if_quiet(),
-    }
 }
 
 impl<DB> Driver for PoolDriver<DB>

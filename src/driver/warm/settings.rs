@@ -7,7 +7,11 @@ use sea_orm::{
 use sea_query_sqlx::SqlxValues;
 use tokio::time::timeout;
 
-use super::{Checkout, PoolDriver, not_acquired, rested, warm_pool::Reservation};
+use super::{
+    Checkout, PoolDriver, not_acquired,
+    rest::{rest_after_first_row, rested},
+    warm_pool::Reservation,
+};
 use crate::driver::{Driver, Fault, Lost, Protection, link::try_options, seaorm::RestoreReadOnly};
 
 impl<DB> PoolDriver<DB>
@@ -144,7 +148,7 @@ where
         let mut checkout = self.take().await?;
         match checkout.connection(None).fetch_optional(sqlx::raw_sql(question)).await {
             Ok(row) => {
-                rested(checkout, super::rest_after_first_row).await;
+                rested(checkout, rest_after_first_row).await;
                 Ok(row.map(Into::into))
             }
             Err(error) => Err(self.failed(checkout, DbErr::Query(RuntimeErr::SqlxError(error.into()))).await),
