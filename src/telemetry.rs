@@ -47,6 +47,11 @@ pub(crate) fn read_retried(node: &str, fault: impl fmt::Debug) {
     debug!(target: "sea_orm_resolver::route", node, ?fault, "read runs again on another node");
 }
 
+/// A read runs far longer than its like, and is started once more. Fields: `node` (the slow one), `other`, `after`.
+pub(crate) fn read_hedged(node: &str, other: &str, after: Duration) {
+    debug!(target: "sea_orm_resolver::route", node, other, ?after, "read runs far too long and is started once more");
+}
+
 /// A server refused a statement that looked like a read, for the first time in ten minutes. Fields: `node`,
 /// `refusal`, `statement` (without its values).
 pub(crate) fn refused(node: &str, refusal: impl fmt::Debug, statement: &str) {

@@ -31,6 +31,7 @@ impl Config {
     /// | `DATABASE_CONNECT_TIMEOUT` | such as `2s` | 2 s |
     /// | `DATABASE_SLOW_START` | how long the share of a node grows that came back, such as `30s`; `0s` for not at all | 10 s |
     /// | `DATABASE_PRIMARY_CONNECT_TIMEOUT` | how long `connect` waits for the primary, such as `1m` | 30 s |
+    /// | `DATABASE_HEDGE` | the share of the reads that may be started a second time, such as `0.02` | 0 |
     /// | `DATABASE_STATEMENT_TIMEOUT` | of every node, such as `30s` | the server's own |
     ///
     /// # Errors
@@ -64,6 +65,7 @@ const VARIABLES: &[&str] = &[
     "CONNECT_TIMEOUT",
     "SLOW_START",
     "PRIMARY_CONNECT_TIMEOUT",
+    "HEDGE",
     "STATEMENT_TIMEOUT",
     "ZONE",
 ];
@@ -179,6 +181,9 @@ fn from_lookup(lookup: Lookup<'_>) -> Result<Config, Error> {
     if let Some(timeout) = duration_of(lookup, "DATABASE_PRIMARY_CONNECT_TIMEOUT")? {
         config.primary_connect_timeout = Some(timeout);
     }
+    if let Some(hedge) = parsed(lookup, "DATABASE_HEDGE")? {
+        config.hedge = super::settings::share("DATABASE_HEDGE", hedge)?;
+    }
     Ok(config)
 }
 
@@ -239,6 +244,7 @@ mod tests {
             ("DATABASE_CONNECT_TIMEOUT", "4s"),
             ("DATABASE_SLOW_START", "0s"),
             ("DATABASE_PRIMARY_CONNECT_TIMEOUT", "1m"),
+            ("DATABASE_HEDGE", "0.03"),
             ("DATABASE_STATEMENT_TIMEOUT", "30s"),
         ])
         .expect("valid");
@@ -263,6 +269,7 @@ mod tests {
         assert_eq!(config.connect_timeout, Duration::from_secs(4));
         assert_eq!(config.slow_start, Duration::ZERO);
         assert_eq!(config.primary_connect_timeout, Some(Duration::from_secs(60)));
+        assert!((config.hedge - 0.03).abs() < f64::EPSILON);
     }
 
     #[test]

@@ -184,6 +184,26 @@ pub struct Config {
     /// that only this node may serve, for what it must see or because its session keeps to the node, runs there.
     #[serde(with = "duration")]
     pub slow_start: Duration,
+    /// The share of the routed reads (0 to 1) that may be started a second time, on another node, because they run far
+    /// longer than their like on their node; the first answer counts. 0: none. Default: 0. A good value is 0.02; bursts of
+    /// 10 second attempts are free.
+    ///
+    /// A second attempt cuts the longest waits short that one slow node causes: a disk that stalls, a lock that replay holds,
+    /// a noisy neighbour. The idea and the moment are those of Dean and Barroso ("The Tail at Scale", 2013), who send a
+    /// second request after the 95th percentile of the durations. Here the second attempt begins after twice that
+    /// percentile, at least 10 ms, of the reads of the same text on the same node, once 20 of them were answered.
+    ///
+    /// Hedged are statements for one row or for all rows that are reads by their text, outside of transactions, with
+    /// `strong` left out; streams are not. The other node must be one that may serve the read, with a free read
+    /// connection. The slower attempt is ended at its server by `pg_cancel_backend` or `KILL QUERY` over a connection of
+    /// the resolver's own, and its connection is closed after that. On a node behind a pooling proxy, on SQLite, with
+    /// `keep_warm` zero, and with the features `tracing-spans` and `debug-print` no read is hedged.
+    ///
+    /// The price: the work of a second attempt; a connection that is opened for each ended statement, and another one in the
+    /// place of the closed one; one question for the name of its session each time that a connection leaves its pool,
+    /// about once a second; one connection for each node that proves that no pooling proxy is in between, before the
+    /// first read of the node is hedged; and a few blocks of memory for each read.
+    pub hedge: f64,
     /// How long operations may run on a node that is drained or removed before the call returns.
     /// Default: 30 s.
     #[serde(with = "duration")]
@@ -227,6 +247,7 @@ impl Default for Config {
             ping_after_idle: Duration::from_millis(100),
             keep_warm: Duration::from_secs(1),
             slow_start: Duration::from_secs(10),
+            hedge: 0.0,
             drain_timeout: Duration::from_secs(30),
             connect_lazy: false,
             seed: None,

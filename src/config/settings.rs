@@ -85,6 +85,7 @@ impl TryFrom<&Config> for Settings {
         }
         share("primary_read_share", config.primary_read_share)?;
         share("primary_staleness_cap", config.primary_staleness_cap)?;
+        share("hedge", config.hedge)?;
         if config.max_questions_per_second == 0 {
             let problem = "0 would let no read learn that a replica has what was written; give at least 1";
             return Err(Error::config("max_questions_per_second", problem));

@@ -201,6 +201,8 @@ setters! {
     ping_after_idle: Duration,
     /// See [`Config::slow_start`]. Default: 10 s.
     slow_start: Duration,
+    /// See [`Config::hedge`]. Default: 0, no read is started twice.
+    hedge: f64,
     /// See [`Config::drain_timeout`]. Default: 30 s.
     drain_timeout: Duration,
     /// See [`Config::connect_lazy`]. Default: off.

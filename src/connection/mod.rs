@@ -8,6 +8,7 @@ mod database;
 mod event_limit;
 mod facade;
 mod floors;
+mod hedge;
 mod inherent;
 mod journey;
 mod lent;

@@ -247,6 +247,23 @@ impl Journey {
         self.moves < MOST_MOVES
     }
 
+    /// Whether nothing came of the read yet.
+    pub(super) fn is_first_attempt(&self) -> bool {
+        let again = self.moves + self.times_invalidated + self.stale_plans;
+        again == 0 && self.unsettled.is_none() && self.tried.is_empty()
+    }
+
+    /// One of the two attempts of a hedged read ended without an answer.
+    pub(super) fn counts_other_attempt(&mut self) {
+        self.moves += 1;
+    }
+
+    /// Another attempt has an answer, so the error of this node was not the statement's own.
+    pub(super) fn is_settled_by_answer(&mut self, node: NodeId, fault: Fault) {
+        self.tried.insert(node);
+        self.unsettled = Some(Unsettled { node, fault, code: 0 });
+    }
+
     fn counts_move(&mut self) -> Next {
         self.moves += 1;
         if self.moves <= MOST_MOVES { Next::Again } else { Next::Fail }

@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use super::{
     arbiter::{RejectedRead, Unserved},
+    hedge::RacingStatement,
     journey::{Chosen, Journey},
     marks::{WriteEffect, WriteMark},
     next_attempt::{Failure, Next},
@@ -28,6 +29,16 @@ use crate::{
 pub(super) trait RepeatableRead<T>: Send + Sync {
     /// Begins one attempt.
     fn start<'d>(&mut self, driver: &'d dyn Driver, attempts: Attempts) -> BoxFuture<'d, Result<T, DbErr>>;
+
+    /// Makes a statement for one attempt in a race; `None` for a read that is never hedged.
+    fn in_race(&mut self) -> Option<RacingStatement<T>> {
+        None
+    }
+
+    /// Whether the read can be hedged.
+    fn may_race(&self) -> bool {
+        false
+    }
 
     /// The text of the statement; `None` for a read without a statement of its own, and after the last attempt of a
     /// statement that cannot be built again.
@@ -81,7 +92,7 @@ impl Shared {
     ///
     /// # Cancel safety
     /// Dropping the future gives its lease back; the server may go on with the read.
-    pub(super) async fn read<T>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         operation: &Operation<'_>,
         journey: &mut Journey,
@@ -91,7 +102,7 @@ impl Shared {
         // The error that a second node was to confirm.
         let mut unsettled: Option<Box<DbErr>> = None;
         loop {
-            let Chosen { lease, record } = match self.choose(operation, journey, route).await {
+            let Chosen { mut lease, record } = match self.choose(operation, journey, route).await {
                 Ok(chosen) => chosen,
                 Err(error) => return Err(Unserved::Failed(unsettled.map_or(error, |first| *first))),
             };
@@ -101,22 +112,30 @@ impl Shared {
                 Lane::Read => Attempts::More,
                 Lane::Write => Attempts::Last,
             };
-            let stopwatch = match statement.extent() {
-                Extent::Statement => Stopwatch::start(self, lease.node()),
-                Extent::Opening => None,
-            };
-            let attempt = statement.start(&**lease.driver(), attempts);
-            let outcome = match record {
-                None => self.until_lost(journey, &lease, attempt).await,
-                // Boxed, so that the future of a read without a record is the smaller one.
-                Some(record) => {
-                    let span = telemetry::route_span(Some(&record));
-                    Box::pin(self.until_lost(journey, &lease, attempt).instrument(span)).await
+            let outcome = if statement.may_race() && self.may_hedge(operation, journey, &lease) {
+                // Boxed, so that the future of a read that is not hedged is the smaller one.
+                let span = telemetry::route_span(record.as_deref());
+                let hedged = self.hedged(operation, journey, route, &mut lease, statement);
+                Box::pin(hedged.instrument(span)).await
+            } else {
+                let stopwatch = match statement.extent() {
+                    Extent::Statement => Stopwatch::start(self, lease.node()),
+                    Extent::Opening => None,
+                };
+                let attempt = statement.start(&**lease.driver(), attempts);
+                let outcome = match record {
+                    None => self.until_lost(journey, &lease, attempt).await,
+                    // Boxed, so that the future of a read without a record is the smaller one.
+                    Some(record) => {
+                        let span = telemetry::route_span(Some(&record));
+                        Box::pin(self.until_lost(journey, &lease, attempt).instrument(span)).await
+                    }
+                };
+                if let (Some(stopwatch), Ok(_)) = (stopwatch, &outcome) {
+                    stopwatch.stop();
                 }
+                outcome
             };
-            if let (Some(stopwatch), Ok(_)) = (stopwatch, &outcome) {
-                stopwatch.stop();
-            }
             match outcome {
                 Ok(value) => match self.answered(journey, &lease, &|| statement.sql()) {
                     Next::Served => {
@@ -155,7 +174,7 @@ impl Shared {
 
     /// Runs a read for as long as its node is not lost. A read whose connection may be dead moves while the budget of
     /// retries lasts, and goes on otherwise: the node may only be slow.
-    async fn until_lost<T>(
+    pub(super) async fn until_lost<T>(
         &self,
         journey: &Journey,
         lease: &Lease,

@@ -12,6 +12,7 @@ use super::{
     budget::ReadBudget,
     event_limit::EventLimit,
     floors::{self, AtomicFloor},
+    hedge::Hedging,
     lent::LentWrites,
     operation::Operation,
     record::RouteLog,
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     /// The floor of plain reads: every acknowledged write of this process, through whatever handle.
     pub(super) process_floor: AtomicFloor,
     pub(super) budget: ReadBudget,
+    /// `None` while no read is hedged.
+    pub(super) hedging: Option<Hedging>,
     /// The event that says that the writes of others delay reads.
     delay_said: EventLimit,
     pub(super) token_costs: TokenCosts,
@@ -90,6 +93,7 @@ impl SessionOptions {
 impl Shared {
     pub(super) fn new(writer: Arc<Writer>, policy: Arc<dyn Policy>, seed: u64, backend: DbBackend) -> Self {
         let budget = ReadBudget::new(writer.settings.primary_staleness_cap);
+        let hedging = Hedging::new(writer.settings.hedge);
         Self {
             id: ConnectionId::unique(),
             monitor: Monitor::new(writer),
@@ -97,6 +101,7 @@ impl Shared {
             draws: DrawSource::new(seed),
             process_floor: AtomicFloor::default(),
             budget,
+            hedging,
             delay_said: EventLimit::default(),
             token_costs: TokenCosts::default(),
             lent_writes: Mutex::default(),

@@ -13,6 +13,7 @@ use sea_orm::{
 use super::stream::RowStream;
 use super::{
     arbiter::{AfterRefusal, RejectedRead, Unserved},
+    hedge::{RacingStatement, RunInRace},
     marks::{SeenMark, WriteEffect, WriteMark},
     next_attempt::MOST_STALE_PLANS,
     operation::{Attempts, Operation, ReadRoute, RetryableStatement},
@@ -50,15 +51,31 @@ pub(super) trait Routed: Sync {
 
 type Run<T> = for<'d> fn(&'d dyn Driver, Statement, Option<WriteProgress>) -> BoxFuture<'d, Result<T, DbErr>>;
 
+/// How a driver runs a statement.
+struct Ways<T: 'static> {
+    run: Run<T>,
+    /// For a read that may be hedged.
+    race: Option<RunInRace<T>>,
+}
+
 /// One statement as a read.
-struct StatementRead<'a, 's, T> {
+struct StatementRead<'a, 's, T: 'static> {
     retryable: &'a mut RetryableStatement<'s>,
-    operation: Run<T>,
+    ways: &'static Ways<T>,
 }
 
 impl<T> RepeatableRead<T> for StatementRead<'_, '_, T> {
     fn start<'d>(&mut self, driver: &'d dyn Driver, attempts: Attempts) -> BoxFuture<'d, Result<T, DbErr>> {
-        (self.operation)(driver, self.retryable.next(attempts), None)
+        (self.ways.run)(driver, self.retryable.next(attempts), None)
+    }
+
+    fn in_race(&mut self) -> Option<RacingStatement<T>> {
+        let run = self.ways.race?;
+        Some(RacingStatement { statement: self.retryable.next(Attempts::More), run })
+    }
+
+    fn may_race(&self) -> bool {
+        self.ways.race.is_some()
     }
 
     fn sql(&self) -> Option<String> {
@@ -70,10 +87,10 @@ impl<T> RepeatableRead<T> for StatementRead<'_, '_, T> {
     }
 }
 
-async fn run<R: Routed, T>(
+async fn run<R: Routed, T: Send + 'static>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
-    operation: Run<T>,
+    ways: &'static Ways<T>,
     refuse: fn(Error) -> DbErr,
 ) -> Result<T, DbErr> {
     let context = handle.context();
@@ -84,21 +101,21 @@ async fn run<R: Routed, T>(
     match handle.route(&context, &class).map_err(refuse)? {
         Route::Read(route) => {
             let mut journey = shared.journey(&context, route.among);
-            let mut read = StatementRead { retryable, operation };
+            let mut read = StatementRead { retryable, ways };
             match shared.read(&this, &mut journey, route, &mut read).await {
                 Ok((value, _lease)) => Ok(value),
                 Err(Unserved::Failed(error)) => Err(error),
                 // Boxed, so that the future of every read is not as large as that of the rare refused read.
                 Err(Unserved::Refused(refused)) => {
                     let statement = retryable.next(Attempts::Last);
-                    Box::pin(run_refused(shared, this, route, refused, statement, operation)).await
+                    Box::pin(run_refused(shared, this, route, refused, statement, ways)).await
                 }
             }
         }
         Route::Primary(written) => {
             let effect = WriteEffect::of(&class, retryable.sql(), written);
             // Boxed, so that the future of every read is not as large as that of a write.
-            Box::pin(run_write(shared, this, effect, retryable, operation)).await
+            Box::pin(run_write(shared, this, effect, retryable, ways.run)).await
         }
     }
 }
@@ -123,20 +140,20 @@ async fn run_write<T>(
 }
 
 /// Runs a refused read where the rules say, or returns its error.
-async fn run_refused<T>(
+async fn run_refused<T: Send + 'static>(
     shared: &Arc<Shared>,
     this: Operation<'_>,
     route: ReadRoute<'_>,
     refused: RejectedRead,
     statement: Statement,
-    operation: Run<T>,
+    ways: &'static Ways<T>,
 ) -> Result<T, DbErr> {
     match shared.after_refusal(route, &refused, &statement.sql) {
         AfterRefusal::RunOnPrimary => {
             let sql = statement.sql.clone();
             let written =
                 shared.write(this.overruled(refused.refusal), WriteEffect::Written, |driver: &dyn Driver, write| {
-                    operation(driver, statement, Some(write))
+                    (ways.run)(driver, statement, Some(write))
                 });
             let (value, _lease) = written.await.inspect_err(|error| shared.was_refused_twice(&sql, &refused, error))?;
             shared.was_rerun(&sql, &refused);
@@ -146,7 +163,7 @@ async fn run_refused<T>(
             let sql = statement.sql.clone();
             let mut retryable = RetryableStatement::Raw(Some(statement));
             let mut journey = shared.journey(this.context, route.among);
-            let mut read = StatementRead { retryable: &mut retryable, operation };
+            let mut read = StatementRead { retryable: &mut retryable, ways };
             let (value, _lease) =
                 shared.read(&this, &mut journey, route, &mut read).await.map_err(Unserved::into_error)?;
             shared.was_rerun(&sql, &refused);
@@ -160,34 +177,47 @@ pub(super) fn execute<R: Routed>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<ExecResult, DbErr>> + Send {
-    run(handle, retryable, |driver, statement, write| driver.execute(statement, write), Error::into_exec)
+    let ways = &Ways { run: |driver, statement, write| driver.execute(statement, write), race: None };
+    run(handle, retryable, ways, Error::into_exec)
 }
 
 pub(super) fn query_one<R: Routed>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<Option<QueryResult>, DbErr>> + Send {
-    run(handle, retryable, |driver, statement, write| driver.query_one(statement, write), Error::into_query)
+    let ways = &Ways {
+        run: |driver, statement, write| driver.query_one(statement, write),
+        race: Some(|driver, statement, race| match driver.racing() {
+            Some(racing) => racing.query_one(statement, race),
+            None => driver.query_one(statement, None),
+        }),
+    };
+    run(handle, retryable, ways, Error::into_query)
 }
 
 pub(super) fn query_all<R: Routed>(
     handle: &R,
     retryable: &mut RetryableStatement<'_>,
 ) -> impl Future<Output = Result<Vec<QueryResult>, DbErr>> + Send {
-    run(handle, retryable, |driver, statement, write| driver.query_all(statement, write), Error::into_query)
+    let ways = &Ways {
+        run: |driver, statement, write| driver.query_all(statement, write),
+        race: Some(|driver, statement, race| match driver.racing() {
+            Some(racing) => racing.query_all(statement, race),
+            None => driver.query_all(statement, None),
+        }),
+    };
+    run(handle, retryable, ways, Error::into_query)
 }
 
 pub(super) async fn execute_unprepared<R: Routed>(handle: &R, sql: &str) -> Result<ExecResult, DbErr> {
     // A future cannot borrow both the driver and the text, whose lifetimes have no order, so a statement carries
     // the text.
     let statement = Statement::from_string(handle.shared().backend, sql);
-    run(
-        handle,
-        &mut RetryableStatement::Raw(Some(statement)),
-        |driver, statement, write| async move { driver.execute_unprepared(&statement.sql, write).await }.boxed(),
-        Error::into_exec,
-    )
-    .await
+    let ways = &Ways {
+        run: |driver, statement, write| async move { driver.execute_unprepared(&statement.sql, write).await }.boxed(),
+        race: None,
+    };
+    run(handle, &mut RetryableStatement::Raw(Some(statement)), ways, Error::into_exec).await
 }
 
 #[cfg(feature = "stream")]

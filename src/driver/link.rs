@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use sea_orm::{
     DbErr, QueryResult, RuntimeErr,
-    sqlx::{self, ConnectOptions, Connection, Database, Executor},
+    sqlx::{self, AssertSqlSafe, ConnectOptions, Connection, Database, Executor},
 };
 
 use super::{Fault, ProbeLink, Sessions, quiet::quietly, recipe::OptionsOf};
@@ -37,6 +37,18 @@ where
     /// Unprepared: one round trip, and nothing is left behind in a pooling proxy.
     async fn send(&mut self, sql: &'static str) -> Result<DB::Row, sqlx::Error> {
         (&mut self.connection).fetch_one(sqlx::raw_sql(sql)).await
+    }
+
+    /// Sends one text; returns whether there is a row in its answer.
+    pub(super) async fn order(&mut self, sql: String) -> Result<bool, sqlx::Error> {
+        let row = quietly((&mut self.connection).fetch_optional(sqlx::raw_sql(AssertSqlSafe(sql)))).await?;
+        Ok(row.is_some())
+    }
+
+    /// Tells the server that the connection ends.
+    pub(super) async fn close(self) {
+        // A connection that did not close cleanly is gone all the same.
+        drop(self.connection.close().await);
     }
 
     /// Asks in a transaction, where the default isolation is one that the standby lacks and no setting may be sent.

@@ -6,6 +6,8 @@
 
 mod connect_probe;
 mod credentials;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod directness;
 mod disconnected;
 mod fault;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
@@ -17,6 +19,7 @@ mod open;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod quiet;
+mod race;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod recipe;
 #[cfg(feature = "stream")]
@@ -46,6 +49,7 @@ pub(crate) use disconnected::Disconnected;
 pub(crate) use fault::{Fault, Ran};
 pub use metric::Metric;
 pub(crate) use open::{Access, Elsewhere, LaneOptions, Opener, PingRule};
+pub use race::{Race, RacingDriver};
 pub(crate) use run_to_end::RunToEnd;
 pub(crate) use seaorm::SeaOrmDriver;
 pub(crate) use secret::SecretUrl;
@@ -216,6 +220,12 @@ pub trait Driver: Debug + Send + Sync {
     /// Another call has no effect. Mocks and scripted nodes tell nothing, as with SeaORM.
     fn set_metrics(&self, metric: &Metric) {
         let _ = metric;
+    }
+
+    /// This pool with statements that can be ended at their server; `None` where none can. Then no read of the node is
+    /// [hedged](crate::Config::hedge).
+    fn racing(&self) -> Option<&dyn RacingDriver> {
+        None
     }
 
     /// SeaORM's own handle, for programs that need one.

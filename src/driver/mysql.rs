@@ -19,7 +19,7 @@ use super::{
 
 const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
 
-const COMPOSE: Compose<MySql> = Compose { log_in: with_login, set: with_settings };
+const COMPOSE: Compose<MySql> = Compose { log_in: with_login, set: with_settings, mark: |connect| connect };
 
 /// Makes a lane of a handle that SeaORM opened lazily.
 pub(super) fn lane(

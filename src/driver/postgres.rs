@@ -12,6 +12,7 @@ use sea_orm::{
 use super::{
     ConnectProbe, Credentials, Driver, LaneOptions, Pooling,
     connect_probe::ask_server,
+    directness::MARK,
     open::{resize, run_hooks, run_one},
     recipe::{Compose, Recipe},
     sessions::Settings,
@@ -20,7 +21,8 @@ use super::{
 
 const BY_STATEMENT: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
 
-const COMPOSE: Compose<Postgres> = Compose { log_in: with_login, set: with_settings };
+const COMPOSE: Compose<Postgres> =
+    Compose { log_in: with_login, set: with_settings, mark: |connect| connect.options(MARK) };
 
 /// Makes a lane of a handle that SeaORM opened lazily.
 pub(super) fn lane(

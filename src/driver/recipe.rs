@@ -18,6 +18,8 @@ pub(super) struct Compose<DB: Database> {
     pub(super) log_in: fn(OptionsOf<DB>, &Credentials) -> OptionsOf<DB>,
     /// Adds the settings of a lane.
     pub(super) set: fn(OptionsOf<DB>, &Settings) -> OptionsOf<DB>,
+    /// Adds a setting that no proxy knows.
+    pub(super) mark: fn(OptionsOf<DB>) -> OptionsOf<DB>,
 }
 
 impl<DB: Database> Clone for Compose<DB> {
@@ -96,6 +98,11 @@ impl<DB: Database> Recipe<DB> {
     /// The options for the next connection.
     pub(super) fn options(&self) -> OptionsOf<DB> {
         (self.compose.set)(self.plain(), &self.settings)
+    }
+
+    /// As [`options`](Self::options), with a setting that no proxy knows.
+    pub(super) fn marked(&self) -> OptionsOf<DB> {
+        (self.compose.mark)(self.options())
     }
 
     /// The user's options with the present credentials, without any setting of the resolver.

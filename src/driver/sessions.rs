@@ -18,7 +18,7 @@ use sea_orm::{DbBackend, sqlx::ConnectOptions};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::dispatcher::has_been_set;
 
-use super::{Access, CredentialsCache, LaneOptions};
+use super::{Access, CredentialsCache, LaneOptions, directness::Directness};
 
 /// The thing between the resolver and the server, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +130,7 @@ pub struct Sessions {
     is_standby: AtomicBool,
     /// Whether the standby's default isolation is one that a standby lacks, so that sessions for reads are given another.
     lacks_isolation: AtomicBool,
+    directness: Directness,
     /// Rises with each change of the settings that new sessions are opened with.
     version: AtomicU64,
     listener: OnceLock<Listener>,
@@ -164,6 +165,7 @@ impl Sessions {
             pooling: AtomicU8::new(pooling as u8),
             is_standby: AtomicBool::new(false),
             lacks_isolation: AtomicBool::new(false),
+            directness: Directness::default(),
             version: AtomicU64::new(0),
             listener: OnceLock::new(),
             compared: Mutex::default(),
@@ -179,6 +181,11 @@ impl Sessions {
     /// The proxy in front of the node, as far as it is known.
     pub fn pooling(&self) -> Pooling {
         Pooling::from_u8(self.pooling.load(Ordering::Relaxed))
+    }
+
+    /// Whether the connections of the node are proven to be sessions of the server.
+    pub(super) fn directness(&self) -> &Directness {
+        &self.directness
     }
 
     /// Whether new connections carry settings in their start-up packet.

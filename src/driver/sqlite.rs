@@ -17,7 +17,7 @@ use super::{
 };
 
 /// A file has no login.
-const COMPOSE: Compose<Sqlite> = Compose { log_in: |connect, _| connect, set: with_settings };
+const COMPOSE: Compose<Sqlite> = Compose { log_in: |connect, _| connect, set: with_settings, mark: |connect| connect };
 
 /// Makes a lane of a handle that SeaORM opened.
 pub(super) async fn lane(connection: DatabaseConnection, lane: &LaneOptions, settings: Settings) -> Arc<dyn Driver> {

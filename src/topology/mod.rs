@@ -24,6 +24,7 @@ mod swap;
 mod table;
 mod tick;
 mod token;
+mod usual;
 
 use std::{cell::OnceCell, collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -51,6 +52,7 @@ pub(crate) use swap::Swap;
 pub use table::OperatorView;
 pub(crate) use tick::{Seq, Stamp, Tick};
 pub use token::CausalToken;
+pub(crate) use usual::{Shape, UsualDurations};
 
 /// An immutable picture of the cluster as this process believes it to be: one primary, its
 /// replicas, and how the reads are shared.

@@ -11,7 +11,7 @@ use std::{
 
 use sea_orm::DbBackend;
 
-use super::{Lane, Latency, Losses, swap::Swap};
+use super::{Lane, Latency, Losses, UsualDurations, swap::Swap};
 use crate::driver::{ConnectProbe, Driver, Signal};
 
 /// Identifies a node for the life of the process; never given twice.
@@ -78,6 +78,8 @@ pub struct Node {
     writes: Traffic,
     /// How long the node's reads take; measured only for a policy that asks for it.
     latency: Latency,
+    /// How long reads of each text usually take; measured only while reads are hedged.
+    usual: UsualDurations,
     probes: AtomicU64,
     /// Failures in a row that only this node gave; stays while the node is ejected.
     failures: AtomicU32,
@@ -114,6 +116,7 @@ impl Node {
             reads: Traffic::default(),
             writes: Traffic::default(),
             latency: Latency::default(),
+            usual: UsualDurations::default(),
             probes: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             missed: AtomicBool::new(false),
@@ -222,6 +225,10 @@ impl Node {
 
     pub(crate) fn latency(&self) -> &Latency {
         &self.latency
+    }
+
+    pub(crate) fn usual(&self) -> &UsualDurations {
+        &self.usual
     }
 
     pub(crate) fn reads_in_flight(&self) -> u64 {

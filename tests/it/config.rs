@@ -26,6 +26,7 @@ probe_interval = "2s"
 probe_timeout = "400ms"
 ping_after_idle = "1m"
 slow_start = "90s"
+hedge = 0.04
 drain_timeout = "10s"
 connect_lazy = true
 seed = 7
@@ -82,6 +83,7 @@ fn toml_sets_every_field() -> Result<()> {
     assert_eq!(config.probe_timeout, Duration::from_millis(400));
     assert_eq!(config.ping_after_idle, Duration::from_secs(60));
     assert_eq!(config.slow_start, Duration::from_secs(90));
+    assert!((config.hedge - 0.04).abs() < f64::EPSILON);
     assert_eq!(config.drain_timeout, Duration::from_secs(10));
     assert!(config.connect_lazy);
     assert_eq!(config.seed, Some(7));

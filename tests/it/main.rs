@@ -12,6 +12,7 @@ mod drop_in;
 mod equivalence;
 mod files;
 mod freshness;
+mod hedge;
 mod hostile;
 mod item;
 mod listen;

@@ -16,7 +16,10 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use sea_orm::sqlx::{self, ConnectOptions, Connection, Database, Pool, pool::PoolConnection};
+use sea_orm::{
+    ConnAcquireErr, DbErr, RuntimeErr,
+    sqlx::{self, ConnectOptions, Connection, Database, Pool, pool::PoolConnection},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::driver::{quiet::quietly, recipe::OptionsOf, seaorm::count_idle};
@@ -44,6 +47,15 @@ impl From<sqlx::Error> for NotAcquired {
 impl From<crate::Error> for NotAcquired {
     fn from(error: crate::Error) -> Self {
         error.into_sqlx().into()
+    }
+}
+
+/// An error of the pool, as SeaORM maps it.
+pub(super) fn not_acquired(NotAcquired(error): NotAcquired) -> DbErr {
+    match &*error {
+        sqlx::Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+        sqlx::Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+        _ => DbErr::Conn(RuntimeErr::SqlxError(error)),
     }
 }
 

@@ -17,6 +17,7 @@ mod cutoffs;
 mod login;
 mod opening;
 mod permits;
+mod race;
 mod rest;
 mod settings;
 mod warm_connection;
@@ -30,8 +31,8 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt};
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
-    Statement, TransactionOptions, Values,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
+    TransactionOptions, Values,
     metric::Info,
     sqlx::{self, AssertSqlSafe, Database, Executor, IntoArguments, Pool, database::HasStatementCache, query::Query},
 };
@@ -39,13 +40,13 @@ use sea_query_sqlx::SqlxValues;
 
 pub(super) use self::permits::Permit;
 use self::{
-    connect_trial::NotAcquired,
+    connect_trial::{NotAcquired, not_acquired},
     rest::{give_back_failed, rest_after_first_row, rested},
     warm_pool::{Checkout, PoolRules, WarmPool},
 };
 use super::{
-    Access, Credentials, Driver, DriverTransaction, LaneOptions, Metric, PingRule, ProbeLink, RunToEnd, SEAORM_SPEAKS,
-    SeaOrmDriver, Sessions, WriteProgress, quiet::quietly, recipe::Recipe, seaorm,
+    Access, Credentials, Driver, DriverTransaction, LaneOptions, Metric, PingRule, ProbeLink, RacingDriver, RunToEnd,
+    SEAORM_SPEAKS, SeaOrmDriver, Sessions, WriteProgress, quiet::quietly, recipe::Recipe, seaorm,
 };
 #[cfg(feature = "stream")]
 use super::{Rows, rows};
@@ -490,6 +491,10 @@ where
         Some(self.warm_pool.pool().options().get_acquire_timeout())
     }
 
+    fn racing(&self) -> Option<&dyn RacingDriver> {
+        self.can_race().then_some(self)
+    }
+
     fn set_metrics(&self, metric: &Metric) {
         self.metric.get_or_init(|| metric.clone());
         self.pool.set_metrics(metric);
@@ -546,15 +551,6 @@ impl<DB: Database> fmt::Debug for PoolDriver<DB> {
             .field("pool", &self.pool)
             .field("warm_pool", &self.warm_pool)
             .finish_non_exhaustive()
-    }
-}
-
-/// An error of the pool, as SeaORM maps it.
-fn not_acquired(NotAcquired(error): NotAcquired) -> DbErr {
-    match &*error {
-        sqlx::Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
-        sqlx::Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
-        _ => DbErr::Conn(RuntimeErr::SqlxError(error)),
     }
 }
 

@@ -99,6 +99,7 @@ impl<DB: Database> WarmPool<DB> {
             rests_since: now,
             epoch: waiting.epoch(),
             is_pinged: false,
+            session: None,
             cutoffs: Arc::clone(&self.cutoffs),
             taken_after,
         })

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::sqlx::{self, Connection, Database, pool::PoolConnection};
 use tokio::time::{Instant, timeout};
 
-use super::cutoffs::Cutoffs;
+use super::{cutoffs::Cutoffs, race::ServerSession};
 
 /// How long giving a warm connection back may take: sqlx's ping has no time-out, and on a frozen server no ping ends.
 pub(super) const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -23,6 +23,8 @@ pub(super) struct WarmConnection<DB: Database> {
     pub(super) epoch: u64,
     /// Whether the answer to a ping of ours is still to come.
     pub(super) is_pinged: bool,
+    /// The session at the server, once a read that may lose a race has asked for it.
+    pub(super) session: Option<ServerSession>,
     pub(super) cutoffs: Arc<Cutoffs>,
     /// How many cutoffs there were when the connection came from the pool.
     pub(super) taken_after: u64,

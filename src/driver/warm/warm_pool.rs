@@ -487,12 +487,17 @@ impl<DB: Database> Checkout<DB> {
             write.sent();
             self.write = Some(write);
         }
-        &mut self.held.as_mut().expect("a checkout holds its connection until it ends").connection
+        &mut self.held().connection
+    }
+
+    /// The connection, and what is known of it.
+    pub(super) fn held(&mut self) -> &mut WarmConnection<DB> {
+        self.held.as_mut().expect("a checkout holds its connection until it ends")
     }
 
     /// Pings the server. As [`WarmConnection::ping`], cancelling included.
     pub(super) async fn ping(&mut self) -> Result<(), sqlx::Error> {
-        self.held.as_mut().expect("a checkout holds its connection until it ends").ping().await
+        self.held().ping().await
     }
 
     /// Begins a READ ONLY transaction for the statement that follows. A connection that is dropped before

@@ -16,7 +16,7 @@ use sea_orm::{
 };
 use sea_orm_resolver::{
     Role,
-    driver::{Driver, DriverTransaction, ProbeLink, Rows, WriteProgress},
+    driver::{Driver, DriverTransaction, ProbeLink, Race, RacingDriver, Rows, WriteProgress},
 };
 use tokio::{sync::Notify, time};
 
@@ -323,6 +323,33 @@ impl Driver for ScriptedNode {
 
     fn max_connections(&self) -> Option<u32> {
         self.server.state().max_connections
+    }
+
+    fn racing(&self) -> Option<&dyn RacingDriver> {
+        Some(self)
+    }
+}
+
+impl RacingDriver for ScriptedNode {
+    fn query_one(&self, statement: Statement, race: Race) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        self.run_in_race(race, Driver::query_one(self, statement, None)).boxed()
+    }
+
+    fn query_all(&self, statement: Statement, race: Race) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        self.run_in_race(race, Driver::query_all(self, statement, None)).boxed()
+    }
+}
+
+impl ScriptedNode {
+    async fn run_in_race<T>(&self, race: Race, mut running: BoxFuture<'_, Result<T, DbErr>>) -> Result<T, DbErr> {
+        tokio::select! {
+            biased;
+            result = &mut running => return result,
+            () = race.lost() => {}
+        }
+        // The statement runs until the server has been told.
+        self.server.pass(Step::Cancel, "", None).await?;
+        Err(Race::error())
     }
 }
 

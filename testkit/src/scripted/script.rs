@@ -30,6 +30,8 @@ pub enum Step {
     Rollback,
     /// A ping through the pool.
     Ping,
+    /// A statement that lost a race is ended.
+    Cancel,
     /// The end of a pool.
     Close,
     /// The prober opens its connection.
@@ -42,7 +44,7 @@ pub enum Step {
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Execute,
         Self::QueryOne,
         Self::QueryAll,
@@ -53,6 +55,7 @@ impl Step {
         Self::Commit,
         Self::Rollback,
         Self::Ping,
+        Self::Cancel,
         Self::Close,
         Self::ProbeConnect,
         Self::ProbeAsk,

@@ -98,6 +98,11 @@ impl Cluster {
         self.shared.state().reads[read as usize].clone()
     }
 
+    /// How many attempts at reads were outrun by another one, and ended for that.
+    pub fn lost_races(&self) -> u64 {
+        self.shared.state().lost_races
+    }
+
     /// Takes the list of what clients may never do and did: a write that ran twice, a read that ran without bound.
     pub fn take_offences(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.state().offences)

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use futures_util::{
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_orm_resolver::{
     NodeConfig,
-    driver::{ConnectProbe, Driver, DriverTransaction, ProbeLink, Rows, WriteProgress},
+    driver::{ConnectProbe, Driver, DriverTransaction, ProbeLink, Race, RacingDriver, Rows, WriteProgress},
 };
 use tokio::time::{self, Instant};
 
@@ -322,6 +323,10 @@ impl Driver for Pool {
         async { Ok(()) }.boxed()
     }
 
+    fn racing(&self) -> Option<&dyn RacingDriver> {
+        Some(self)
+    }
+
     fn acquire_timeout(&self) -> Option<Duration> {
         Some(ACQUIRE_TIMEOUT)
     }
@@ -342,6 +347,37 @@ impl Driver for Pool {
             Ok(Box::new(link) as Box<dyn ProbeLink>)
         };
         Some(connecting.boxed())
+    }
+}
+
+impl Pool {
+    /// Runs a read that another attempt may outrun. The connection of the loser is not used again.
+    async fn run_in_race(&self, command: Command, race: Race) -> Result<Row, DbErr> {
+        let lost = {
+            let mut running = pin!(self.run(command, None));
+            tokio::select! {
+                biased;
+                result = running.as_mut() => return result,
+                () = race.lost() => {
+                    self.shared.state().lost_races += 1;
+                    session::latency(&self.shared).await;
+                    Race::error()
+                }
+            }
+        };
+        Err(lost)
+    }
+}
+
+impl RacingDriver for Pool {
+    fn query_one(&self, statement: Statement, race: Race) -> BoxFuture<'_, Result<Option<QueryResult>, DbErr>> {
+        let command = command(&statement.sql, values(&statement));
+        async move { rows::queried(self.backend, self.run_in_race(command, race).await?).map(Some) }.boxed()
+    }
+
+    fn query_all(&self, statement: Statement, race: Race) -> BoxFuture<'_, Result<Vec<QueryResult>, DbErr>> {
+        let command = command(&statement.sql, values(&statement));
+        async move { rows::queried(self.backend, self.run_in_race(command, race).await?).map(|row| vec![row]) }.boxed()
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) arrived_writes: Vec<WriteId>,
     /// What clients may never do and did.
     pub(super) offences: Vec<String>,
+    /// How many attempts at reads were outrun by another one.
+    pub(super) lost_races: u64,
     pub(super) troubles: Vec<Trouble>,
     /// When the members of a process were changed.
     pub(super) member_changes: Vec<(Instant, Option<Instant>)>,
@@ -108,6 +110,7 @@ impl State {
             reads: Vec::new(),
             arrived_writes: Vec::new(),
             offences: Vec::new(),
+            lost_races: 0,
             troubles: Vec::new(),
             member_changes: Vec::new(),
             trace: Trace::new(),

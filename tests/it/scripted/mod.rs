@@ -8,6 +8,7 @@ mod eligible;
 mod explain;
 mod freshness;
 mod functions;
+mod hedge;
 mod lag;
 mod monitor;
 mod outcome;

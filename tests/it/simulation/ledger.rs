@@ -131,6 +131,7 @@ pub(super) struct Tally {
     pub(super) ejections: AtomicU64,
     pub(super) trials: AtomicU64,
     pub(super) slow_starts: AtomicU64,
+    pub(super) lost_races: AtomicU64,
 }
 
 /// The operations of one process (one `DatabaseConnection`).
@@ -450,5 +451,6 @@ impl Tally {
         assert!(self.ejections.load(Relaxed) > seeds / 100, "{self:#?}");
         assert!(self.trials.load(Relaxed) > seeds / 200, "{self:#?}");
         assert!(self.slow_starts.load(Relaxed) > seeds / 200, "{self:#?}");
+        assert!(self.lost_races.load(Relaxed) > seeds / 20, "{self:#?}");
     }
 }

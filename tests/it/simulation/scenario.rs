@@ -167,6 +167,7 @@ impl Scenario {
         if self.dice.percent(33) {
             self.the_calm_after().await;
         }
+        self.tally.lost_races.fetch_add(self.cluster.lost_races(), Relaxed);
         for offence in self.cluster.take_offences() {
             self.ledgers[0].violation(offence);
         }
@@ -374,17 +375,23 @@ async fn site(cluster: &Cluster, silent: &[String], dice: &mut Dice) -> Site {
     };
     let addresses = cluster.addresses();
     let slow_start = *dice.pick(&[Duration::ZERO, SLOW_START, SLOW_START, SLOW_START]);
+    let primary_read_share = *dice.pick(&[0.0, 0.1, 0.1, 0.5]);
+    let probe_interval = *dice.pick(&[500, 1_000, 1_000].map(Duration::from_millis));
+    let seed = dice.seed();
+    // Far more than a service would allow, in half of the processes.
+    let hedge = if seed.is_multiple_of(2) { 0.5 } else { 0.0 };
     let db = DatabaseConnection::builder()
         .primary(node(&addresses[0]))
         .replicas(addresses[1..].iter().map(node))
-        .primary_read_share(*dice.pick(&[0.0, 0.1, 0.1, 0.5]))
+        .primary_read_share(primary_read_share)
         .consistency(Consistency::Session)
         .stick_after_write(STICK)
         .unknown_outcome_hold(HOLD)
-        .probe_interval(*dice.pick(&[500, 1_000, 1_000].map(Duration::from_millis)))
+        .probe_interval(probe_interval)
         .drain_timeout(Duration::from_millis(300))
         .slow_start(slow_start)
-        .seed(dice.seed())
+        .hedge(hedge)
+        .seed(seed)
         .connect()
         .await
         .expect("a cluster to which nothing happened yet can be connected");
