@@ -40,7 +40,7 @@ const PROVEN_WITHIN: Duration = Duration::from_secs(5);
 /// A proof that failed is looked for again after this time.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// What is known.
+/// The knowledge about the way to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Known {

@@ -16,7 +16,7 @@ use crate::{
 
 /// The lag of the replicas.
 const LAG: Duration = Duration::from_millis(100);
-/// What is shown may be so much off.
+/// The shown lag may differ so much from the real one.
 const SLACK: Duration = Duration::from_millis(20);
 
 /// The value below which this part of the values is.
