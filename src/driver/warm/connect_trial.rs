@@ -26,7 +26,7 @@ use crate::driver::{quiet::quietly, recipe::OptionsOf, seaorm::count_idle};
 
 /// A server on the same network answers sooner than this, so an acquire that takes longer is worth a question.
 const TRIED_AFTER: Duration = Duration::from_millis(25);
-/// The same for an acquire that finds an idle connection, which sqlx may ping first.
+/// The same for an acquire that gets an idle connection, or one that is on its way back: sqlx pings both.
 const TRIED_AFTER_PING: Duration = Duration::from_millis(250);
 /// For so long a server that took a direct connection is believed to take the pool's, too.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
@@ -98,8 +98,8 @@ impl<DB: Database> Default for ConnectTrial<DB> {
 
 impl<DB: Database> ConnectTrial<DB> {
     /// Waits for a connection of the pool, which may have to be opened. Ends early with the server's error when a direct
-    /// connection is refused, or is not there `within` the time, and `ends` says so of the error. `cutoffs` is the number of
-    /// cutoffs until now.
+    /// connection is refused, or is not there `within` the time, and `ends` says so of the error. The direct connection is kept
+    /// where another node can run the operation. `cutoffs` is the number of cutoffs until now.
     ///
     /// # Cancel safety
     /// Dropping the future takes no connection.
@@ -109,10 +109,12 @@ impl<DB: Database> ConnectTrial<DB> {
         acquiring: impl Future<Output = Result<PoolConnection<DB>, sqlx::Error>>,
         within: Duration,
         ends: fn(&sqlx::Error) -> bool,
+        is_kept: bool,
         cutoffs: u64,
     ) -> Result<PoolConnection<DB>, NotAcquired> {
         let mut acquiring = pin!(acquiring);
-        let mut pause = if count_idle(pool) == 0 { TRIED_AFTER } else { TRIED_AFTER_PING };
+        let has_to_open = count_idle(pool) == 0 && pool.size() < pool.options().get_max_connections();
+        let mut pause = if has_to_open { TRIED_AFTER } else { TRIED_AFTER_PING };
         loop {
             if let Ok(acquired) = timeout(pause, &mut acquiring).await {
                 return Ok(acquired?);
@@ -123,7 +125,7 @@ impl<DB: Database> ConnectTrial<DB> {
                 refused = self.refusal(pool, within, cutoffs) => match refused {
                     Some(refused) if ends(&refused.0) => return Err(refused),
                     _ => {
-                        if let Ok(acquired) = timeout(TRIED_AFTER_PING, &mut acquiring).await {
+                        if is_kept && let Ok(acquired) = timeout(TRIED_AFTER_PING, &mut acquiring).await {
                             return Ok(acquired?);
                         }
                         // The direct connection may have the last session that the server grants.

@@ -171,6 +171,7 @@ impl<DB: Database> WarmPool<DB> {
                 begun = &mut beginning => return begun,
                 refused = self.connect_trial.refusal(&self.pool, BEGINS_WITHIN, self.cutoffs.count()) => {
                     let is_short = refused.is_some_and(|refused| Fault::is_session_limit(&refused.0));
+                    self.connect_trial.forget();
                     if is_short && !self.spare_one() && let Some(sessions) = &self.sessions {
                         sessions.spare_one(self);
                     }
@@ -189,7 +190,8 @@ impl<DB: Database> WarmPool<DB> {
         within: Duration,
         ends: fn(&sqlx::Error) -> bool,
     ) -> impl Future<Output = Result<PoolConnection<DB>, NotAcquired>> + '_ {
-        self.connect_trial.watch(&self.pool, self.acquire(), within, ends, self.cutoffs.count())
+        let is_kept = self.rules.elsewhere.is_some();
+        self.connect_trial.watch(&self.pool, self.acquire(), within, ends, is_kept, self.cutoffs.count())
     }
 
     /// A warm connection that came free meanwhile, or a place in the queue of the heirs.
