@@ -122,7 +122,7 @@ impl<DB: Database> ConnectTrial<DB> {
             tokio::select! {
                 biased;
                 acquired = &mut acquiring => return Ok(acquired?),
-                refused = self.refusal(pool, within, cutoffs) => match refused {
+                refused = self.refusal(pool, within, is_kept, cutoffs) => match refused {
                     Some(refused) if ends(&refused.0) => return Err(refused),
                     _ => {
                         if is_kept && let Ok(acquired) = timeout(TRIED_AFTER_PING, &mut acquiring).await {
@@ -138,7 +138,7 @@ impl<DB: Database> ConnectTrial<DB> {
     }
 
     /// The error of the direct connection that is on its way, or of another one; `None` when the server took it.
-    pub(super) fn refusal(&self, pool: &Pool<DB>, within: Duration, cutoffs: u64) -> Trial {
+    pub(super) fn refusal(&self, pool: &Pool<DB>, within: Duration, is_kept: bool, cutoffs: u64) -> Trial {
         let mut state = self.state();
         let options = pool.connect_options();
         let is_recent = state.spare.is_some() || state.began.is_some_and(|began| began.elapsed() < BELIEVED_FOR);
@@ -157,7 +157,8 @@ impl<DB: Database> ConnectTrial<DB> {
             match timeout(within, quietly(async { connecting.connect().await })).await {
                 Ok(Ok(connection)) => {
                     let spare = Spare { connection, cutoffs };
-                    if let Some(spare) = keep(&kept_in, &options, epoch, spare) {
+                    let unwanted = if is_kept { keep(&kept_in, &options, epoch, spare) } else { Some(spare) };
+                    if let Some(spare) = unwanted {
                         drop(spare.connection.close().await);
                     }
                     None

@@ -169,9 +169,8 @@ impl<DB: Database> WarmPool<DB> {
             tokio::select! {
                 biased;
                 begun = &mut beginning => return begun,
-                refused = self.connect_trial.refusal(&self.pool, BEGINS_WITHIN, self.cutoffs.count()) => {
+                refused = self.connect_trial.refusal(&self.pool, BEGINS_WITHIN, false, self.cutoffs.count()) => {
                     let is_short = refused.is_some_and(|refused| Fault::is_session_limit(&refused.0));
-                    self.connect_trial.forget();
                     if is_short && !self.spare_one() && let Some(sessions) = &self.sessions {
                         sessions.spare_one(self);
                     }
