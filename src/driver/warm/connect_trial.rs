@@ -63,7 +63,11 @@ pub(super) fn not_acquired(NotAcquired(error): NotAcquired) -> DbErr {
 pub(super) type Trial = Shared<BoxFuture<'static, Option<NotAcquired>>>;
 
 /// The direct connection of one pool.
-pub(super) struct ConnectTrial<DB: Database>(Arc<Mutex<State<DB>>>);
+pub(super) struct ConnectTrial<DB: Database> {
+    state: Arc<Mutex<State<DB>>>,
+    /// Whether a direct connection that the server took is kept.
+    is_kept: bool,
+}
 
 struct State<DB: Database> {
     running: Option<Trial>,
@@ -89,17 +93,16 @@ impl<DB: Database> State<DB> {
     }
 }
 
-impl<DB: Database> Default for ConnectTrial<DB> {
-    fn default() -> Self {
-        let state = State { running: None, options: None, began: None, spare: None, epoch: 0 };
-        Self(Arc::new(Mutex::new(state)))
-    }
-}
-
 impl<DB: Database> ConnectTrial<DB> {
+    /// `is_kept` says whether a direct connection that the server took is kept for the next question.
+    pub(super) fn new(is_kept: bool) -> Self {
+        let state = State { running: None, options: None, began: None, spare: None, epoch: 0 };
+        Self { state: Arc::new(Mutex::new(state)), is_kept }
+    }
+
     /// Waits for a connection of the pool, which may have to be opened. Ends early with the server's error when a direct
-    /// connection is refused, or is not there `within` the time, and `ends` says so of the error. The direct connection is kept
-    /// where another node can run the operation. `cutoffs` is the number of cutoffs until now.
+    /// connection is refused, or is not there `within` the time, and `ends` says so of the error. `cutoffs` is the number of
+    /// cutoffs until now.
     ///
     /// # Cancel safety
     /// Dropping the future takes no connection.
@@ -109,7 +112,6 @@ impl<DB: Database> ConnectTrial<DB> {
         acquiring: impl Future<Output = Result<PoolConnection<DB>, sqlx::Error>>,
         within: Duration,
         ends: fn(&sqlx::Error) -> bool,
-        is_kept: bool,
         cutoffs: u64,
     ) -> Result<PoolConnection<DB>, NotAcquired> {
         let mut acquiring = pin!(acquiring);
@@ -122,14 +124,16 @@ impl<DB: Database> ConnectTrial<DB> {
             tokio::select! {
                 biased;
                 acquired = &mut acquiring => return Ok(acquired?),
-                refused = self.refusal(pool, within, is_kept, cutoffs) => match refused {
+                refused = self.refusal(pool, within, cutoffs) => match refused {
                     Some(refused) if ends(&refused.0) => return Err(refused),
                     _ => {
-                        if is_kept && let Ok(acquired) = timeout(TRIED_AFTER_PING, &mut acquiring).await {
-                            return Ok(acquired?);
+                        if self.is_kept {
+                            if let Ok(acquired) = timeout(TRIED_AFTER_PING, &mut acquiring).await {
+                                return Ok(acquired?);
+                            }
+                            // The direct connection may have the last session that the server grants.
+                            self.forget();
                         }
-                        // The direct connection may have the last session that the server grants.
-                        self.forget();
                         pause = BELIEVED_FOR;
                     }
                 },
@@ -138,7 +142,7 @@ impl<DB: Database> ConnectTrial<DB> {
     }
 
     /// The error of the direct connection that is on its way, or of another one; `None` when the server took it.
-    pub(super) fn refusal(&self, pool: &Pool<DB>, within: Duration, is_kept: bool, cutoffs: u64) -> Trial {
+    pub(super) fn refusal(&self, pool: &Pool<DB>, within: Duration, cutoffs: u64) -> Trial {
         let mut state = self.state();
         let options = pool.connect_options();
         let is_recent = state.spare.is_some() || state.began.is_some_and(|began| began.elapsed() < BELIEVED_FOR);
@@ -150,7 +154,7 @@ impl<DB: Database> ConnectTrial<DB> {
         }
         state.options = Some(Arc::clone(&options));
         state.spare = None;
-        let (kept_in, epoch) = (Arc::downgrade(&self.0), state.epoch);
+        let (kept_in, epoch, is_kept) = (Arc::downgrade(&self.state), state.epoch, self.is_kept);
         // A task, so that the trial ends when every operation that waits for it was dropped.
         let trial = tokio::spawn(async move {
             let connecting = options.as_ref().clone().disable_statement_logging();
@@ -191,7 +195,7 @@ impl<DB: Database> ConnectTrial<DB> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<DB>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

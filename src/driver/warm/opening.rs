@@ -169,7 +169,7 @@ impl<DB: Database> WarmPool<DB> {
             tokio::select! {
                 biased;
                 begun = &mut beginning => return begun,
-                refused = self.connect_trial.refusal(&self.pool, BEGINS_WITHIN, false, self.cutoffs.count()) => {
+                refused = self.connect_trial.refusal(&self.pool, BEGINS_WITHIN, self.cutoffs.count()) => {
                     let is_short = refused.is_some_and(|refused| Fault::is_session_limit(&refused.0));
                     if is_short && !self.spare_one() && let Some(sessions) = &self.sessions {
                         sessions.spare_one(self);
@@ -189,17 +189,18 @@ impl<DB: Database> WarmPool<DB> {
         within: Duration,
         ends: fn(&sqlx::Error) -> bool,
     ) -> impl Future<Output = Result<PoolConnection<DB>, NotAcquired>> + '_ {
-        let is_kept = self.rules.elsewhere.is_some();
-        self.connect_trial.watch(&self.pool, self.acquire(), within, ends, is_kept, self.cutoffs.count())
+        self.connect_trial.watch(&self.pool, self.acquire(), within, ends, self.cutoffs.count())
     }
 
     /// A warm connection that came free meanwhile, or a place in the queue of the heirs.
     fn inherit(&self) -> Result<WarmConnection<DB>, oneshot::Receiver<WarmConnection<DB>>> {
         let mut idle_list = self.idle_list();
-        match idle_list.connections.pop() {
-            Some(held) => Ok(held),
-            None => Err(idle_list.heirs.join()),
+        while let Some(held) = idle_list.connections.pop() {
+            if held.is_current() {
+                return Ok(held);
+            }
         }
+        Err(idle_list.heirs.join())
     }
 
     /// Waits for an idle connection of sqlx.

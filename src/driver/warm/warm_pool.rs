@@ -146,7 +146,7 @@ impl<DB: Database> WarmPool<DB> {
         let warm_pool = Arc::new(Self {
             rules,
             credentials,
-            connect_trial: ConnectTrial::default(),
+            connect_trial: ConnectTrial::new(rules.elsewhere.is_some()),
             permits: Permits::new(pool.options().get_max_connections()),
             idle_list: Mutex::new(IdleList {
                 connections: Vec::new(),
